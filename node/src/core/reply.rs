@@ -1,0 +1,86 @@
+//! What a client is told, before it is bytes of one protocol version or the other.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+/// A reply to a client.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// `+OK`
+    Ok,
+    /// A simple string.
+    Simple(&'static str),
+    /// Nil: `$-1` in RESP2, `_` in RESP3.
+    Nil,
+    /// A nil array: `*-1` in RESP2, `_` in RESP3.
+    NilArray,
+    /// An integer.
+    Int(i64),
+    /// A bulk string.
+    Bulk(Bytes),
+    /// An array.
+    Array(Vec<Reply>),
+    /// A set: an array in RESP2.
+    Set(Vec<Reply>),
+    /// A map: a flat array in RESP2.
+    Map(Vec<(Reply, Reply)>),
+    /// Text for people: a verbatim string (`txt`) in RESP3, a bulk string in RESP2.
+    Verbatim(Bytes),
+    /// An error.
+    Error(Refusal),
+}
+
+/// Why a command was not carried out, with the exact words a client sees.
+///
+/// Redis's own errors come first; ours follow, each with what is known about the write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The key holds another type. *State unchanged.*
+    WrongType,
+    /// The value is not an integer or out of range. *State unchanged.*
+    NotAnInteger,
+    /// The result would leave 64 bits. *State unchanged.*
+    Overflow,
+    /// The resulting string would be longer than `limits.value_bytes`. *State unchanged.*
+    StringTooLong,
+    /// Any other error of Redis, with its prefix (`ERR …`). *State unchanged.*
+    Redis(String),
+    /// The shard's queue is full. *State unchanged, safe to retry.*
+    Busy(String),
+    /// The disk is full or the storage failed; reads go on. *State unchanged, safe to retry.*
+    ReadOnly(String),
+    /// A value or command over its limit. *State unchanged.*
+    TooLarge(String),
+    /// No replica could be asked. *State unchanged, safe to retry.*
+    Unavailable(String),
+    /// No answer in time. *The write may take effect.*
+    Timeout(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WrongType => {
+                f.write_str("WRONGTYPE Operation against a key holding the wrong kind of value")
+            }
+            Self::NotAnInteger => f.write_str("ERR value is not an integer or out of range"),
+            Self::Overflow => f.write_str("ERR increment or decrement would overflow"),
+            Self::StringTooLong => {
+                f.write_str("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
+            }
+            Self::Redis(text) => f.write_str(text),
+            Self::Busy(detail) => write!(f, "BUSY {detail}"),
+            Self::ReadOnly(detail) => write!(f, "READONLY {detail}"),
+            Self::TooLarge(detail) => write!(f, "TOOLARGE {detail}"),
+            Self::Unavailable(detail) => write!(f, "UNAVAILABLE {detail}"),
+            Self::Timeout(detail) => write!(f, "TIMEOUT {detail}"),
+        }
+    }
+}
+
+impl From<Refusal> for Reply {
+    fn from(refusal: Refusal) -> Self {
+        Self::Error(refusal)
+    }
+}

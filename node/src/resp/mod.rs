@@ -1,0 +1,3 @@
+//! The Redis protocol.
+
+pub mod backend;

@@ -1,0 +1,117 @@
+//! What a node says of itself and its cluster: one value behind `/v1/status`, `CLUSTER.STATUS`,
+//! `meridian status` and the metrics.
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::{ClusterName, NodeName, RegionName};
+
+/// The cluster as one node sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The cluster's name.
+    pub cluster: ClusterName,
+    /// The node that speaks.
+    pub node: NodeName,
+    /// Its region.
+    pub region: RegionName,
+    /// Number of the placement epoch that it acts in.
+    pub epoch: u64,
+    /// Whether it can meet its default levels now.
+    pub ready: bool,
+    /// Why it cannot: empty when `ready`.
+    pub reasons: Vec<Reason>,
+    /// 32 hexadecimal digits over the canonical content that it holds. Equal content, equal digest.
+    pub digest: String,
+    /// Keys that it holds and shows.
+    pub keys: u64,
+    /// Every other region, by name.
+    pub regions: Vec<RegionStatus>,
+    /// Every node it knows of, itself included, by name.
+    pub nodes: Vec<NodeStatus>,
+    /// Number of partitions of the key space.
+    pub partitions: u32,
+    /// One digest per partition, where asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition_digests: Option<Vec<String>>,
+}
+
+/// A reason for not being ready, as a word a script can match and a sentence a person can act on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// `disk`, `clock`, `quorum`, `recovering` or `stopping`.
+    pub kind: String,
+    /// What happened and what to do.
+    pub detail: String,
+}
+
+/// How far a region is behind this node's own writes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RegionStatus {
+    /// The region's name.
+    pub name: RegionName,
+    /// Whether it answers.
+    pub state: RegionState,
+    /// How far this node's own writes trail there, in seconds; 0 when it has all of them.
+    pub lag_seconds: f64,
+    /// Outbox rows (one per commit batch) that it has not taken.
+    pub outbox_entries: u64,
+    /// Unix milliseconds up to which it has everything of this node.
+    pub watermark: u64,
+    /// Whether rows were dropped that it never took: it needs a full repair.
+    pub needs_repair: bool,
+}
+
+/// Whether a region answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RegionState {
+    /// All its nodes answer.
+    Up,
+    /// Some of its nodes answer.
+    Degraded,
+    /// None of its nodes answers.
+    Down,
+    /// Taken out of the epoch by an operator.
+    Fenced,
+}
+
+/// A node as this node sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The node's name.
+    pub name: NodeName,
+    /// Its region.
+    pub region: RegionName,
+    /// Its life as this node sees it.
+    pub state: NodeState,
+    /// Suspicion; 0 for a node that was just heard.
+    pub phi: f64,
+    /// Why it is suspected, empty if it is not.
+    pub cause: String,
+    /// Round trip in milliseconds, where measured.
+    pub rtt_ms: Option<f64>,
+    /// How far its clock is ahead of this node's, in milliseconds, where measured.
+    pub clock_offset_ms: Option<f64>,
+    /// Hints held for it.
+    pub hints: u64,
+    /// Whether it says that it can meet its default levels.
+    pub ready: bool,
+}
+
+/// The life of a node as another sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// Configured, not heard of yet.
+    Joining,
+    /// Heard of lately.
+    Up,
+    /// Not heard of for longer than usual.
+    Suspect,
+    /// Not heard of for too long.
+    Down,
+    /// Said goodbye, still draining.
+    Leaving,
+    /// Gone.
+    Left,
+}

@@ -1,0 +1,168 @@
+//! Where a node's state lives: ordered families of rows, written in atomic batches.
+//!
+//! The trait is small on purpose: point reads, one ordered scan, one atomic commit, one sync. The
+//! conformance suite in [`conformance`] defines what it means; both engines pass it.
+
+use std::ops::ControlFlow;
+
+use serde::{Deserialize, Serialize};
+
+/// A column family: rows of one record type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Family {
+    /// Key → slots, context, counts, expiry.
+    Head,
+    /// Key and element → dots and payloads.
+    Row,
+    /// Actor and stamp → deltas of one commit batch.
+    Outbox,
+    /// Destination, actor, stamp → delta.
+    Hint,
+    /// Destination and actor → how far it is.
+    Cursor,
+    /// Identity, ceilings, watermarks, versions.
+    Meta,
+}
+
+impl Family {
+    /// Every family, in a fixed order.
+    pub const ALL: [Self; 6] = [
+        Self::Head,
+        Self::Row,
+        Self::Outbox,
+        Self::Hint,
+        Self::Cursor,
+        Self::Meta,
+    ];
+
+    /// The family's name on disk. Persisted: keep stable.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::Row => "row",
+            Self::Outbox => "outbox",
+            Self::Hint => "hint",
+            Self::Cursor => "cursor",
+            Self::Meta => "meta",
+        }
+    }
+}
+
+/// One change of a batch. Later changes of a batch win over earlier ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Writes a row.
+    Put {
+        family: Family,
+        key: Vec<u8>,
+        value: Vec<u8>,
+    },
+    /// Deletes a row, if it is there.
+    Delete { family: Family, key: Vec<u8> },
+    /// Deletes every row in `from..to`.
+    DeleteRange {
+        family: Family,
+        from: Vec<u8>,
+        to: Vec<u8>,
+    },
+}
+
+/// Changes that become visible and durable together or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The changes in order.
+    pub changes: Vec<Change>,
+}
+
+impl Batch {
+    /// Whether there is nothing to commit.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Adds the write of a row.
+    pub fn put(&mut self, family: Family, key: Vec<u8>, value: Vec<u8>) {
+        self.changes.push(Change::Put { family, key, value });
+    }
+
+    /// Adds the deletion of a row.
+    pub fn delete(&mut self, family: Family, key: Vec<u8>) {
+        self.changes.push(Change::Delete { family, key });
+    }
+
+    /// Adds the deletion of every row in `from..to`.
+    pub fn delete_range(&mut self, family: Family, from: Vec<u8>, to: Vec<u8>) {
+        self.changes.push(Change::DeleteRange { family, from, to });
+    }
+}
+
+/// When a commit may be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Once it survives the death of the process; power loss may take the newest ones.
+    Process,
+    /// Once it survives power loss.
+    Power,
+}
+
+/// Why storage did not do as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StorageError {
+    /// The engine failed: a full disk, an I/O error. Whether a commit happened is unknown until it is reopened.
+    /// *State unknown, safe to retry after reopening.*
+    #[error("storage failed: {detail}")]
+    Failed { detail: String },
+    /// A row is not what its format says. *State unchanged. Fatal for that row.*
+    #[error("{family} row of key {key}: {detail}")]
+    Corrupt {
+        family: &'static str,
+        key: String,
+        detail: String,
+    },
+    /// A row was written by a newer version. *State unchanged.*
+    #[error(
+        "{family} row of key {key} has format version {found}, this binary knows up to {known}: run a newer binary"
+    )]
+    Newer {
+        family: &'static str,
+        key: String,
+        found: u8,
+        known: u8,
+    },
+}
+
+/// Visits one row of a scan; `Break` ends it.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
+/// An engine. Reads see every commit that returned before they began.
+pub trait Storage: Send + Sync + 'static {
+    /// The row's value, if there is one.
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// Visits the rows in `from..to` (`to` absent: to the end of the family) in ascending order of their keys, as of one moment.
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<(), StorageError>;
+
+    /// Commits a batch atomically. After an error nothing may be read or written until the engine is reopened.
+    fn commit(&self, batch: &Batch, durability: Durability) -> Result<(), StorageError>;
+
+    /// Makes every commit that returned survive power loss.
+    fn sync(&self) -> Result<(), StorageError>;
+}
+
+/// The smallest key above every key that begins with `prefix`, or none if there is no such key.
+pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return Some(end);
+        }
+    }
+    None
+}
