@@ -116,7 +116,7 @@ pub enum Input {
     Close,
     /// The batch is durable.
     Committed,
-    /// The batch is not, and will not be.
+    /// Whether the batch is durable is unknown. The last input of this shard: it is opened anew when storage is.
     CommitFailed(String),
     /// Prepare to end: only after the last batch was committed. Gives a last commit.
     Stop,

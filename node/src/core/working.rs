@@ -203,12 +203,6 @@ impl Working {
         }
     }
 
-    /// Forgets everything that is not committed, and the cache with it: after a failed commit storage alone knows what is.
-    pub fn discard(&mut self) {
-        let capacity = self.heads.capacity;
-        *self = Self::new(capacity);
-    }
-
     fn close_head(
         &mut self,
         key: &Key,

@@ -74,6 +74,7 @@ pub struct Shard {
     read_only: Option<String>,
     waiting: Waiting,
     is_committing: bool,
+    is_over: bool,
     maintain_at: Duration,
 }
 
@@ -113,6 +114,7 @@ impl Shard {
             read_only: None,
             waiting: Waiting::default(),
             is_committing: false,
+            is_over: false,
             maintain_at: Duration::ZERO,
             config,
         })
@@ -120,6 +122,7 @@ impl Shard {
 
     /// Takes one input; what is to be done about it is appended to `out`, in order.
     pub fn handle(&mut self, storage: &dyn Storage, input: Input, now: Now, out: &mut Vec<Output>) {
+        assert!(!self.is_over, "input after a failed commit: the shard is to be opened anew");
         assert!(
             !self.is_committing || matches!(input, Input::Committed | Input::CommitFailed(_)),
             "input while a batch is being committed"
@@ -333,19 +336,12 @@ impl Shard {
         self.pump(storage, now, out);
     }
 
-    /// Nothing of the batch happened. Whoever waits for it is told; what is cached is not trusted.
+    /// Whether the batch happened is unknown until storage is reopened, so nothing that this shard remembers can be trusted: whoever
+    /// waits is told so, and the shard is over. Another one is opened once storage is.
     fn commit_failed(&mut self, reason: &str, out: &mut Vec<Output>) {
-        self.is_committing = false;
-        self.working.discard();
-        self.shipper.commit_failed();
-        self.waiting.rows.clear();
-        self.waiting.moves.clear();
-        self.waiting.ceiling = None;
+        self.is_over = true;
         for (_, reply) in &mut self.waiting.replies {
-            *reply = Refusal::ReadOnly(format!(
-                "the storage of this node failed, nothing was written: {reason}"
-            ))
-            .into();
+            *reply = Refusal::Timeout(format!("the storage of this node failed while it committed; the write may take effect: {reason}")).into();
         }
         for (_, applied) in &mut self.waiting.applied {
             *applied = Applied::Refused;
