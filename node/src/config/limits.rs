@@ -10,10 +10,10 @@ use super::{Reason, Size, faults::Faults};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// The longest key, value or element: 64 B to 512 MiB, default `16MiB`. A longer one gets `-TOOLARGE` and the
+    /// The longest key, value or element: 64 B to 64 MiB, default `16MiB`. A longer one gets `-TOOLARGE` and the
     /// connection lives. Equal on all nodes. Too large: one value fills a link for seconds and everything waits behind it.
     pub value_bytes: Size,
-    /// The longest command, all arguments together: at least `value_bytes`, up to 1 GiB, default `64MiB`. It is also what
+    /// The longest command, all arguments together: at least `value_bytes`, up to 64 MiB, default `64MiB`. It is also what
     /// one connection may occupy before its command is complete.
     pub command_bytes: Size,
     /// Client connections at a time: 1 to 1,000,000, default `10000`. One more is told so and closed. Needs as many file descriptors
@@ -56,7 +56,10 @@ impl Limits {
     }
 }
 
-const VALUE: RangeInclusive<Size> = Size::new(64)..=Size::mib(512);
-const COMMAND: RangeInclusive<Size> = Size::new(64)..=Size::gib(1);
+/// The highest `limits.command_bytes`: one command may become one outbox row, and that one frame between nodes.
+pub const COMMAND_BYTES_MAX: Size = Size::mib(64);
+
+const VALUE: RangeInclusive<Size> = Size::new(64)..=COMMAND_BYTES_MAX;
+const COMMAND: RangeInclusive<Size> = Size::new(64)..=COMMAND_BYTES_MAX;
 const OUTPUT: RangeInclusive<Size> = Size::kib(64)..=Size::gib(1);
 const CLIENTS_MAX: u32 = 1_000_000;

@@ -346,7 +346,7 @@ fn values_out_of_their_bounds_are_refused_with_the_bounds() {
         ("gossip", "phi_remote", "-1.0", "from above 0 to 100"),
         ("gossip", "phi_remote", "nan", "NaN is out of bounds"),
         ("clock", "max_skew", "\"2h\"", "from 1ms to 1h"),
-        ("limits", "value_bytes", "\"1B\"", "from 64B to 512MiB"),
+        ("limits", "value_bytes", "\"1B\"", "from 64B to 64MiB"),
         ("limits", "clients", "0", "from 1 to 1000000"),
         ("limits", "output_bytes", "\"1KiB\"", "from 64KiB to 1GiB"),
     ] {
