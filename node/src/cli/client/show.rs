@@ -14,13 +14,16 @@ pub enum Style {
 }
 
 impl Style {
-    /// Writes one reply, with a newline at its end.
+    /// Writes one reply, with a newline at its end; a text for people may bring its own.
     pub fn write(self, answer: &Answer, out: &mut impl Write) -> io::Result<()> {
         let mut text = match self {
             Self::Typed => typed(answer, 0),
             Self::Raw => raw(answer),
         };
-        text.push(b'\n');
+        let ended = matches!(answer, Answer::Verbatim(text) if text.ends_with(b"\n"));
+        if !ended {
+            text.push(b'\n');
+        }
         out.write_all(&text)?;
         out.flush()
     }
@@ -42,10 +45,18 @@ fn typed(answer: &Answer, indent: usize) -> Vec<u8> {
         Answer::Map(pairs) if pairs.is_empty() => b"(empty hash)".to_vec(),
         Answer::Array(elements) => numbered(elements, ')', indent, typed),
         Answer::Set(elements) => numbered(elements, '~', indent, typed),
-        Answer::Map(pairs) => numbered(pairs, '#', indent, |(key, value), indent| {
-            [typed(key, indent), typed(value, indent)].join(b" => ".as_slice())
-        }),
+        Answer::Map(pairs) => numbered(pairs, '#', indent, typed_pair),
     }
+}
+
+/// `key => value`, with a value of several lines below its key.
+fn typed_pair((key, value): &(Answer, Answer), indent: usize) -> Vec<u8> {
+    let below = matches!(value, Answer::Array(_) | Answer::Set(_) | Answer::Map(_));
+    let margin = match below {
+        true => format!(" => \n{:indent$}", ""),
+        false => " => ".to_owned(),
+    };
+    [typed(key, indent), typed(value, indent)].join(margin.as_bytes())
 }
 
 fn numbered<T>(
@@ -132,6 +143,7 @@ mod tests {
             (Answer::Bool(true), "(true)\n"),
             (Answer::Double("1.5".to_owned()), "(double) 1.5\n"),
             (Answer::Verbatim("two\nlines".into()), "two\nlines\n"),
+            (Answer::Verbatim("a line\n".into()), "a line\n"),
             (Answer::Array(vec![]), "(empty array)\n"),
             (Answer::Set(vec![]), "(empty set)\n"),
             (Answer::Map(vec![]), "(empty hash)\n"),
@@ -163,7 +175,7 @@ mod tests {
         ]);
         assert_eq!(
             shown(Style::Typed, &answer),
-            "1# \"a\" => (integer) 1\n2# \"b\" => 1) (integer) 2\n   2) (integer) 3\n"
+            "1# \"a\" => (integer) 1\n2# \"b\" => \n   1) (integer) 2\n   2) (integer) 3\n"
         );
         assert_eq!(shown(Style::Raw, &answer), "a 1\nb 2\n3\n");
     }
