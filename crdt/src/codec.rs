@@ -59,14 +59,14 @@ pub enum CodecError {
 }
 
 /// The value's bytes, its format version first.
-pub fn encode<T: Serialize>(version: u8, value: &T) -> Vec<u8> {
+pub fn encode<T: Serialize + ?Sized>(version: u8, value: &T) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(TYPICAL_BYTES);
     encode_into(&mut bytes, version, value);
     bytes
 }
 
 /// Appends the value's bytes, its format version first.
-pub fn encode_into<T: Serialize>(bytes: &mut Vec<u8>, version: u8, value: &T) {
+pub fn encode_into<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, version: u8, value: &T) {
     let start = bytes.len();
     bytes.push(version);
     bincode::serde::encode_into_writer(value, Appender(bytes), standard())
