@@ -1,6 +1,10 @@
 //! The command line, through the built binary: what it prints where, and its exit codes.
 
 #![cfg(feature = "server")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy takes the helpers of an integration test for no tests"
+)]
 
 use std::{
     io::{BufRead, BufReader, Write},
