@@ -1,0 +1,99 @@
+//! Whom to gossip with in a round: mostly the own region, always some across, so that news crosses oceans few times and islands never part.
+
+use rand::{Rng, seq::index::sample};
+use rand_chacha::ChaCha8Rng;
+
+use crate::identity::Tag;
+
+/// Those that may be chosen.
+#[derive(Debug, Default)]
+pub(crate) struct Company {
+    /// Of the own region.
+    pub(crate) near: Vec<Tag>,
+    /// Of the others.
+    pub(crate) far: Vec<Tag>,
+}
+
+impl Company {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.near.is_empty() && self.far.is_empty()
+    }
+
+    /// `fanout` of them, or all if they are fewer.
+    pub(crate) fn choose(&self, fanout: usize, rng: &mut ChaCha8Rng) -> Vec<Tag> {
+        let across = across(fanout, rng).max(fanout.saturating_sub(self.near.len()));
+        let far = across.min(self.far.len());
+        let near = (fanout - far).min(self.near.len());
+        let mut chosen = pick(&self.near, near, rng);
+        chosen.extend(pick(&self.far, far, rng));
+        chosen
+    }
+}
+
+/// A third of the fanout goes across: with one peer a round, one round in three.
+fn across(fanout: usize, rng: &mut ChaCha8Rng) -> usize {
+    let rest = fanout % ACROSS_ONE_IN;
+    fanout / ACROSS_ONE_IN + usize::from(rng.random_range(0..ACROSS_ONE_IN) < rest)
+}
+
+/// So many of them, at random.
+pub(crate) fn pick<T: Clone>(from: &[T], count: usize, rng: &mut ChaCha8Rng) -> Vec<T> {
+    let count = count.min(from.len());
+    let positions = sample(rng, from.len(), count);
+    positions
+        .into_iter()
+        .map(|position| from[position].clone())
+        .collect()
+}
+
+const ACROSS_ONE_IN: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    fn company(near: u64, far: u64) -> Company {
+        let tag = |number: u64| crate::identity::Tag::of(number);
+        Company {
+            near: (0..near).map(tag).collect(),
+            far: (near..near + far).map(tag).collect(),
+        }
+    }
+
+    fn across_in(company: &Company, rounds: usize, fanout: usize) -> usize {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut across = 0;
+        for _ in 0..rounds {
+            let chosen = company.choose(fanout, &mut rng);
+            let mut distinct = chosen.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            assert_eq!(distinct.len(), chosen.len());
+            assert_eq!(
+                chosen.len(),
+                fanout.min(company.near.len() + company.far.len())
+            );
+            across += chosen
+                .iter()
+                .filter(|tag| company.far.contains(tag))
+                .count();
+        }
+        across
+    }
+
+    #[test]
+    fn most_are_near_and_some_always_far() {
+        assert_eq!(across_in(&company(10, 20), 100, 3), 100);
+        let across = across_in(&company(10, 20), 900, 1);
+        assert!((200..400).contains(&across), "{across} of 900");
+    }
+
+    #[test]
+    fn whoever_is_alone_in_its_region_talks_across() {
+        assert_eq!(across_in(&company(0, 20), 100, 3), 300);
+        assert_eq!(across_in(&company(1, 1), 100, 3), 100);
+        assert_eq!(across_in(&company(5, 0), 100, 3), 0);
+    }
+}

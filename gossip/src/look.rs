@@ -1,0 +1,188 @@
+//! A look at the members: who is doubted is asked, who does not answer is suspected, who stays silent is given up.
+
+use crate::{
+    clock::micros,
+    event::Event,
+    gossip::{Gossip, Thresholds},
+    identity::Tag,
+    member::Member,
+    name::Region,
+    trust::State,
+    view::Cause,
+};
+
+/// What a look at one member leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Nothing,
+    Ask,
+    Suspect,
+    GiveUp,
+    /// The path went down, or came back, while the node lives.
+    Path,
+}
+
+impl Gossip {
+    pub(crate) fn look(&mut self) {
+        self.outbox.begin_look();
+        let steps = self
+            .roster
+            .iter()
+            .map(|(tag, member)| (tag, self.step(member)));
+        let steps: Vec<(Tag, Step)> = steps.filter(|(_, step)| *step != Step::Nothing).collect();
+        for (tag, step) in steps {
+            match step {
+                Step::Nothing => {}
+                Step::Ask => self.probe(tag),
+                Step::Suspect => self.suspect(tag),
+                Step::GiveUp => self.give_up(tag),
+                Step::Path => self.note_path(tag),
+            }
+        }
+    }
+
+    fn step(&self, member: &Member) -> Step {
+        if member.has_left() {
+            return Step::Nothing;
+        }
+        match member.trust.state() {
+            State::Up | State::Joining => self.step_of_company(member),
+            State::Suspect
+                if member.trust.age(self.now.awake) >= micros(self.config.down_after) =>
+            {
+                Step::GiveUp
+            }
+            State::Suspect => Step::Ask,
+            State::Down => Step::Nothing,
+        }
+    }
+
+    fn step_of_company(&self, member: &Member) -> Step {
+        if !self.is_doubted(member) {
+            let known = member.cause == Some(Cause::PathDown);
+            let changed = member.trust.is_up() && member.path.is_down() != known;
+            return if changed { Step::Path } else { Step::Nothing };
+        }
+        let threshold = self.thresholds.of(member, &self.me.identity.region);
+        let patience = self.clock.patience();
+        let silent = member.detector.exceeds(threshold, self.now.awake, patience);
+        let answer_time = self.answer_time(member);
+        let in_vain = member
+            .trust
+            .asked_in_vain(self.config.asks, answer_time, self.now.awake);
+        match (silent && in_vain, member.trust.is_up()) {
+            (true, true) => Step::Suspect,
+            (true, false) => Step::GiveUp,
+            (false, _) => Step::Ask,
+        }
+    }
+
+    fn is_doubted(&self, member: &Member) -> bool {
+        let patience = self.clock.patience();
+        member
+            .detector
+            .exceeds(self.thresholds.ask, self.now.awake, patience)
+    }
+
+    /// How long an answer may take: what the path took before and some more; unknown paths have a whole interval.
+    fn answer_time(&self, member: &Member) -> u64 {
+        let interval = self.tuning.interval;
+        let usual = member.path.rtt().map(|rtt| rtt + rtt / 4 + interval / 8);
+        usual
+            .unwrap_or(interval)
+            .min(ANSWER_INTERVALS_MAX * interval)
+    }
+
+    /// Asks a member whether it lives, unless it was asked just now or too many are asked at once.
+    pub(crate) fn probe(&mut self, tag: Tag) {
+        let Some(member) = self.roster.member(tag) else {
+            return;
+        };
+        let answer_time = self.answer_time(member);
+        if member.trust.may_ask(answer_time, self.now.awake) && self.outbox.take_probe() {
+            let digest = false;
+            self.ask(tag, digest);
+        }
+    }
+
+    fn suspect(&mut self, tag: Tag) {
+        let cause = self.cause_of_silence(tag);
+        let now = self.now;
+        if let Some(member) = self.roster.member_mut(tag) {
+            member.trust.suspect(now);
+            member.cause = Some(cause);
+            self.outbox.counters.suspicions += 1;
+            self.outbox.event(Event::Believed(member.verdict()));
+        }
+    }
+
+    fn give_up(&mut self, tag: Tag) {
+        let cause = self.cause_of_silence(tag);
+        let now = self.now;
+        if let Some(member) = self.roster.member_mut(tag) {
+            member.trust.give_up(now);
+            // What it was suspected for is known better than what it is given up for.
+            member.cause.get_or_insert(cause);
+            self.outbox.event(Event::Believed(member.verdict()));
+        }
+    }
+
+    fn note_path(&mut self, tag: Tag) {
+        if let Some(member) = self.roster.member_mut(tag) {
+            member.cause = member.path.is_down().then_some(Cause::PathDown);
+            self.outbox.event(Event::Believed(member.verdict()));
+        }
+    }
+
+    fn cause_of_silence(&self, tag: Tag) -> Cause {
+        if self.clock.is_slow() {
+            return Cause::SelfSlow;
+        }
+        let region = self
+            .roster
+            .member(tag)
+            .map(|member| &member.life.identity.region);
+        match region {
+            Some(region) if self.is_mostly_silent(region) => Cause::PathDown,
+            Some(_) | None => Cause::PeerSlow,
+        }
+    }
+
+    /// Whether most of a region, and more than one of it, is doubted: nodes die one by one, paths take all.
+    fn is_mostly_silent(&self, region: &Region) -> bool {
+        let neighbours = self.roster.iter().map(|(_, member)| member);
+        let neighbours = neighbours.filter(|member| member.is_in(region) && !member.has_left());
+        let (mut all, mut silent) = (0, 0);
+        for member in neighbours {
+            all += 1;
+            silent += usize::from(!member.is_company() || self.is_doubted(member));
+        }
+        silent > 1 && 2 * silent > all
+    }
+
+    /// It lives, beyond doubt.
+    pub(crate) fn prove(&mut self, tag: Tag) {
+        let (now, interval) = (self.now, self.tuning.interval);
+        let Some(member) = self.roster.member_mut(tag) else {
+            return;
+        };
+        if !member.has_left() && member.trust.prove(interval, now) {
+            member.detector.resume(now.awake);
+            member.cause = None;
+            self.outbox.event(Event::Believed(member.verdict()));
+        }
+    }
+}
+
+impl Thresholds {
+    fn of(&self, member: &Member, home: &Region) -> f64 {
+        if member.is_in(home) {
+            self.local
+        } else {
+            self.remote
+        }
+    }
+}
+
+/// However slow a path was: longer than this nobody waits for an answer.
+const ANSWER_INTERVALS_MAX: u64 = 4;

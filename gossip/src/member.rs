@@ -1,0 +1,135 @@
+//! All that is known of one other node.
+
+use std::time::Duration;
+
+use crate::{
+    clock::Clock,
+    detector::{Detector, Tuning},
+    identity::Heartbeat,
+    life::Life,
+    message::{Introduction, Mention, Status},
+    name::Region,
+    path::Path,
+    trust::{State, Trust},
+    view::{self, Cause, Standing, Verdict},
+};
+
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) life: Life,
+    pub(crate) detector: Detector,
+    pub(crate) trust: Trust,
+    pub(crate) path: Path,
+    pub(crate) cause: Option<Cause>,
+}
+
+impl Member {
+    pub(crate) fn new(introduction: &Introduction, tuning: &Tuning, moment: Moment) -> Self {
+        let silence = introduction.silence_ms.saturating_mul(1_000);
+        let silent_since = moment.awake.saturating_sub(silence);
+        let identity = introduction.identity.clone();
+        Self {
+            life: Life::new(identity, introduction.heartbeat),
+            detector: Detector::new(tuning, silent_since),
+            trust: Trust::new(State::Joining, moment),
+            path: Path::default(),
+            cause: None,
+        }
+    }
+
+    /// Another life of the same node begins: what was learnt of its habits and its path stays.
+    pub(crate) fn succeed(mut self, fresh: Self, moment: Moment) -> Self {
+        self.trust.begin_again(moment);
+        self.path.begin_again();
+        let stays = self.life.identity.region == fresh.life.identity.region;
+        if stays {
+            self.detector.begin_again(fresh.detector.latest());
+        } else {
+            self.detector = fresh.detector;
+        }
+        Self {
+            detector: self.detector,
+            trust: self.trust,
+            path: self.path,
+            ..fresh
+        }
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        match (self.life.status, self.trust.state()) {
+            (Status::Left, _) => Standing::Left,
+            (_, State::Joining) => Standing::Joining,
+            (_, State::Suspect) => Standing::Suspect,
+            (_, State::Down) => Standing::Down,
+            (Status::Leaving, State::Up) => Standing::Leaving,
+            (Status::Up, State::Up) => Standing::Up,
+        }
+    }
+
+    pub(crate) fn verdict(&self) -> Verdict {
+        Verdict {
+            node: self.life.identity.node.clone(),
+            generation: self.life.identity.generation,
+            standing: self.standing(),
+            cause: self.cause,
+        }
+    }
+
+    pub(crate) fn is_in(&self, region: &Region) -> bool {
+        self.life.identity.region == *region
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        self.life.status == Status::Left
+    }
+
+    /// It takes part and is believed: its name is taken.
+    pub(crate) fn lives(&self) -> bool {
+        !self.has_left() && self.trust.is_up()
+    }
+
+    /// Worth gossiping with: it may live, and has not said goodbye.
+    pub(crate) fn is_company(&self) -> bool {
+        !self.has_left() && matches!(self.trust.state(), State::Up | State::Joining)
+    }
+
+    /// Worth asking now and then whether it is back.
+    pub(crate) fn is_missed(&self) -> bool {
+        !self.has_left() && matches!(self.trust.state(), State::Suspect | State::Down)
+    }
+
+    /// How it stands in a digest. The heartbeat is told only of company: that of a silent node is no sign of life.
+    pub(crate) fn mention(&self) -> Mention {
+        let heartbeat = if self.is_company() {
+            self.life.heartbeat
+        } else {
+            Heartbeat(0)
+        };
+        self.life.mention(heartbeat)
+    }
+
+    pub(crate) fn view(&self, now: u64, clock: &Clock) -> view::Member<'_> {
+        let phi = if self.has_left() {
+            0.0
+        } else {
+            self.detector.phi(now, clock.patience())
+        };
+        view::Member {
+            identity: &self.life.identity,
+            status: self.life.status,
+            standing: self.standing(),
+            cause: self.cause,
+            phi,
+            silence: Duration::from_micros(self.detector.silence(now)),
+            rtt: self.path.rtt().map(Duration::from_micros),
+            clock_offset_ms: self.path.offset_ms(),
+        }
+    }
+}
+
+/// Now, on the clock that counts only waking time and on the one that stamps questions. Microseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) awake: u64,
+    pub(crate) stamp: u64,
+}
