@@ -176,10 +176,7 @@ impl Gossip {
             return;
         };
         debug_assert_eq!(member.trust.state(), State::Joining);
-        if member
-            .detector
-            .exceeds(self.thresholds.remote, self.now.awake, 1.0)
-        {
+        if member.detector.phi(self.now.awake, HEALTHY) >= self.thresholds.remote {
             member.trust.give_up(self.now);
             self.outbox.event(Event::Believed(member.verdict()));
             return;
@@ -245,6 +242,9 @@ impl Gossip {
         self.begin_life(identity);
     }
 }
+
+/// What others tell of a silence has nothing to do with the health of this process.
+const HEALTHY: f64 = 1.0;
 
 fn duplicate(incumbent: &Identity) -> Refusal {
     let detail = format!(

@@ -53,7 +53,7 @@ pub struct Config {
     /// Time between two rounds: 20 ms to 10 s, default 200 ms. Detection takes 2 to 4 of them. Too small: traffic, and suspicion on
     /// busy machines. Too large: an absence is noticed late.
     pub interval: Duration,
-    /// Peers asked in a round: 1 to 16, default 3. Too small: heartbeats arrive irregularly and detection is slow. Too large: traffic.
+    /// Peers asked in a round: 1 to 16, default 4. Too small: heartbeats arrive irregularly and detection is slow. Too large: traffic.
     pub fanout: usize,
     /// Size of the largest message: 1,000 to 1,400 bytes, default 1,162. Too large for the path: messages are lost whole.
     pub datagram_bytes: usize,
@@ -64,16 +64,13 @@ pub struct Config {
     pub phi_local: f64,
     /// The same for nodes of other regions, whose paths vary more: default 10.
     pub phi_remote: f64,
-    /// Phi at which a node is asked directly whether it lives: above 0 and below both others, default 2. Too small: questions to healthy
-    /// nodes. Too large: the answer comes after the verdict could have been spoken, and detection waits for it.
+    /// Phi at which a node is asked directly whether it lives: above 0 and below both others, default 1.3, which is one interval in
+    /// twenty. Too small: many questions to healthy nodes. Too large: long intervals stay long, and detection has to wait for longer ones.
     pub phi_ask: f64,
-    /// Direct questions that must have stayed unanswered before a node is suspected: 0 to 8, default 2. Too small: lost
-    /// datagrams become suspicions. Too large: detection is slow where paths are long.
-    pub asks: u32,
     /// Floor on the deviation of heartbeat intervals: 1 ms to 10 s, default a quarter of `interval`. Too small: the first late heartbeat of
     /// a regular node is fatal. Too large: detection is slow.
     pub deviation_floor: Duration,
-    /// Heartbeat intervals remembered per node: 8 to 1,000, default 100. Too small: the estimate jumps about. Too large: it follows
+    /// Heartbeat intervals remembered per node: 8 to 1,000, default 200. Too small: the estimate jumps about. Too large: it follows
     /// a changed path slowly.
     pub window: usize,
     /// How long a node stays suspected before it counts as down: 0 to 1 h, default 2 s.
@@ -96,15 +93,14 @@ impl Config {
             cluster,
             settings: Settings::default(),
             interval,
-            fanout: 3,
+            fanout: 4,
             datagram_bytes: DATAGRAM_BYTES_DEFAULT,
             round_bytes: 12 * DATAGRAM_BYTES_DEFAULT,
             phi_local: 8.0,
             phi_remote: 10.0,
-            phi_ask: 2.0,
-            asks: 2,
+            phi_ask: 1.3,
             deviation_floor: interval / 4,
-            window: 100,
+            window: 200,
             down_after: Duration::from_secs(2),
             dead_grace: Duration::from_secs(24 * 3_600),
             tombstone_grace: Duration::from_secs(3_600),
@@ -127,7 +123,6 @@ impl Config {
         check_duration("dead_grace", self.dead_grace, &GRACE)?;
         check_duration("tombstone_grace", self.tombstone_grace, &GRACE)?;
         check_count("fanout", self.fanout, &(1..=16))?;
-        check_count("asks", self.asks as usize, &(0..=8))?;
         check_count("window", self.window, &(8..=1_000))?;
         check_count("members_max", self.members_max, &(1..=MEMBERS_MAX))?;
         check_count("datagram_bytes", self.datagram_bytes, &DATAGRAM)?;

@@ -58,9 +58,10 @@ pub struct Gossip {
     pub(crate) outbox: Outbox,
 }
 
-/// Thresholds of phi, as deviations above the mean.
+/// Thresholds of phi.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Thresholds {
+    /// As deviations above the mean: it is compared often.
     pub(crate) ask: f64,
     pub(crate) local: f64,
     pub(crate) remote: f64,
@@ -102,8 +103,8 @@ impl Gossip {
             },
             thresholds: Thresholds {
                 ask: deviations(config.phi_ask),
-                local: deviations(config.phi_local),
-                remote: deviations(config.phi_remote),
+                local: config.phi_local,
+                remote: config.phi_remote,
             },
             cluster: ClusterDigest(xxh3_64(config.cluster.as_str().as_bytes()).to_le_bytes()),
             config,
@@ -282,13 +283,13 @@ impl Gossip {
     /// Every other node that is known, by name.
     pub fn members(&self) -> impl Iterator<Item = Member<'_>> {
         let members = self.roster.by_name();
-        members.map(|member| member.view(self.now.awake, &self.clock))
+        members.map(|member| member.view(self.now.awake, &self.clock, &self.tuning))
     }
 
     /// One other node.
     pub fn member(&self, node: &NodeId) -> Option<Member<'_>> {
         let member = self.roster.named(node)?;
-        Some(member.view(self.now.awake, &self.clock))
+        Some(member.view(self.now.awake, &self.clock, &self.tuning))
     }
 
     /// What is believed of another node, without its numbers.
@@ -332,3 +333,9 @@ impl Gossip {
 
 /// A rumour of a forgotten node travels in this many messages for every doubling of the cluster: some two rounds' worth.
 const RUMOUR_SENDS_PER_DOUBLING: u32 = 12;
+impl Gossip {
+    #[doc(hidden)]
+    pub fn estimates(&self) -> Vec<(f64, f64)> {
+        self.roster.iter().map(|(_, m)| m.detector.raw()).collect()
+    }
+}

@@ -74,13 +74,26 @@ pub struct SettingsDigest(pub u64);
 
 /// A life of a node in 6 bytes: how digests name it. 48 bits of xxh3 over name, directory and generation (wire format: keep stable).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct Tag([u8; 6]);
+#[serde(from = "[u8; 6]", into = "[u8; 6]")]
+pub(crate) struct Tag(u64);
+
+impl From<[u8; 6]> for Tag {
+    fn from([a, b, c, d, e, f]: [u8; 6]) -> Self {
+        Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+}
+
+impl From<Tag> for [u8; 6] {
+    fn from(tag: Tag) -> Self {
+        let [a, b, c, d, e, f, _, _] = tag.0.to_le_bytes();
+        [a, b, c, d, e, f]
+    }
+}
 
 #[cfg(test)]
 impl Tag {
     pub(crate) fn of(number: u64) -> Self {
-        let [a, b, c, d, e, f, _, _] = number.to_le_bytes();
-        Self([a, b, c, d, e, f])
+        Self(number & TAG_MASK)
     }
 }
 
@@ -91,8 +104,7 @@ impl Identity {
         bytes.push(0);
         bytes.extend_from_slice(&self.directory.0.to_be_bytes());
         bytes.extend_from_slice(&self.generation.0.to_be_bytes());
-        let [a, b, c, d, e, f, _, _] = xxh3_64(&bytes).to_le_bytes();
-        Tag([a, b, c, d, e, f])
+        Tag(xxh3_64(&bytes) & TAG_MASK)
     }
 
     /// Whether this life began after the other one of the same name. Every node decides alike, whatever it heard first.
@@ -100,6 +112,8 @@ impl Identity {
         (self.generation, self.directory) > (other.generation, other.directory)
     }
 }
+
+const TAG_MASK: u64 = (1 << 48) - 1;
 
 macro_rules! fixed {
     ($type:ident, $number:ty, $bytes:literal) => {
@@ -155,7 +169,7 @@ mod tests {
 
     #[test]
     fn tags_are_the_same_in_every_release() {
-        assert_eq!(life("us-1", 7, 9).tag(), Tag(GOLDEN));
+        assert_eq!(life("us-1", 7, 9).tag(), Tag::from(GOLDEN));
     }
 
     #[test]
@@ -177,5 +191,5 @@ mod tests {
         assert!(!old.understands(new) && !new.understands(old));
     }
 
-    const GOLDEN: [u8; 6] = [0; 6];
+    const GOLDEN: [u8; 6] = [116, 172, 245, 128, 17, 203];
 }

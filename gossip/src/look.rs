@@ -7,6 +7,7 @@ use crate::{
     identity::Tag,
     member::Member,
     name::Region,
+    round::LOOKS_PER_ROUND,
     trust::State,
     view::Cause,
 };
@@ -64,13 +65,8 @@ impl Gossip {
             return if changed { Step::Path } else { Step::Nothing };
         }
         let threshold = self.thresholds.of(member, &self.me.identity.region);
-        let patience = self.clock.patience();
-        let silent = member.detector.exceeds(threshold, self.now.awake, patience);
-        let answer_time = self.answer_time(member);
-        let in_vain = member
-            .trust
-            .asked_in_vain(self.config.asks, answer_time, self.now.awake);
-        match (silent && in_vain, member.trust.is_up()) {
+        let suspected = member.phi(self.now.awake, &self.clock, &self.tuning) >= threshold;
+        match (suspected, member.trust.is_up()) {
             (true, true) => Step::Suspect,
             (true, false) => Step::GiveUp,
             (false, _) => Step::Ask,
@@ -84,22 +80,13 @@ impl Gossip {
             .exceeds(self.thresholds.ask, self.now.awake, patience)
     }
 
-    /// How long an answer may take: what the path took before and some more; unknown paths have a whole interval.
-    fn answer_time(&self, member: &Member) -> u64 {
-        let interval = self.tuning.interval;
-        let usual = member.path.rtt().map(|rtt| rtt + rtt / 4 + interval / 8);
-        usual
-            .unwrap_or(interval)
-            .min(ANSWER_INTERVALS_MAX * interval)
-    }
-
     /// Asks a member whether it lives, unless it was asked just now or too many are asked at once.
     pub(crate) fn probe(&mut self, tag: Tag) {
         let Some(member) = self.roster.member(tag) else {
             return;
         };
-        let answer_time = self.answer_time(member);
-        if member.trust.may_ask(answer_time, self.now.awake) && self.outbox.take_probe() {
+        let pause = self.tuning.interval / LOOKS_PER_ROUND;
+        if member.trust.may_ask(pause, self.now.awake) && self.outbox.take_probe() {
             let digest = false;
             self.ask(tag, digest);
         }
@@ -183,6 +170,3 @@ impl Thresholds {
         }
     }
 }
-
-/// However slow a path was: longer than this nobody waits for an answer.
-const ANSWER_INTERVALS_MAX: u64 = 4;

@@ -10,6 +10,7 @@ use crate::{
     message::{Introduction, Mention, Status},
     name::Region,
     path::Path,
+    phi::PHI_MAX,
     trust::{State, Trust},
     view::{self, Cause, Standing, Verdict},
 };
@@ -53,6 +54,31 @@ impl Member {
             path: self.path,
             ..fresh
         }
+    }
+
+    /// A heartbeat was heard, from the node itself or through another whose message is, or is not, its latest.
+    pub(crate) fn hear(
+        &mut self,
+        heartbeat: Heartbeat,
+        is_news: bool,
+        tuning: &Tuning,
+        now: u64,
+    ) -> Heard {
+        if heartbeat <= self.life.heartbeat || self.has_left() {
+            return Heard::Nothing;
+        }
+        self.life.heartbeat = heartbeat;
+        if self.is_company() {
+            self.detector.progress(tuning, now);
+        }
+        if self.trust.is_up() {
+            self.trust.forget_questions();
+            return Heard::Nothing;
+        }
+        if is_news && self.trust.sign(tuning.interval / 2, now) {
+            return Heard::Proof;
+        }
+        Heard::Sign
     }
 
     pub(crate) fn standing(&self) -> Standing {
@@ -108,23 +134,42 @@ impl Member {
         self.life.mention(heartbeat)
     }
 
-    pub(crate) fn view(&self, now: u64, clock: &Clock) -> view::Member<'_> {
-        let phi = if self.has_left() {
-            0.0
-        } else {
-            self.detector.phi(now, clock.patience())
-        };
+    /// Suspicion: the silence, and the questions that went unanswered in it. Those can make up for half of the silence, not
+    /// for more: a process that stalls answers nothing, and silence is the measure of that.
+    pub(crate) fn phi(&self, now: u64, clock: &Clock, tuning: &Tuning) -> f64 {
+        if self.has_left() {
+            return 0.0;
+        }
+        let silence = self.detector.phi(now, clock.patience());
+        let overdue = self
+            .trust
+            .overdue(self.path.answer_time(tuning.interval), now);
+        let questions = overdue as f64 * self.path.weight_of_silence();
+        (silence + questions.min(silence)).min(PHI_MAX)
+    }
+
+    pub(crate) fn view(&self, now: u64, clock: &Clock, tuning: &Tuning) -> view::Member<'_> {
         view::Member {
             identity: &self.life.identity,
             status: self.life.status,
             standing: self.standing(),
             cause: self.cause,
-            phi,
+            phi: self.phi(now, clock, tuning),
             silence: Duration::from_micros(self.detector.silence(now)),
             rtt: self.path.rtt().map(Duration::from_micros),
             clock_offset_ms: self.path.offset_ms(),
         }
     }
+}
+
+/// What a heartbeat means for the belief in its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Nothing,
+    /// One that is not believed to live may do so.
+    Sign,
+    /// It does.
+    Proof,
 }
 
 /// Now, on the clock that counts only waking time and on the one that stamps questions. Microseconds.

@@ -9,6 +9,9 @@ pub(crate) struct Path {
     answered_at: Option<u64>,
     /// Questions since the last answer.
     unanswered: u32,
+    /// Questions to the peer while it was believed to live, of late, and how many of them were answered.
+    asked: u32,
+    answers: u32,
     /// The latest stamp of the peer's clock that was heard from itself.
     stamp: Option<u64>,
 }
@@ -21,13 +24,29 @@ struct Sample {
 }
 
 impl Path {
-    pub(crate) fn asked(&mut self) {
+    pub(crate) fn asked(&mut self, is_trusted: bool) {
         self.unanswered = self.unanswered.saturating_add(1);
+        if is_trusted {
+            self.asked += 1;
+        }
+        if self.asked >= ASKED_MAX {
+            self.asked /= 2;
+            self.answers /= 2;
+        }
+    }
+
+    /// What an unanswered question adds to phi: minus the decimal logarithm of the chance that one goes unanswered while the peer
+    /// lives, as this path goes. Begins as if three of four had been answered.
+    pub(crate) fn weight_of_silence(&self) -> f64 {
+        let (asked, answers) = (f64::from(self.asked), f64::from(self.answers));
+        let chance = 1.0 - (answers + 3.0) / (asked + 4.0);
+        -chance.clamp(CHANCE_MIN, 1.0).log10()
     }
 
     pub(crate) fn answered(&mut self, now: u64, rtt: u64, offset_ms: i64) {
         self.unanswered = 0;
         self.answered_at = Some(now);
+        self.answers = (self.answers + 1).min(self.asked);
         // Smoothed as TCP does it, by an eighth.
         self.rtt = Some(self.rtt.map_or(rtt, |before| (7 * before + rtt) / 8));
         if self.samples.len() == SAMPLES {
@@ -56,6 +75,14 @@ impl Path {
         self.answered_at.is_some()
     }
 
+    /// How long an answer may take: what it usually takes and some more. Unknown paths have a whole interval.
+    pub(crate) fn answer_time(&self, interval: u64) -> u64 {
+        let usual = self.rtt.map(|rtt| rtt + rtt / 4 + interval / 8);
+        usual
+            .unwrap_or(interval)
+            .min(ANSWER_INTERVALS_MAX * interval)
+    }
+
     /// Round-trip time in microseconds.
     pub(crate) fn rtt(&self) -> Option<u64> {
         self.rtt
@@ -79,7 +106,12 @@ impl Path {
     }
 }
 
+/// However slow a path was: longer than this nobody waits for an answer.
+const ANSWER_INTERVALS_MAX: u64 = 4;
 const SAMPLES: usize = 8;
+const ASKED_MAX: u32 = 64;
+/// However good a path was: it may just have gone bad.
+const CHANCE_MIN: f64 = 0.01;
 /// At 30 % loss each way one question in two goes unanswered: 16 in a row are one in 60,000.
 const UNANSWERED_DOWN: u32 = 16;
 /// As many may be chance, and deserve another question.
@@ -107,11 +139,29 @@ mod tests {
     }
 
     #[test]
+    fn silence_weighs_more_on_a_good_path() {
+        let mut good = Path::default();
+        let mut bad = Path::default();
+        let unknown = good.weight_of_silence();
+        for question in 0..200 {
+            good.asked(true);
+            good.answered(question, 1_000, 0);
+            bad.asked(true);
+            if question % 2 == 0 {
+                bad.answered(question, 1_000, 0);
+            }
+        }
+        assert!((unknown - 0.6).abs() < 0.01, "one in four: {unknown}");
+        assert!((0.2..0.4).contains(&bad.weight_of_silence()), "one in two");
+        assert!((1.5..=2.0).contains(&good.weight_of_silence()));
+    }
+
+    #[test]
     fn a_path_is_down_after_several_questions_and_up_after_one_answer() {
         let mut path = Path::default();
         for _ in 0..UNANSWERED_DOWN {
             assert!(!path.is_down());
-            path.asked();
+            path.asked(true);
         }
         assert!(path.is_down());
         path.answered(0, 1, 0);

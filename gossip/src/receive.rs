@@ -12,9 +12,11 @@ use crate::{
     event::{Event, Source, Target},
     gossip::Gossip,
     graves::Grave,
-    identity::{Heartbeat, Tag, Version},
+    identity::{Tag, Version},
     limits::{ANSWER_BYTES_MAX, ENVELOPE_BYTES_MAX, RUMOURS_MAX, WANTS_MAX},
+    member::{Heard, Member},
     message::{Body, Delta, Envelope, Gone, Hello, Mention, Message, TELL_HEAD_BYTES, Want},
+    name::NodeId,
     refusal::{Refusal, RefusalKind, Refused},
     round::Room,
 };
@@ -197,35 +199,21 @@ impl Gossip {
             return false;
         };
         let is_news = member.path.is_news(envelope.stamp);
+        let heard = member.hear(envelope.heartbeat, is_news, &self.tuning, self.now.awake);
         let is_trusted = member.trust.is_up();
-        self.hear(envelope.from, envelope.heartbeat, is_news);
+        self.heed(envelope.from, heard);
         if !is_trusted {
             self.probe(envelope.from);
         }
         is_news
     }
 
-    /// A heartbeat was heard, from the node itself or through another whose message is, or is not, its latest.
-    fn hear(&mut self, tag: Tag, heartbeat: Heartbeat, is_news: bool) {
-        let (now, half) = (self.now.awake, self.tuning.interval / 2);
-        let Some(member) = self.roster.member_mut(tag) else {
-            return;
-        };
-        if heartbeat <= member.life.heartbeat || member.has_left() {
-            return;
+    fn heed(&mut self, tag: Tag, heard: Heard) {
+        match heard {
+            Heard::Nothing => {}
+            Heard::Sign => self.probe(tag),
+            Heard::Proof => self.prove(tag),
         }
-        member.life.heartbeat = heartbeat;
-        if member.is_company() {
-            member.detector.progress(&self.tuning, now);
-        }
-        if member.trust.is_up() {
-            member.trust.sign(half, now);
-            return;
-        }
-        if is_news && member.trust.sign(half, now) {
-            self.prove(tag);
-        }
-        self.probe(tag);
     }
 
     fn receive_ask(
@@ -325,9 +313,10 @@ impl Gossip {
         for mention in digest {
             if mention.tag == self.me.tag {
                 self.compare_me(mention, &mut comparison);
-            } else if self.roster.member(mention.tag).is_some() {
-                self.hear(mention.tag, mention.heartbeat, is_news);
-                self.compare_member(mention, &mut comparison);
+            } else if let Some(member) = self.roster.member_mut(mention.tag) {
+                let heard = member.hear(mention.heartbeat, is_news, &self.tuning, self.now.awake);
+                compare_member(member, mention, &mut comparison);
+                self.heed(mention.tag, heard);
             } else {
                 self.compare_unknown(mention, &mut comparison);
             }
@@ -340,21 +329,6 @@ impl Gossip {
             self.renew_above(self.me.identity.generation);
         } else if mention.version < self.me.version() {
             comparison.owed.push(Want::of(mention));
-        }
-    }
-
-    fn compare_member(&self, mention: &Mention, comparison: &mut Comparison) {
-        let Some(member) = self.roster.member(mention.tag) else {
-            return;
-        };
-        let mine = member.mention();
-        if mine.heartbeat > mention.heartbeat {
-            comparison.mentions.push(mine);
-        }
-        match mine.version.cmp(&mention.version) {
-            Ordering::Less => comparison.wants.push(Want::of(&mine)),
-            Ordering::Greater => comparison.owed.push(Want::of(mention)),
-            Ordering::Equal => {}
         }
     }
 
@@ -521,6 +495,18 @@ impl Gossip {
     }
 }
 
+fn compare_member(member: &Member, mention: &Mention, comparison: &mut Comparison) {
+    let mine = member.mention();
+    if mine.heartbeat > mention.heartbeat {
+        comparison.mentions.push(mine);
+    }
+    match mine.version.cmp(&mention.version) {
+        Ordering::Less => comparison.wants.push(Want::of(&mine)),
+        Ordering::Greater => comparison.owed.push(Want::of(mention)),
+        Ordering::Equal => {}
+    }
+}
+
 impl Want {
     fn of(mention: &Mention) -> Self {
         Self {
@@ -530,7 +516,7 @@ impl Want {
     }
 }
 
-fn impostor(authenticated: &crate::name::NodeId, claimed: &crate::name::NodeId) -> Refusal {
+fn impostor(authenticated: &NodeId, claimed: &NodeId) -> Refusal {
     let detail = format!("node '{authenticated}' speaks as '{claimed}'");
     Refusal::new(RefusalKind::Impostor, detail)
 }

@@ -172,7 +172,7 @@ impl Gossip {
         let Some(member) = self.roster.member_mut(tag) else {
             return;
         };
-        member.path.asked();
+        member.path.asked(member.trust.is_up());
         member.trust.asked(now);
         let is_stranger = with_digest && !member.path.has_answered();
         let hello = is_stranger.then(|| Box::new(self.hello()));
@@ -253,7 +253,7 @@ impl Room {
 }
 
 /// How often between two rounds suspicion is looked into.
-const LOOKS_PER_ROUND: u64 = 4;
+pub(crate) const LOOKS_PER_ROUND: u64 = 4;
 const SEED_ONE_ROUND_IN: u32 = 8;
 /// Bytes of a digest entry whose version takes one byte; longer ones are cut off at the end.
 const MENTION_BYTES_TYPICAL: usize = 11;

@@ -1,7 +1,7 @@
 //! What is believed of a node, and what it takes to change that.
 //!
 //! ```text
-//!                    proof                phi ≥ threshold, asked in vain        for `down_after`
+//!                    proof                phi ≥ threshold                       for `down_after`
 //!   ┌─────────┐ ─────────────► ┌────┐ ─────────────────────────► ┌─────────┐ ─────────────► ┌──────┐
 //!   │ Joining │                │ Up │ ◄───────────────────────── │ Suspect │                │ Down │
 //!   └─────────┘ ◄──┐           └────┘           proof            └─────────┘                └──────┘
@@ -13,6 +13,8 @@
 //! said before a node died can bring it back.
 //!
 //! A node that keeps falling and rising is believed later each time: its third return within a minute waits.
+
+use std::collections::VecDeque;
 
 use crate::member::Moment;
 
@@ -27,9 +29,8 @@ pub(crate) struct Trust {
     sign_at: u64,
     falls: u32,
     fell_at: u64,
-    /// Direct questions since its last progress.
-    questions: u32,
-    asked_at: u64,
+    /// When it was asked directly since its last progress: the last few times.
+    questions: VecDeque<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +52,7 @@ impl Trust {
             sign_at: 0,
             falls: 0,
             fell_at: 0,
-            questions: 0,
-            asked_at: 0,
+            questions: VecDeque::new(),
         }
     }
 
@@ -79,12 +79,15 @@ impl Trust {
         now.saturating_sub(self.since)
     }
 
-    /// A sign of progress came, through whomever. Whether that makes enough of them for a proof.
+    /// It made progress: whoever doubted it has to ask anew.
+    pub(crate) fn forget_questions(&mut self) {
+        self.questions.clear();
+    }
+
+    /// A sign of progress of one that is not up came, through whomever. Whether that makes enough of them for a proof.
     pub(crate) fn sign(&mut self, half_interval: u64, now: u64) -> bool {
-        self.questions = 0;
-        if self.is_up() {
-            return false;
-        }
+        debug_assert!(!self.is_up());
+        self.questions.clear();
         if self.signs == 0 || now >= self.sign_at + half_interval {
             self.signs += 1;
             self.sign_at = now;
@@ -94,7 +97,7 @@ impl Trust {
 
     /// It lives. Whether that changes anything: one that fell often has to wait.
     pub(crate) fn prove(&mut self, interval: u64, moment: Moment) -> bool {
-        self.questions = 0;
+        self.questions.clear();
         let now = moment.awake;
         if self.is_up() || now < self.fell_at + self.wait(interval, now) {
             return false;
@@ -144,21 +147,27 @@ impl Trust {
 
     /// It was asked directly.
     pub(crate) fn asked(&mut self, now: u64) {
-        self.questions += 1;
-        self.asked_at = now;
+        if self.questions.len() == QUESTIONS_MAX {
+            self.questions.pop_front();
+        }
+        self.questions.push_back(now);
     }
 
-    /// Whether it was asked that often, and had time to answer the last of them.
-    pub(crate) fn asked_in_vain(&self, questions: u32, answer_time: u64, now: u64) -> bool {
-        questions == 0 || (self.questions >= questions && now >= self.asked_at + answer_time)
+    /// How many questions since its last progress should have been answered by now.
+    pub(crate) fn overdue(&self, answer_time: u64, now: u64) -> usize {
+        let due = |asked: &&u64| **asked + answer_time <= now;
+        self.questions.iter().filter(due).count()
     }
 
-    /// Whether it is time to ask (again).
-    pub(crate) fn may_ask(&self, answer_time: u64, now: u64) -> bool {
-        self.questions == 0 || now >= self.asked_at + answer_time
+    /// Whether it was not asked for so long.
+    pub(crate) fn may_ask(&self, pause: u64, now: u64) -> bool {
+        self.questions
+            .back()
+            .is_none_or(|asked| asked + pause <= now)
     }
 }
 
+const QUESTIONS_MAX: usize = 4;
 const SIGNS_FOR_PROOF: u32 = 3;
 const FALLS_FREE: u32 = 3;
 const FALLS_HALVE_MICROS: u64 = 60_000_000;
