@@ -4,3 +4,4 @@
 //! processes whose peer traffic goes through UDP relays that obey it.
 
 pub mod link;
+pub mod live;
