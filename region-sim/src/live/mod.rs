@@ -1,0 +1,3 @@
+//! Real `meridian` processes behind emulated links.
+
+pub mod relay;
