@@ -332,8 +332,8 @@ impl Host {
             waiting.push("the storage has failed".to_owned());
         }
         for worker in &process.workers {
-            if !worker.is_idle() {
-                waiting.push("a shard is at work".to_owned());
+            if !worker.has_answered() {
+                waiting.push("a shard has not answered everybody".to_owned());
             }
             for (region, lag) in worker.shard.shipper().lags() {
                 if lag.rows > 0 || lag.since.is_some() {

@@ -414,9 +414,13 @@ impl Host {
 }
 
 impl Worker {
-    /// Whether nothing is queued or being committed.
-    pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && matches!(self.phase, Phase::Idle)
+    /// Whether every request was answered.
+    pub fn has_answered(&self) -> bool {
+        self.handled.is_empty()
+            && !self
+                .queue
+                .iter()
+                .any(|queued| matches!(queued, Queued::Asked(_)))
     }
 
     fn take_up(&mut self, queued: Queued, wall_ms: u64) -> Input {
