@@ -36,7 +36,8 @@ fn compare(ending: &Ending<'_>, host: &Holder) -> Vec<Violation> {
     let mut expected: BTreeMap<Key, KeyState> = BTreeMap::new();
     let mut doubtful: BTreeSet<&Key> = BTreeSet::new();
     for row in ending.ledger.rows() {
-        if row.is_doubtful {
+        // What its origin lost may be here, if it was taken and a crash then took the memory of that.
+        if row.is_doubtful || (row.is_lost && !ending.must_have(host, row)) {
             doubtful.extend(row.deltas.iter().map(|delta| &delta.key));
         }
         if ending.must_have(host, row) {

@@ -18,6 +18,8 @@ pub struct Plan {
     pub clients: usize,
     /// Operations that all clients together ask while faults strike.
     pub operations: usize,
+    /// Faults strike for so long.
+    pub storm: Duration,
     /// A client waits up to this long before it asks again.
     pub think_max: Duration,
     /// What they ask.
@@ -80,14 +82,19 @@ impl Plan {
             .collect();
         let delay_min = dice.between(0, 100);
         let has_bounds = dice.chance(80);
+        let clients = dice.between(1, 4) as usize;
+        let drawn = dice.between(100, 500) as usize;
+        let operations = operations.unwrap_or(drawn);
+        let storm = millis(dice.between(3000, 20_000));
+        // Bursts end before the storm, a steady load fills it.
+        let hurry = *dice.pick(&[1, 1, 1, 10]);
+        let think_max = storm * 2 * (clients * regions) as u32 / (operations.max(1) as u32 * hurry);
         Self {
             regions: hosts,
-            clients: dice.between(1, 4) as usize,
-            operations: {
-                let drawn = dice.between(100, 400) as usize;
-                operations.unwrap_or(drawn)
-            },
-            think_max: millis(*dice.pick(&[2, 20, 100, 400])),
+            clients,
+            operations,
+            storm,
+            think_max,
             mix: Mix::draw(&mut dice),
             faults: FaultKind::draw(&mut dice),
             delay: (millis(delay_min), millis(delay_min + dice.between(0, 80))),

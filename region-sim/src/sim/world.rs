@@ -345,7 +345,8 @@ impl World {
         let is_asking = self.budget > 0 || self.clients.iter().any(|client| client.waiting_for > 0);
         match self.healed_at {
             None => {
-                if !is_asking || self.desk.now > STORM_MAX {
+                let is_spent = !is_asking && self.desk.now >= self.desk.plan.storm;
+                if is_spent || self.desk.now >= self.desk.plan.storm * STORM_OVERTIME {
                     self.heal();
                 }
             }
@@ -476,8 +477,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const RETRANSMIT: Duration = Duration::from_millis(200);
 /// How often everything is looked at.
 const INSPECT: Duration = Duration::from_millis(250);
-/// Faults strike for so long at most.
-const STORM_MAX: Duration = Duration::from_secs(60);
+/// Where clients are not done, faults strike for so many times as long at most.
+const STORM_OVERTIME: u32 = 2;
 /// Operations that each client asks after the faults.
 const OPERATIONS_AFTER: usize = 5;
 /// How long everything may take to settle: 5 s until traffic flows, 15 s for the lag, and what a clock was ahead.

@@ -100,10 +100,15 @@ impl Shard {
             config.entropy,
         )?;
         let ceiling = Mark::Ceiling.load(storage, config.actor)?;
+        // A renewed actor has no ceiling yet; it goes on after the ones that it followed, or its writes would lose against theirs.
+        let mut floor = ceiling;
+        for &former in &config.former {
+            floor = floor.max(Mark::Ceiling.load(storage, former)?);
+        }
         let tallies = recover::tallies(storage, config.index, config.shards, config.was_clean)?;
         Ok(Self {
             actor: config.actor,
-            clock: Clock::new(ceiling),
+            clock: Clock::new(floor),
             ceiling,
             working: Working::new(config.cache_bytes),
             tallies,
@@ -256,23 +261,31 @@ impl Shard {
         out: &mut Vec<Output>,
     ) {
         let mut events = Vec::new();
-        match message {
+        let met = match message {
             Message::Taken {
                 actor,
                 taken,
                 majority,
-            } => self.shipper.taken(session, actor, taken, majority),
+            } => self
+                .shipper
+                .taken(storage, session, actor, taken, majority),
             Message::Declined {
                 actor,
                 taken,
                 reason,
-            } => self
-                .shipper
-                .declined(session, actor, taken, reason, now.mono, &mut events),
+            } => self.shipper.declined(
+                storage,
+                session,
+                actor,
+                taken,
+                reason,
+                now.mono,
+                &mut events,
+            ),
             // For the inbox; the driver takes them there.
-            Message::Ship(_) | Message::Promise { .. } | Message::Skip { .. } => {}
-        }
-        report(events, Ok(()), out);
+            Message::Ship(_) | Message::Promise { .. } | Message::Skip { .. } => Ok(()),
+        };
+        report(events, met, out);
         self.pump(storage, now, out);
     }
 
@@ -333,7 +346,8 @@ impl Shard {
         self.pump(storage, now, out);
     }
 
-    /// Nothing of the batch happened. Whoever waits for it is told; what is cached is not trusted.
+    /// The batch failed: it is there or not, and which of the two only reopening the storage shows. Whoever waits for it is told
+    /// so; what is cached is not trusted. Until the storage is reopened, and this shard opened anew on it, it takes no write.
     fn commit_failed(&mut self, reason: &str, out: &mut Vec<Output>) {
         self.is_committing = false;
         self.working.discard();
@@ -342,8 +356,8 @@ impl Shard {
         self.waiting.moves.clear();
         self.waiting.ceiling = None;
         for (_, reply) in &mut self.waiting.replies {
-            *reply = Refusal::ReadOnly(format!(
-                "the storage of this node failed, nothing was written: {reason}"
+            *reply = Refusal::Timeout(format!(
+                "the storage of this node failed, the write may take effect: {reason}"
             ))
             .into();
         }

@@ -326,7 +326,11 @@ impl Host {
             return;
         };
         match self.commit(&batch, Durability::Power, desk) {
-            Ok(()) => {}
+            Ok(()) => {
+                if let Some(process) = &mut self.process {
+                    process.inbox.saved();
+                }
+            }
             Err(_) => self.fail(desk),
         }
     }
