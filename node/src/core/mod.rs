@@ -116,7 +116,8 @@ pub enum Input {
     Close,
     /// The batch is durable.
     Committed,
-    /// The batch is not, and will not be.
+    /// The batch failed: reopening the storage will show whether it is there. The shard takes no write any more; a new one is to
+    /// be opened on the reopened storage.
     CommitFailed(String),
     /// Prepare to end: only after the last batch was committed. Gives a last commit.
     Stop,

@@ -66,6 +66,7 @@ pub struct Shard {
     actor: ActorId,
     clock: Clock,
     ceiling: Hlc,
+    recalled: Hlc,
     working: Working,
     tallies: Tallies,
     shipper: Shipper,
@@ -74,6 +75,8 @@ pub struct Shard {
     read_only: Option<String>,
     waiting: Waiting,
     is_committing: bool,
+    /// A commit failed: whether it is there shows only once the storage is opened again, and this shard anew.
+    is_in_doubt: bool,
     maintain_at: Duration,
 }
 
@@ -110,6 +113,7 @@ impl Shard {
             actor: config.actor,
             clock: Clock::new(floor),
             ceiling,
+            recalled: ceiling,
             working: Working::new(config.cache_bytes),
             tallies,
             shipper,
@@ -118,6 +122,7 @@ impl Shard {
             read_only: None,
             waiting: Waiting::default(),
             is_committing: false,
+            is_in_doubt: false,
             maintain_at: Duration::ZERO,
             config,
         })
@@ -155,6 +160,7 @@ impl Shard {
                 self.acknowledged(storage, session, message, now, out)
             }
             Input::Unsent { session, actor } => self.shipper.unsent(session, actor, now.mono),
+            Input::ReadOnly(_) if self.is_in_doubt => {}
             Input::ReadOnly(reason) => self.read_only = reason,
             Input::Renew { actor, newest } => self.renew(actor, newest),
             Input::Tick => self.tick(storage, now, out),
@@ -185,9 +191,17 @@ impl Shard {
         self.actor
     }
 
-    /// The newest stamp that it made.
+    /// The newest stamp that it made or saw.
     pub fn newest(&self) -> Hlc {
         self.clock.last()
+    }
+
+    /// The newest stamp that its actor can have made before this shard was opened, as far as storage remembers.
+    ///
+    /// A peer that holds a newer one *at its first handshake since* shows that storage is an old copy: the actor is to be
+    /// renewed. Comparing with [`Shard::newest`] would not do: what was stamped since the opening hides what was forgotten.
+    pub fn recalled(&self) -> Hlc {
+        self.recalled
     }
 
     fn request(&mut self, storage: &dyn Storage, id: RequestId, op: &Op, now: Now) {
@@ -295,6 +309,7 @@ impl Shard {
         self.clock.observe(newest);
         self.actor = actor;
         self.ceiling = Hlc::ZERO;
+        self.recalled = Hlc::ZERO;
         self.shipper.begin(actor);
     }
 
@@ -321,7 +336,7 @@ impl Shard {
     }
 
     fn finish_close(&mut self, batch: Batch, out: &mut Vec<Output>) {
-        if batch.is_empty() {
+        if batch.is_empty() || self.is_in_doubt {
             self.release(out);
             return;
         }
@@ -347,9 +362,12 @@ impl Shard {
     }
 
     /// The batch failed: it is there or not, and which of the two only reopening the storage shows. Whoever waits for it is told
-    /// so; what is cached is not trusted. Until the storage is reopened, and this shard opened anew on it, it takes no write.
+    /// so; what is cached is not trusted. From then on this shard only answers reads: it commits nothing and promises nothing,
+    /// because rows of the batch may turn up, until the storage is reopened and a shard is opened anew on it.
     fn commit_failed(&mut self, reason: &str, out: &mut Vec<Output>) {
         self.is_committing = false;
+        self.is_in_doubt = true;
+        self.read_only = Some(format!("the storage of this node failed: {reason}"));
         self.working.discard();
         self.shipper.commit_failed();
         self.waiting.rows.clear();

@@ -85,6 +85,8 @@ pub struct Process {
     pub inbox: Inbox,
     /// How far it is with each other host.
     pub dialling: Vec<Dialling>,
+    /// Which other hosts it has had a handshake with.
+    pub is_met: Vec<bool>,
     started: Duration,
     saving: Option<Batch>,
     is_failed: bool,
@@ -384,6 +386,7 @@ impl Host {
             identity,
             workers,
             dialling: vec![Dialling::Waiting { attempts: 0 }; desk.plan.regions.len()],
+            is_met: vec![false; desk.plan.regions.len()],
             started: desk.now,
             saving: None,
             is_failed: false,

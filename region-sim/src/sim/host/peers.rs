@@ -94,7 +94,8 @@ impl Host {
         if !is_awaited {
             return;
         }
-        if let Some(held) = forgotten(process, &answer.held) {
+        let is_first = !std::mem::replace(&mut process.is_met[peer], true);
+        if let Some(held) = forgotten(process, &answer.held).filter(|_| is_first) {
             desk.trace.line(desk.now, || {
                 format!("n{} forgot what n{peer} holds: {held:?}", self.index)
             });
@@ -324,14 +325,14 @@ impl Host {
     }
 }
 
-/// What a peer holds of an actor that is newer than anything that the actor knows of itself.
+/// What a peer holds of an actor that is newer than anything that the actor recalled when it was opened.
 fn forgotten(process: &super::Process, held: &[Held]) -> Option<Held> {
     held.iter()
         .filter(|held| held.actor.directory() == process.identity.directory.0)
         .find(|held| {
             let worker = process.workers.get(usize::from(held.actor.shard()));
             worker.is_some_and(|worker| {
-                worker.shard.actor() == held.actor && held.newest > worker.shard.newest()
+                worker.shard.actor() == held.actor && held.newest > worker.shard.recalled()
             })
         })
         .copied()
