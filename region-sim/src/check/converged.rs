@@ -36,9 +36,10 @@ fn compare(ending: &Ending<'_>, host: &Holder) -> Vec<Violation> {
     let mut expected: BTreeMap<Key, KeyState> = BTreeMap::new();
     let mut doubtful: BTreeSet<&Key> = BTreeSet::new();
     for row in ending.ledger.rows() {
-        // What its origin lost or dropped may be here, if it was taken and a crash then took the memory of that.
-        let is_here_or_not = (row.is_lost || ending.ledger.is_in_hole(host.index, row))
-            && !ending.must_have(host, row);
+        // What an origin lost may have been taken before, and what it dropped too; that a host took it, a crash may have made it
+        // forget. And an actor whose old copy nobody missed goes on over what it lost.
+        let is_here_or_not =
+            row.origin != host.index && (row.is_lost || ending.ledger.is_in_hole(host.index, row));
         if row.is_doubtful || is_here_or_not {
             doubtful.extend(row.deltas.iter().map(|delta| &delta.key));
         }

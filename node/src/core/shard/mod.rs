@@ -280,9 +280,7 @@ impl Shard {
                 actor,
                 taken,
                 majority,
-            } => self
-                .shipper
-                .taken(storage, session, actor, taken, majority),
+            } => self.shipper.taken(storage, session, actor, taken, majority),
             Message::Declined {
                 actor,
                 taken,
