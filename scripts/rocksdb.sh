@@ -26,9 +26,9 @@ scratch=
 cargo_pid=
 
 clean_up() {
-    # Cargo runs in the background, where Ctrl-C does not reach it.
+    # Cargo runs in the background, where Ctrl-C does not reach it, with compilers below it: the whole group goes.
     if [ -n "$cargo_pid" ]; then
-        kill "$cargo_pid" 2>/dev/null || true
+        kill -- -"$cargo_pid" 2>/dev/null || true
         wait "$cargo_pid" 2>/dev/null || true
     fi
     if [ -n "$scratch" ]; then
@@ -73,7 +73,7 @@ build() {
     trap 'exit 143' TERM
     scratch=$(mktemp -d)
     # A library that the caller points to must not be mistaken for the one to be built.
-    env -u ROCKSDB_LIB_DIR -u ROCKSDB_STATIC -u ROCKSDB_INCLUDE_DIR \
+    setsid env -u ROCKSDB_LIB_DIR -u ROCKSDB_STATIC -u ROCKSDB_INCLUDE_DIR \
         cargo build --release -p librocksdb-sys --target-dir "$scratch" </dev/null >&2 9>&- &
     cargo_pid=$!
     watch_cargo

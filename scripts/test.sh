@@ -25,10 +25,10 @@ if [ $# -eq 0 ]; then
 fi
 
 if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --workspace "$@" </dev/null
+    cargo nextest run "$@" </dev/null
 else
     status=0
-    cargo test --workspace --lib --bins --tests --no-fail-fast "$@" </dev/null 2>&1 | tee "$log" || status=$?
+    cargo test --lib --bins --tests --no-fail-fast "$@" </dev/null 2>&1 | tee "$log" || status=$?
     sum_up
     exit "$status"
 fi
