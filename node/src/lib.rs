@@ -17,6 +17,7 @@
 
 pub mod core;
 pub mod names;
+pub mod placement;
 pub mod status;
 pub mod storage;
 

@@ -3,6 +3,8 @@
 //! The trait is small on purpose: point reads, one ordered scan, one atomic commit, one sync. The
 //! conformance suite in [`conformance`] defines what it means; both engines pass it.
 
+pub mod record;
+
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
