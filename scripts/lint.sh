@@ -11,7 +11,8 @@ cargo clippy --workspace --all-targets -- -D warnings </dev/null
 scripts/purity.sh
 
 if cargo deny --version >/dev/null 2>&1; then
-    cargo deny check bans licenses sources
+    # Errors only: duplicates, which are warnings, are for whoever looks after the dependencies.
+    cargo deny --log-level error check bans licenses sources
     # The advisories are a repository of their own. Without a network the rest of the lint still says something.
     if cargo deny fetch db >/dev/null 2>&1; then
         cargo deny check --disable-fetch advisories
