@@ -125,29 +125,26 @@ impl Delta {
         }
     }
 
-    /// Joins into the newest set part. A clear may swallow that one whole and then the one before it, so however long
-    /// clears and adds alternate, at most a clear and the adds since remain.
+    /// Joins into the newest set part. What comes out is joined into the one before it, and so on: a clear swallows
+    /// everything, so however long clears and adds alternate, at most one clear and the adds since remain.
     fn merge_set(&mut self, later: RowsDelta<()>) {
-        let newest = self
-            .parts
-            .iter()
-            .rposition(|part| matches!(part, Part::Set(_)));
-        let Some(at) = newest else {
+        let Some(mut rows) = self.take_newest_set() else {
             self.parts.push(Part::Set(later));
             return;
         };
-        let Part::Set(mut rows) = self.parts.remove(at) else {
-            unreachable!("rposition found a set part there");
-        };
         match rows.merge(later) {
-            Ok(()) if self.has_set() => self.merge_set(rows),
-            Ok(()) => self.parts.push(Part::Set(rows)),
+            Ok(()) => self.merge_set(rows),
             Err(later) => self.parts.extend([Part::Set(rows), Part::Set(later)]),
         }
     }
 
-    fn has_set(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Set(_)))
+    fn take_newest_set(&mut self) -> Option<RowsDelta<()>> {
+        let is_set = |part: &Part| matches!(part, Part::Set(_));
+        let at = self.parts.iter().rposition(is_set)?;
+        match self.parts.remove(at) {
+            Part::Set(rows) => Some(rows),
+            Part::String(_) | Part::Expiry(_) => unreachable!("a set part was found there"),
+        }
     }
 }
 
