@@ -202,9 +202,11 @@ run_unit() { # unit
     for ((attempt = 1; attempt <= reruns_max; attempt++)); do
         dir="$logs/$flat/$attempt"
         run_once "$unit" "$dir"
+        # A node that died counts whichever run it died in.
+        grep -F $'\t(' "$dir/outcomes" | grep -P '^outside\t' >>"$work/left-out" || true
         leave_out "$unit" "$dir/outcomes" || break
     done
-    grep -v -P '^skipped\t' "$dir/outcomes" | cat - "$work/left-out" >"$work/outcomes"
+    { grep -v -P '^(skipped|outside)\t' "$dir/outcomes" || true; } | cat - "$work/left-out" >"$work/outcomes"
     runs=$attempt
 }
 

@@ -36,6 +36,7 @@ us = 1
 [storage]
 fsync = "interval"
 TOML
+    : >"$dir/ready"
     "$binary" node --config "$dir/us-1.toml" </dev/null >"$dir/ready" 2>>"$dir/log" &
     SERVER_PID=$!
     local tenths
@@ -66,7 +67,7 @@ start_redis() {
         SERVER_ADDRESS=127.0.0.1:$port
         for ((tenths = 0; tenths < SERVER_START_SECONDS * 10; tenths++)); do
             kill -0 "$SERVER_PID" 2>/dev/null || break
-            if grep -q 'Ready to accept connections' "$dir/log"; then
+            if grep -qs 'Ready to accept connections' "$dir/log"; then
                 return 0
             fi
             sleep 0.1
