@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     expiry::Expiry,
-    rows::{Rows, RowsDelta, clear},
+    rows::{Named, Rows, RowsDelta, clear},
     stamp::{Hlc, Stamp},
     string::StringState,
 };
@@ -44,6 +44,31 @@ impl Part {
     }
 }
 
+impl Part {
+    fn approximate_bytes(&self) -> usize {
+        match self {
+            Self::String(state) => {
+                let value = state
+                    .register
+                    .as_ref()
+                    .and_then(|register| register.value.as_ref());
+                value.map_or(0, Bytes::len)
+                    + (state.counts.len() + state.floors.len() + 2) * ENTRY_BYTES
+            }
+            Self::Set(rows) => {
+                let named = match &rows.named {
+                    Named::Rows(rows) => {
+                        rows.keys().map(|element| element.len() + ENTRY_BYTES).sum()
+                    }
+                    Named::All => 0,
+                };
+                named + rows.context.intervals().count() * ENTRY_BYTES
+            }
+            Self::Expiry(_) => ENTRY_BYTES,
+        }
+    }
+}
+
 impl Delta {
     /// The newest time in it, of anything that could push a clock; [`Hlc::ZERO`] if there is nothing. A receiver
     /// compares it with its own time *before* it joins: one far ahead would win every race until the clocks catch up.
@@ -53,6 +78,17 @@ impl Delta {
             .map(Part::newest)
             .max()
             .unwrap_or(Hlc::ZERO)
+    }
+
+    /// About how many bytes it takes encoded: for bounds, not for formats.
+    pub fn approximate_bytes(&self) -> usize {
+        self.key.len()
+            + DELTA_BYTES
+            + self
+                .parts
+                .iter()
+                .map(Part::approximate_bytes)
+                .sum::<usize>()
     }
 
     /// Coalesces `later`, which the same coordinator made after this one, for the same key: joining the result is joining both.
@@ -163,9 +199,10 @@ impl KeyState {
     pub fn expired(&self, key: Bytes) -> Delta {
         let string = Part::String(self.string.expired());
         let set = Part::Set(clear(&self.set.context));
+        let expiry = Part::Expiry(self.expiry.ended());
         Delta {
             key,
-            parts: vec![string, set],
+            parts: vec![string, set, expiry],
         }
     }
 
@@ -200,3 +237,8 @@ impl KeyState {
         }
     }
 }
+
+/// What a delta takes besides its key and parts.
+const DELTA_BYTES: usize = 16;
+/// What an entry of a map takes: an actor or a stamp, and two numbers.
+const ENTRY_BYTES: usize = 40;

@@ -22,6 +22,8 @@ pub mod disk;
 #[cfg(feature = "server")]
 pub mod rocks;
 
+pub mod record;
+
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
