@@ -3,7 +3,10 @@
 //!
 //! Method: the one suite on both; then logs cut and damaged at every place behind the last sync, and disks that are full.
 #![cfg(feature = "server")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
 
 mod storage_support;
 

@@ -3,7 +3,10 @@
 //! Method: RocksDB on a tmpfs of a few MiB beside a ballast file that is removed to make space. Needs the right to mount;
 //! where that is missing the tests say so and pass.
 #![cfg(feature = "server")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
 
 use std::{fs, io::Write, path::Path, process::Command};
 

@@ -4,7 +4,10 @@
 //! Method: random batches, syncs, reopenings, kills and power losses on both engines and on a list of whole states of a
 //! model; after each step everything both of them hold is compared, and random ranges of it.
 #![cfg(feature = "server")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
 
 mod storage_support;
 

@@ -135,7 +135,9 @@ fn a_scan_goes_up_through_its_bounds(engine: &mut dyn Engine) {
     });
     let all: Vec<_> = ordered.iter().map(|key| key.to_vec()).collect();
     assert_eq!(keys(engine, Family::Head), all);
-    let bounds: [(&[u8], Option<&[u8]>, Range<usize>); 6] = [
+    /// From, to, and the positions in `all` of what lies between.
+    type Bounds = (&'static [u8], Option<&'static [u8]>, Range<usize>);
+    let cases: [Bounds; 6] = [
         (b"a", Some(b"b"), 2..5),
         (b"a", Some(b"a\0"), 2..3),
         (b"\x01", Some(b"b\0"), 2..6),
@@ -143,7 +145,7 @@ fn a_scan_goes_up_through_its_bounds(engine: &mut dyn Engine) {
         (b"\xff\xff\xff", None, 7..7),
         (b"", Some(b""), 0..0),
     ];
-    for (from, to, expected) in bounds {
+    for (from, to, expected) in cases {
         assert_eq!(scan(engine, Family::Head, from, to), all[expected]);
     }
 }
