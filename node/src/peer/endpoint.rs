@@ -77,9 +77,10 @@ fn transport() -> TransportConfig {
     config
 }
 
-/// BBR, not quinn's default of Cubic: on long paths with random loss Cubic falls to a standstill (at 40 ms and 1 % loss
-/// 0.3 MiB/s against 8 to 12; at 150 ms and 0.1 % below 0.5 against 6), and without loss the two are level. It
-/// can overfill a path's queues; what a session may have in flight is bounded by the windows above.
+/// BBR, not quinn's default of Cubic, which takes every lost packet for congestion and falls to a standstill on a long path. Measured over
+/// 80 ms round trip with 2,000 small messages a second, one-way p99: without loss the two are level (46 ms); with 0.1 % loss 96 ms against
+/// 843; with 1 % loss 130 ms against 28 s and growing. In bulk it is 8 to 12 MiB/s against 0.3 at 1 %. Quinn calls its BBR
+/// experimental; what it may have in flight is bounded by the windows above.
 fn congestion() -> Arc<dyn ControllerFactory + Send + Sync> {
     Arc::new(BbrConfig::default())
 }

@@ -223,3 +223,61 @@ impl Drop for Claim {
         self.roster.change();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{core::identity::DirectoryId, peer::Peer};
+
+    fn session(roster: &Roster, name: &str, directory: u64) -> Arc<Session> {
+        let peer = Peer {
+            name: name.parse().unwrap(),
+            region: "us".parse().unwrap(),
+            directory: DirectoryId(directory),
+            actors: Vec::new(),
+        };
+        let address = "127.0.0.1:1".parse().unwrap();
+        Arc::new(Session::new(
+            roster.next_id(),
+            Direction::Accepted,
+            peer,
+            address,
+            1,
+        ))
+    }
+
+    #[test]
+    fn sessions_are_bounded_but_a_node_may_always_replace_its_own() {
+        let roster = Roster::default();
+        let now = Instant::now();
+        for number in 0..SESSIONS_MAX {
+            roster
+                .admit(&session(&roster, &format!("us-{number}"), 1), now)
+                .unwrap();
+        }
+        let refused = roster.admit(&session(&roster, "us-x", 1), now).unwrap_err();
+        assert_eq!(refused.kind, RefusalKind::Full);
+        roster.admit(&session(&roster, "us-0", 1), now).unwrap();
+    }
+
+    #[test]
+    fn a_namesake_is_let_in_once_the_other_is_silent() {
+        let roster = Roster::default();
+        let now = Instant::now();
+        roster.admit(&session(&roster, "us-1", 1), now).unwrap();
+        let refused = roster.admit(&session(&roster, "us-1", 2), now).unwrap_err();
+        assert_eq!(refused.kind, RefusalKind::DuplicateName);
+        let later = now + crate::peer::limits::SILENCE_MAX + std::time::Duration::from_millis(100);
+        roster.admit(&session(&roster, "us-1", 2), later).unwrap();
+    }
+
+    #[test]
+    fn a_name_is_dialled_by_one_at_a_time() {
+        let roster = Arc::new(Roster::default());
+        let name: NodeName = "us-1".parse().unwrap();
+        let claim = roster.claim(&name);
+        assert!(claim.is_some() && roster.claim(&name).is_none());
+        drop(claim);
+        assert!(roster.claim(&name).is_some());
+    }
+}
