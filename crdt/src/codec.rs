@@ -7,8 +7,7 @@
 //! ```
 //!
 //! Bytes are trusted with nothing: a length is checked against a limit before anything is allocated for it, and what is left over
-//! is an error. Two rules for encoded types: byte strings are `Bytes` (a `Vec<u8>` needs `serde_bytes`, or goes byte by
-//! byte), and no list has elements of no size (a length alone would then cost the reader its time).
+//! is an error. Two rules for encoded types: byte strings are `Bytes` (a plain `Vec<u8>` goes byte by byte), and no list has elements of no size (a length alone would then cost the reader its time).
 
 use bincode::{
     config::{Configuration, Limit, LittleEndian, Varint, standard},
@@ -59,14 +58,14 @@ pub enum CodecError {
 }
 
 /// The value's bytes, its format version first.
-pub fn encode<T: Serialize>(version: u8, value: &T) -> Vec<u8> {
+pub fn encode<T: Serialize + ?Sized>(version: u8, value: &T) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(TYPICAL_BYTES);
     encode_into(&mut bytes, version, value);
     bytes
 }
 
 /// Appends the value's bytes, its format version first.
-pub fn encode_into<T: Serialize>(bytes: &mut Vec<u8>, version: u8, value: &T) {
+pub fn encode_into<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, version: u8, value: &T) {
     let start = bytes.len();
     bytes.push(version);
     bincode::serde::encode_into_writer(value, Appender(bytes), standard())

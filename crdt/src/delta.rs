@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     expiry::Expiry,
-    rows::{Rows, RowsDelta, clear},
+    rows::{Named, Rows, RowsDelta, clear},
     stamp::{Hlc, Stamp},
     string::StringState,
 };
@@ -44,6 +44,31 @@ impl Part {
     }
 }
 
+impl Part {
+    fn approximate_bytes(&self) -> usize {
+        match self {
+            Self::String(state) => {
+                let value = state
+                    .register
+                    .as_ref()
+                    .and_then(|register| register.value.as_ref());
+                value.map_or(0, Bytes::len)
+                    + (state.counts.len() + state.floors.len() + 2) * ENTRY_BYTES
+            }
+            Self::Set(rows) => {
+                let named = match &rows.named {
+                    Named::Rows(rows) => {
+                        rows.keys().map(|element| element.len() + ENTRY_BYTES).sum()
+                    }
+                    Named::All => 0,
+                };
+                named + rows.context.intervals().count() * ENTRY_BYTES
+            }
+            Self::Expiry(_) => ENTRY_BYTES,
+        }
+    }
+}
+
 impl Delta {
     /// The newest time in it, of anything that could push a clock; [`Hlc::ZERO`] if there is nothing. A receiver
     /// compares it with its own time *before* it joins: one far ahead would win every race until the clocks catch up.
@@ -53,6 +78,17 @@ impl Delta {
             .map(Part::newest)
             .max()
             .unwrap_or(Hlc::ZERO)
+    }
+
+    /// About how many bytes it takes encoded: for bounds, not for formats.
+    pub fn approximate_bytes(&self) -> usize {
+        self.key.len()
+            + DELTA_BYTES
+            + self
+                .parts
+                .iter()
+                .map(Part::approximate_bytes)
+                .sum::<usize>()
     }
 
     /// Coalesces `later`, which the same coordinator made after this one, for the same key: joining the result is joining both.
@@ -89,29 +125,26 @@ impl Delta {
         }
     }
 
-    /// Joins into the newest set part. A clear may swallow that one whole and then the one before it, so however long
-    /// clears and adds alternate, at most a clear and the adds since remain.
+    /// Joins into the newest set part. What comes out is joined into the one before it, and so on: a clear swallows
+    /// everything, so however long clears and adds alternate, at most one clear and the adds since remain.
     fn merge_set(&mut self, later: RowsDelta<()>) {
-        let newest = self
-            .parts
-            .iter()
-            .rposition(|part| matches!(part, Part::Set(_)));
-        let Some(at) = newest else {
+        let Some(mut rows) = self.take_newest_set() else {
             self.parts.push(Part::Set(later));
             return;
         };
-        let Part::Set(mut rows) = self.parts.remove(at) else {
-            unreachable!("rposition found a set part there");
-        };
         match rows.merge(later) {
-            Ok(()) if self.has_set() => self.merge_set(rows),
-            Ok(()) => self.parts.push(Part::Set(rows)),
+            Ok(()) => self.merge_set(rows),
             Err(later) => self.parts.extend([Part::Set(rows), Part::Set(later)]),
         }
     }
 
-    fn has_set(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Set(_)))
+    fn take_newest_set(&mut self) -> Option<RowsDelta<()>> {
+        let is_set = |part: &Part| matches!(part, Part::Set(_));
+        let at = self.parts.iter().rposition(is_set)?;
+        match self.parts.remove(at) {
+            Part::Set(rows) => Some(rows),
+            Part::String(_) | Part::Expiry(_) => unreachable!("a set part was found there"),
+        }
     }
 }
 
@@ -166,9 +199,10 @@ impl KeyState {
     pub fn expired(&self, key: Bytes) -> Delta {
         let string = Part::String(self.string.expired());
         let set = Part::Set(clear(&self.set.context));
+        let expiry = Part::Expiry(self.expiry.ended());
         Delta {
             key,
-            parts: vec![string, set],
+            parts: vec![string, set, expiry],
         }
     }
 
@@ -203,3 +237,8 @@ impl KeyState {
         }
     }
 }
+
+/// What a delta takes besides its key and parts.
+const DELTA_BYTES: usize = 16;
+/// What an entry of a map takes: an actor or a stamp, and two numbers.
+const ENTRY_BYTES: usize = 40;

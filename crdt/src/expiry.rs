@@ -14,11 +14,21 @@ pub struct Expiry {
 }
 
 impl Expiry {
-    /// Joins another replica's expiry into this one. (Equal stamps are equal writes; the later time is taken so that
-    /// even a broken actor cannot make replicas diverge.)
+    /// Joins another replica's expiry into this one. At equal stamps the one that ended wins, then the later time, so that even
+    /// a broken actor cannot make replicas diverge.
     pub fn join(&mut self, other: &Self) {
-        if (other.stamp, other.at_ms) > (self.stamp, self.at_ms) {
+        let rank = |expiry: &Self| (expiry.stamp, expiry.at_ms.is_none(), expiry.at_ms);
+        if rank(other) > rank(self) {
             *self = *other;
+        }
+    }
+
+    /// This expiry, over: it ends what was seen and nothing else. An expiry that was set elsewhere meanwhile, with a stamp of its
+    /// own, still holds.
+    pub fn ended(&self) -> Self {
+        Self {
+            stamp: self.stamp,
+            at_ms: None,
         }
     }
 
@@ -44,6 +54,16 @@ mod tests {
         mine.join(&expiry(2, None));
         mine.join(&expiry(1, Some(100)));
         assert_eq!(mine, expiry(2, None));
+    }
+
+    #[test]
+    fn an_ended_expiry_wins_over_itself_and_over_no_other() {
+        let mut mine = expiry(1, Some(100));
+        mine.join(&mine.ended());
+        assert_eq!(mine.at_ms, None);
+        mine.join(&expiry(2, Some(200)));
+        mine.join(&expiry(1, None));
+        assert_eq!(mine, expiry(2, Some(200)));
     }
 
     #[test]

@@ -112,18 +112,15 @@ impl<P: Clone> RowsDelta<P> {
     /// Gives `later` back, and leaves this one as it was, where no single delta says both. That is an add after a clear (all rows
     /// are gone *but* one; the two must travel side by side), and a clear that did not see this delta (it was not made after it).
     pub fn merge(&mut self, later: Self) -> Result<(), Self> {
-        match (&mut self.named, &later.named) {
-            (Named::Rows(_), Named::Rows(_)) => {
-                self.merge_rows(later);
-                return Ok(());
+        if !self.can_merge(&later) {
+            return Err(later);
+        }
+        match (&mut self.named, later.named) {
+            (Named::Rows(mine), Named::Rows(theirs)) => {
+                merge_rows(mine, &self.context, theirs, &later.context);
             }
-            // A clear has seen every dot that was added before it, so no row of this delta is left.
-            (Named::Rows(_), Named::All) if later.context.covers(&self.context) => {
-                self.named = Named::All;
-            }
-            (Named::All, Named::All) => {}
-            (Named::All, Named::Rows(rows)) if rows.values().all(Dots::is_empty) => {}
-            (Named::Rows(_), Named::All) | (Named::All, Named::Rows(_)) => return Err(later),
+            (named, Named::All) => *named = Named::All,
+            (Named::All, Named::Rows(_)) => {}
         }
         self.context.union(&later.context);
         self.created = self.created.max(later.created);
@@ -139,16 +136,27 @@ impl<P: Clone> RowsDelta<P> {
         dots.max(self.context.newest_of_all()).max(self.created.hlc)
     }
 
-    fn merge_rows(&mut self, later: Self) {
-        let (Named::Rows(mine), Named::Rows(theirs)) = (&mut self.named, later.named) else {
-            return;
-        };
-        for (element, dots) in theirs {
-            let row = mine.entry(element).or_default();
-            *row = join_row(row, &self.context, &dots, &later.context);
+    fn can_merge(&self, later: &Self) -> bool {
+        match (&self.named, &later.named) {
+            (Named::Rows(_), Named::Rows(_)) | (Named::All, Named::All) => true,
+            // A clear made later has seen every dot of this delta, so none of its rows is left.
+            (Named::Rows(_), Named::All) => later.context.covers(&self.context),
+            // A removal adds nothing to a clear but dots to be gone.
+            (Named::All, Named::Rows(rows)) => rows.values().all(Dots::is_empty),
         }
-        self.context.union(&later.context);
-        self.created = self.created.max(later.created);
+    }
+}
+
+/// A row that only one delta names stays as that one has it: the other's context holds no dot of it.
+fn merge_rows<P: Clone>(
+    mine: &mut BTreeMap<Element, Dots<P>>,
+    my_context: &Context,
+    theirs: BTreeMap<Element, Dots<P>>,
+    their_context: &Context,
+) {
+    for (element, dots) in theirs {
+        let row = mine.entry(element).or_default();
+        *row = join_row(row, my_context, &dots, their_context);
     }
 }
 
