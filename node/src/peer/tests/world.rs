@@ -357,6 +357,7 @@ impl Node {
 pub(super) fn promise(number: u64) -> Message {
     Message::Promise {
         actor: ActorId::new(1, 1),
+        after: Hlc::ZERO,
         upto: Hlc::from_u64(number),
     }
 }
@@ -376,7 +377,7 @@ pub(super) fn ship(bytes: usize) -> Message {
         actor: ActorId::new(1, 1),
         after: Hlc::ZERO,
         last: Hlc::from_millis(1),
-        rows: vec![serde_bytes::ByteBuf::from(noise)],
+        rows: vec![noise.into()],
     })
 }
 
