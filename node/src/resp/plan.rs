@@ -132,18 +132,29 @@ pub(super) fn yields_values(op: &Op) -> bool {
     }
 }
 
-/// Whether a read may visit a whole set: it does not queue behind writes in a shard, whose next commit would wait for it.
+/// Whether a read may visit many rows: it does not queue behind writes in a shard, whose next commit would wait for it.
 pub(super) fn visits_many(op: &Op) -> bool {
     match &op.action {
-        Action::Read(read) => matches!(
-            read,
+        Action::Read(read) => match read {
             Read::Members
-                | Read::ScanMembers { .. }
-                | Read::RandomMembers { .. }
-                | Read::AreMembers { .. }
-                | Read::MemoryUsage
-                | Read::Encoding
-        ),
+            | Read::ScanMembers { .. }
+            | Read::RandomMembers { .. }
+            | Read::MemoryUsage => true,
+            Read::AreMembers { members } => members.len() > LOOKUPS_FEW,
+            Read::Get
+            | Read::GetOrNil
+            | Read::GetRange { .. }
+            | Read::Strlen
+            | Read::Exists
+            | Read::Type
+            | Read::RemainingMs
+            | Read::ExpiresAtMs
+            | Read::Cardinality
+            | Read::Encoding => false,
+        },
         Action::Write(_) => false,
     }
 }
+
+/// So many members may be looked up between writes.
+const LOOKUPS_FEW: usize = 16;
