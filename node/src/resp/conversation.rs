@@ -229,14 +229,11 @@ impl<B: Backend> Conversation<B> {
         if matches!(join, Join::List) && ops.len() > ROUND_VALUES_MAX {
             return self.begin_long_list(command, ops).await;
         }
-        let (ops, join) = if self.waiting.slots.is_empty() {
-            match self.read_inline(ops, join) {
-                Ok(reply) => return self.place(command, From::Ready(reply)),
-                Err(deferred) => deferred,
-            }
-        } else {
-            (ops, join)
-        };
+        if self.waiting.slots.is_empty()
+            && let Some(reply) = self.read_inline(&ops, &join)
+        {
+            return self.place(command, From::Ready(reply));
+        }
         self.make_room_for_values(&ops).await;
         let count = ops.len();
         if self.waiting.writes.is_empty() {
@@ -248,19 +245,14 @@ impl<B: Backend> Conversation<B> {
         }
     }
 
-    /// Answers a read from memory, or gives it back.
-    fn read_inline(&self, ops: Ops, join: Join) -> Result<Reply, (Ops, Join)> {
+    /// Answers a read from memory, if it can be.
+    fn read_inline(&self, ops: &Ops, join: &Join) -> Option<Reply> {
         match ops {
-            Ops::One(op) => match self.backend.try_read(&op) {
-                Some(reply) => Ok(join.of_one(reply)),
-                None => Err((Ops::One(op), join)),
-            },
+            Ops::One(op) => Some(join.of_one(self.backend.try_read(op)?)),
             Ops::Many(ops) => {
                 let replies = ops.iter().map(|op| self.backend.try_read(op));
-                match replies.collect::<Option<Vec<_>>>() {
-                    Some(replies) => Ok(join.of(ops.len(), &mut replies.into_iter())),
-                    None => Err((Ops::Many(ops), join)),
-                }
+                let replies = replies.collect::<Option<Vec<_>>>()?;
+                Some(join.of(ops.len(), &mut replies.into_iter()))
             }
         }
     }

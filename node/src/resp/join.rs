@@ -22,13 +22,25 @@ pub(super) enum Join {
     First,
     /// An array as a set.
     AsSet,
-    /// One of two replies, by whether the part found anything: nil, 0 and an empty array are nothing.
-    Found { absent: Reply, present: Reply },
+    /// One of two replies, by whether the part found anything. Boxed: few commands need it.
+    Found(Box<Found>),
+}
+
+/// What is said of something, and of nothing, which nil and 0 stand for.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) absent: Reply,
+    pub(super) present: Reply,
 }
 
 impl Join {
+    /// One reply if the part finds something, another if it does not.
+    pub(super) fn found(present: Reply, absent: Reply) -> Self {
+        Self::Found(Box::new(Found { absent, present }))
+    }
+
     /// Joins the next `count` of `replies`, which are consumed whatever comes of them.
-    pub(super) fn of(self, count: usize, replies: &mut impl Iterator<Item = Reply>) -> Reply {
+    pub(super) fn of(&self, count: usize, replies: &mut impl Iterator<Item = Reply>) -> Reply {
         match self {
             Self::Sum => sum(replies.take(count)),
             Self::AllOk => all_ok(replies.take(count)),
@@ -38,7 +50,7 @@ impl Join {
             | Self::Seconds
             | Self::First
             | Self::AsSet
-            | Self::Found { .. } => match replies.next() {
+            | Self::Found(_) => match replies.next() {
                 Some(reply) => self.of_one(reply),
                 None => Reply::Error(error::no_reply()),
             },
@@ -46,9 +58,9 @@ impl Join {
     }
 
     /// The command's reply from that of its only part.
-    pub(super) fn of_one(self, reply: Reply) -> Reply {
-        if let (false, Reply::Error(refusal)) = (matches!(self, Self::List), &reply) {
-            return Reply::Error(refusal.clone());
+    pub(super) fn of_one(&self, reply: Reply) -> Reply {
+        if matches!(reply, Reply::Error(_)) && !matches!(self, Self::List) {
+            return reply;
         }
         match (self, reply) {
             (Self::Same | Self::Sum | Self::AllOk, reply) => reply,
@@ -57,10 +69,8 @@ impl Join {
             (Self::Seconds, Reply::Int(ms)) => Reply::Int(seconds(ms)),
             (Self::First, Reply::Array(items)) => items.into_iter().next().unwrap_or(Reply::Nil),
             (Self::AsSet, Reply::Array(items) | Reply::Set(items)) => Reply::Set(items),
-            (Self::Found { absent, present }, reply) => match reply {
-                Reply::Nil | Reply::Int(0) => absent,
-                _ => present,
-            },
+            (Self::Found(found), Reply::Nil | Reply::Int(0)) => found.absent.clone(),
+            (Self::Found(found), _) => found.present.clone(),
             (Self::Seconds | Self::First | Self::AsSet, _) => Reply::Error(error::no_reply()),
         }
     }

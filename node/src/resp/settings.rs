@@ -48,7 +48,7 @@ impl Settings {
         }
     }
 
-    /// Name and value of every setting that a pattern names, each once.
+    /// Name and value of every setting that a pattern names, each once. A name without wildcards is returned as asked for.
     pub(super) fn matching<'a>(
         &self,
         patterns: impl Iterator<Item = &'a [u8]>,
@@ -56,9 +56,14 @@ impl Settings {
         let values = self.values();
         let mut found = BTreeMap::new();
         for pattern in patterns {
+            let wild = pattern.iter().any(|byte| b"[*?".contains(byte));
             for (name, value) in values.iter() {
                 if glob::matches(pattern, name.as_bytes(), true) {
-                    found.insert((*name).to_owned(), value.text.clone());
+                    let name = match wild {
+                        true => (*name).to_owned(),
+                        false => String::from_utf8_lossy(pattern).into_owned(),
+                    };
+                    found.insert(name, value.text.clone());
                 }
             }
         }
@@ -202,7 +207,7 @@ mod tests {
             [("save".to_owned(), "900 1".to_owned())]
         );
         assert!(settings.set(&[(b"hz", b"30"), (b"nope", b"1")]).is_err());
-        assert_eq!(shown(&settings, "HZ"), [("hz".to_owned(), "20".to_owned())]);
+        assert_eq!(shown(&settings, "HZ"), [("HZ".to_owned(), "20".to_owned())]);
     }
 
     #[test]

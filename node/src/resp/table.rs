@@ -165,7 +165,8 @@ const SHOWN_MAX: usize = 128;
 /// Whether `row` spells `name`, or `name|sub`, in lower case.
 fn names(row: &[u8], name: &[u8], sub: Option<&[u8]>) -> bool {
     let Some(sub) = sub else {
-        return row.eq_ignore_ascii_case(name);
+        // `client|id` is how a subcommand is written down, not how it is called.
+        return row.eq_ignore_ascii_case(name) && !row.contains(&b'|');
     };
     row.len() == name.len() + 1 + sub.len()
         && row[..name.len()].eq_ignore_ascii_case(name)
@@ -267,6 +268,7 @@ mod tests {
             assert!(find_full(name.as_bytes()).is_none(), "{name}");
         }
         assert!(find(&[b'x'; 10_000], None).is_none());
+        assert!(find(b"client|id", None).is_none());
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) fn info(context: &mut Context<'_>, args: Args<'_>) -> Planned {
     }
     let rows = args.from(2).map(|name| match table::find_full(name) {
         Some(found) => describe(found.command),
-        None => Reply::NilArray,
+        None => Reply::Nil,
     });
     Ok(Plan::Reply(Reply::Array(rows.collect())))
 }

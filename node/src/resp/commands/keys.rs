@@ -174,9 +174,7 @@ pub(super) fn frequency(_: &mut Context<'_>, args: Args<'_>) -> Planned {
 
 /// What OBJECT says of every key alike; nil for none.
 fn of_existing(args: Args<'_>, present: Reply) -> Plan {
-    let absent = Reply::Nil;
-    let join = Join::Found { absent, present };
-    Plan::read_as(args.key(2), Read::Exists, join)
+    Plan::read_as(args.key(2), Read::Exists, Join::found(present, Reply::Nil))
 }
 
 pub(super) fn object_help(_: &mut Context<'_>, args: Args<'_>) -> Planned {

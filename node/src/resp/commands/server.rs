@@ -26,7 +26,7 @@ pub(super) fn config_get(context: &mut Context<'_>, args: Args<'_>) -> Planned {
 }
 
 pub(super) fn config_set(context: &mut Context<'_>, args: Args<'_>) -> Planned {
-    if args.len() % 2 != 0 {
+    if !args.len().is_multiple_of(2) {
         return Err(error::syntax());
     }
     let names = (2..args.len()).step_by(2);
@@ -65,9 +65,10 @@ pub(super) fn flush(_: &mut Context<'_>, args: Args<'_>) -> Planned {
 pub(super) fn flush_functions(_: &mut Context<'_>, args: Args<'_>) -> Planned {
     match flush_mode(args, 2) {
         Ok(()) => Ok(Plan::ok()),
-        Err(_) if args.len() > 3 => Err(error::err(
-            "unknown subcommand or wrong number of arguments for 'flush'. Try FUNCTION HELP.",
-        )),
+        Err(_) if args.len() > 3 => Err(error::err(format!(
+            "unknown subcommand or wrong number of arguments for '{}'. Try FUNCTION HELP.",
+            error::shown(args.at(1), usize::MAX)
+        ))),
         Err(_) => Err(error::err("FUNCTION FLUSH only supports SYNC|ASYNC option")),
     }
 }

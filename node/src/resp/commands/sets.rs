@@ -55,10 +55,8 @@ pub(super) fn scan(_: &mut Context<'_>, args: Args<'_>) -> Planned {
         },
         // Redis looks at the key before the options: a missing key is an empty page.
         Err(refusal) => {
-            let join = Join::Found {
-                absent: keys::page(0, Vec::new()),
-                present: Reply::Error(refusal),
-            };
+            let empty = keys::page(0, Vec::new());
+            let join = Join::found(Reply::Error(refusal), empty);
             return Ok(Plan::read_as(args.key(1), Read::Cardinality, join));
         }
     };
@@ -77,7 +75,11 @@ pub(super) fn pop(context: &mut Context<'_>, args: Args<'_>) -> Planned {
 }
 
 fn positive(args: Args<'_>, at: usize) -> Result<usize, Refusal> {
-    usize::try_from(args.int(at)?).map_err(|_| error::must_be_positive())
+    let count = args
+        .int(at)
+        .ok()
+        .and_then(|count| usize::try_from(count).ok());
+    count.ok_or_else(error::must_be_positive)
 }
 
 pub(super) fn random(context: &mut Context<'_>, args: Args<'_>) -> Planned {

@@ -84,10 +84,7 @@ pub(super) fn getex(context: &mut Context<'_>, args: Args<'_>) -> Planned {
             Ok(at) => SetExpiry::At(at),
             // Redis looks at the key first: a missing key is nil, whatever the time.
             Err(refusal) => {
-                let join = Join::Found {
-                    absent: Reply::Nil,
-                    present: Reply::Error(refusal),
-                };
+                let join = Join::found(Reply::Error(refusal), Reply::Nil);
                 return Ok(Plan::read_as(args.key(1), Read::Get, join));
             }
         },
@@ -105,7 +102,7 @@ pub(super) fn mget(_: &mut Context<'_>, args: Args<'_>) -> Planned {
 
 /// Each key is set atomically, the command as a whole is not.
 pub(super) fn mset(context: &mut Context<'_>, args: Args<'_>) -> Planned {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(error::arity(context.command.name));
     }
     let set = |at| plain_set(args, at + 1, Condition::Always, SetExpiry::Clear);
