@@ -31,7 +31,7 @@ pub(crate) struct Model {
 
 #[derive(Debug)]
 struct State {
-    entries: Mutex<BTreeMap<Key, Entry>>,
+    entries: Mutex<Entries>,
     /// Reads find nothing in memory.
     cold: AtomicBool,
     /// Sizes of the batches that were submitted and that were read.
@@ -97,7 +97,7 @@ impl Model {
         self.state.read.lock().expect("no panic").clone()
     }
 
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<Key, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
         self.state.entries.lock().expect("no panic")
     }
 
@@ -180,133 +180,153 @@ impl Model {
 
     fn change(
         &self,
-        entries: &mut BTreeMap<Key, Entry>,
+        entries: &mut Entries,
         key: &Key,
         write: &Write,
         now: u64,
     ) -> Result<Reply, Refusal> {
-        let entry = entries.get(key).cloned();
-        let entry = entry.as_ref();
+        match write {
+            Write::Set { .. } | Write::GetDel | Write::GetEx { .. } => replace(entries, key, write),
+            Write::Append { .. } | Write::SetRange { .. } | Write::IncrBy { .. } => {
+                self.edit(entries, key, write)
+            }
+            Write::Delete => Ok(int(usize::from(entries.remove(key).is_some()))),
+            Write::Expire { .. } | Write::Persist => Ok(expire(entries, key, write, now)),
+            Write::Add { .. } | Write::Remove { .. } | Write::Pop { .. } => {
+                change_set(entries, key, write)
+            }
+        }
+    }
+
+    fn edit(&self, entries: &mut Entries, key: &Key, write: &Write) -> Result<Reply, Refusal> {
+        let entry = entries.get(key);
         let expires_ms = entry.and_then(|entry| entry.expires_ms);
-        let mut put = |value, expires_ms| {
-            let entry = Entry { value, expires_ms };
-            drop(entries.insert(key.clone(), entry));
-        };
-        Ok(match write {
-            Write::Set {
-                value,
-                expiry,
-                condition,
-                return_old,
-            } => {
-                let old = match return_old {
-                    true => text(entry)?.map_or(Reply::Nil, |text| Reply::Bulk(text.clone())),
-                    false => Reply::Ok,
-                };
-                let holds = match condition {
-                    Condition::Always => true,
-                    Condition::IfAbsent => entry.is_none(),
-                    Condition::IfPresent => entry.is_some(),
-                };
-                if !holds {
-                    return Ok(if *return_old { old } else { Reply::Nil });
-                }
-                put(Value::Text(value.clone()), after(*expiry, expires_ms));
-                old
-            }
-            Write::GetDel => match text(entry)?.cloned() {
-                None => Reply::Nil,
-                Some(text) => {
-                    entries.remove(key);
-                    Reply::Bulk(text)
-                }
-            },
-            Write::GetEx { expiry } => match text(entry)?.cloned() {
-                None => Reply::Nil,
-                Some(text) => {
-                    put(Value::Text(text.clone()), after(*expiry, expires_ms));
-                    Reply::Bulk(text)
-                }
-            },
+        let old = text(entry)?.cloned();
+        let mut text = old.clone().unwrap_or_default().to_vec();
+        let reply = match write {
             Write::Append { value } => {
-                let mut text = text(entry)?.cloned().unwrap_or_default().to_vec();
                 text.extend_from_slice(value);
-                let length = text.len();
-                put(Value::Text(text.into()), expires_ms);
-                int(length)
+                int(text.len())
             }
+            Write::SetRange { value, .. } if value.is_empty() => return Ok(int(text.len())),
             Write::SetRange { offset, value } => {
-                let mut text = text(entry)?.cloned().unwrap_or_default().to_vec();
-                if value.is_empty() {
-                    return Ok(int(text.len()));
-                }
                 if offset.saturating_add(value.len()) > self.state.value_bytes {
                     return Err(Refusal::StringTooLong);
                 }
                 text.resize(text.len().max(offset + value.len()), 0);
                 text[*offset..offset + value.len()].copy_from_slice(value);
-                let length = text.len();
-                put(Value::Text(text.into()), expires_ms);
-                int(length)
+                int(text.len())
             }
             Write::IncrBy { by } => {
-                let text = text(entry)?.cloned().unwrap_or(Bytes::from_static(b"0"));
-                let value = parse_i64(&text).ok_or(Refusal::NotAnInteger)?;
+                let old = old.unwrap_or(Bytes::from_static(b"0"));
+                let value = parse_i64(&old).ok_or(Refusal::NotAnInteger)?;
                 let value = value.checked_add(*by).ok_or(Refusal::Overflow)?;
-                put(Value::Text(value.to_string().into()), expires_ms);
+                text = value.to_string().into_bytes();
                 Reply::Int(value)
             }
-            Write::Delete => int(usize::from(entries.remove(key).is_some())),
-            Write::Expire { at_ms, condition } => match entry {
-                Some(entry) if applies(*condition, *at_ms, expires_ms) => {
-                    let at = u64::try_from(*at_ms).unwrap_or(0);
-                    match at > now {
-                        true => put(entry.value.clone(), Some(at)),
-                        false => drop(entries.remove(key)),
-                    }
-                    Reply::Int(1)
-                }
-                _ => Reply::Int(0),
-            },
-            Write::Persist => match (entry, expires_ms) {
-                (Some(entry), Some(_)) => {
-                    put(entry.value.clone(), None);
-                    Reply::Int(1)
-                }
-                _ => Reply::Int(0),
-            },
-            Write::Add { members } => {
-                let mut set = set(entry)?.cloned().unwrap_or_default();
-                let before = set.len();
-                set.extend(members.iter().cloned());
-                let added = set.len() - before;
-                put(Value::Set(set), expires_ms);
-                int(added)
-            }
-            Write::Remove { members } => {
-                let mut set = set(entry)?.cloned().unwrap_or_default();
-                let before = set.len();
-                set.retain(|member| !members.contains(member));
-                let removed = before - set.len();
-                match set.is_empty() {
-                    true => drop(entries.remove(key)),
-                    false => put(Value::Set(set), expires_ms),
-                }
-                int(removed)
-            }
-            Write::Pop { count, entropy } => {
-                let mut set = set(entry)?.cloned().unwrap_or_default();
-                let members: Vec<Bytes> = set.iter().cloned().collect();
-                let popped = random(&members, Pick::Distinct(*count), *entropy);
-                set.retain(|member| !popped.contains(&Reply::Bulk(member.clone())));
-                match set.is_empty() {
-                    true => drop(entries.remove(key)),
-                    false => put(Value::Set(set), expires_ms),
-                }
-                Reply::Array(popped)
-            }
-        })
+            other => panic!("not an edit: {other:?}"),
+        };
+        put(entries, key, Value::Text(text.into()), expires_ms);
+        Ok(reply)
     }
+}
+
+type Entries = BTreeMap<Key, Entry>;
+
+fn put(entries: &mut Entries, key: &Key, value: Value, expires_ms: Option<u64>) {
+    entries.insert(key.clone(), Entry { value, expires_ms });
+}
+
+fn replace(entries: &mut Entries, key: &Key, write: &Write) -> Result<Reply, Refusal> {
+    let entry = entries.get(key).cloned();
+    let entry = entry.as_ref();
+    let expires_ms = entry.and_then(|entry| entry.expires_ms);
+    let old = text(entry).map(|old| old.cloned());
+    let bulk = |old: Option<Bytes>| old.map_or(Reply::Nil, Reply::Bulk);
+    Ok(match write {
+        Write::Set {
+            value,
+            expiry,
+            condition,
+            return_old,
+        } => {
+            let old = if *return_old { bulk(old?) } else { Reply::Ok };
+            let holds = match condition {
+                Condition::Always => true,
+                Condition::IfAbsent => entry.is_none(),
+                Condition::IfPresent => entry.is_some(),
+            };
+            if !holds {
+                return Ok(if *return_old { old } else { Reply::Nil });
+            }
+            let expires_ms = after(*expiry, expires_ms);
+            put(entries, key, Value::Text(value.clone()), expires_ms);
+            old
+        }
+        Write::GetDel => {
+            let old = old?;
+            entries.remove(key);
+            bulk(old)
+        }
+        Write::GetEx { expiry } => {
+            let old = old?;
+            if let Some(text) = &old {
+                let expires_ms = after(*expiry, expires_ms);
+                put(entries, key, Value::Text(text.clone()), expires_ms);
+            }
+            bulk(old)
+        }
+        other => panic!("not a replacement: {other:?}"),
+    })
+}
+
+fn expire(entries: &mut Entries, key: &Key, write: &Write, now: u64) -> Reply {
+    let Some(entry) = entries.get_mut(key) else {
+        return Reply::Int(0);
+    };
+    match write {
+        Write::Expire { at_ms, condition } => {
+            if !applies(*condition, *at_ms, entry.expires_ms) {
+                return Reply::Int(0);
+            }
+            let at = u64::try_from(*at_ms).unwrap_or(0);
+            entry.expires_ms = Some(at);
+            if at <= now {
+                entries.remove(key);
+            }
+            Reply::Int(1)
+        }
+        _ => Reply::Int(i64::from(entry.expires_ms.take().is_some())),
+    }
+}
+
+fn change_set(entries: &mut Entries, key: &Key, write: &Write) -> Result<Reply, Refusal> {
+    let entry = entries.get(key);
+    let expires_ms = entry.and_then(|entry| entry.expires_ms);
+    let mut set = set(entry)?.cloned().unwrap_or_default();
+    let before = set.len();
+    let reply = match write {
+        Write::Add { members } => {
+            set.extend(members.iter().cloned());
+            int(set.len() - before)
+        }
+        Write::Remove { members } => {
+            set.retain(|member| !members.contains(member));
+            int(before - set.len())
+        }
+        Write::Pop { count, entropy } => {
+            let members: Vec<Bytes> = set.iter().cloned().collect();
+            let popped = random(&members, Pick::Distinct(*count), *entropy);
+            set.retain(|member| !popped.contains(&Reply::Bulk(member.clone())));
+            Reply::Array(popped)
+        }
+        other => panic!("not on a set: {other:?}"),
+    };
+    match set.is_empty() {
+        true => drop(entries.remove(key)),
+        false => put(entries, key, Value::Set(set), expires_ms),
+    }
+    Ok(reply)
 }
 
 impl Backend for Model {
