@@ -24,7 +24,6 @@ mod connection;
 mod conversation;
 mod errand;
 mod error;
-mod glob;
 mod info;
 mod inline;
 mod join;

@@ -8,8 +8,8 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{error, glob, limits::Limits};
-use crate::core::reply::Refusal;
+use super::{error, limits::Limits};
+use crate::core::{glob, reply::Refusal};
 
 /// The settings that clients see.
 #[derive(Debug)]
@@ -57,8 +57,9 @@ impl Settings {
         let mut found = BTreeMap::new();
         for pattern in patterns {
             let wild = pattern.iter().any(|byte| b"[*?".contains(byte));
+            let folded = pattern.to_ascii_lowercase();
             for (name, value) in values.iter() {
-                if glob::matches(pattern, name.as_bytes(), true) {
+                if glob::matches(&folded, name.as_bytes()) {
                     let name = match wild {
                         true => (*name).to_owned(),
                         false => String::from_utf8_lossy(pattern).into_owned(),

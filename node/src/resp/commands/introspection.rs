@@ -5,13 +5,16 @@ use bytes::Bytes;
 use super::{
     super::{
         args::Args,
-        error, glob,
+        error,
         plan::Plan,
         table::{self, Command, TABLE},
     },
     Context, Planned, algebra, help,
 };
-use crate::core::reply::{Refusal, Reply};
+use crate::core::{
+    glob,
+    reply::{Refusal, Reply},
+};
 
 pub(super) fn all(_: &mut Context<'_>, _: Args<'_>) -> Planned {
     let rows = top_level().map(describe);
@@ -54,7 +57,7 @@ pub(super) fn list(_: &mut Context<'_>, args: Args<'_>) -> Planned {
             let known = known.trim_start_matches('@');
             known.as_bytes().eq_ignore_ascii_case(category)
         }),
-        Filter::Pattern(pattern) => glob::matches(pattern, row.name.as_bytes(), true),
+        Filter::Pattern(pattern) => glob::matches(pattern, row.name.as_bytes()),
     });
     let names = names.map(|row| text(row.name));
     Ok(Plan::Reply(Reply::Array(names.collect())))
@@ -66,7 +69,8 @@ enum Filter<'a> {
     /// There are no modules.
     Module,
     Category(&'a [u8]),
-    Pattern(&'a [u8]),
+    /// In lower case, as names are.
+    Pattern(Vec<u8>),
 }
 
 fn filter(args: Args<'_>) -> Result<Filter<'_>, Refusal> {
@@ -78,7 +82,7 @@ fn filter(args: Args<'_>) -> Result<Filter<'_>, Refusal> {
             } else if args.is(3, "aclcat") {
                 Ok(Filter::Category(args.at(4)))
             } else if args.is(3, "pattern") {
-                Ok(Filter::Pattern(args.at(4)))
+                Ok(Filter::Pattern(args.at(4).to_ascii_lowercase()))
             } else {
                 Err(error::syntax())
             }

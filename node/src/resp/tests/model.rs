@@ -13,12 +13,12 @@ use tokio::sync::Semaphore;
 
 use crate::{
     core::{
+        glob,
         op::{Action, Condition, ExpireCondition, Key, Op, Pick, Read, SetExpiry, Write},
         reply::{Refusal, Reply},
     },
     resp::{
         backend::{Backend, ScanFilter},
-        glob,
         number::parse_i64,
     },
 };
@@ -158,7 +158,7 @@ impl Model {
                 let set = set()?.cloned().unwrap_or_default();
                 let matching = |member: &Bytes| {
                     let pattern = pattern.as_ref();
-                    pattern.is_none_or(|pattern| glob::matches(pattern, member, false))
+                    pattern.is_none_or(|pattern| glob::matches(pattern, member))
                 };
                 let (next, members) = page(set, *cursor, *count);
                 let members = members.into_iter().filter(matching).map(Reply::Bulk);
@@ -367,7 +367,7 @@ impl Backend for Model {
             };
             let pattern = filter.pattern.as_ref();
             filter.kind.is_none_or(|wanted| wanted == kind)
-                && pattern.is_none_or(|pattern| glob::matches(pattern, key, false))
+                && pattern.is_none_or(|pattern| glob::matches(pattern, key))
         };
         Ok((next, keys.into_iter().filter(wanted).collect()))
     }
