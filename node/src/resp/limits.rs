@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config;
+
 /// The configured bounds (`[limits]` in the configuration).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -26,6 +28,18 @@ impl Default for Limits {
             clients: 10_000,
             output_bytes: 64 << 20,
             stuck_after: Duration::from_secs(60),
+        }
+    }
+}
+
+impl From<&config::Limits> for Limits {
+    fn from(limits: &config::Limits) -> Self {
+        Self {
+            value_bytes: limits.value_bytes.to_usize(),
+            command_bytes: limits.command_bytes.to_usize(),
+            clients: usize::try_from(limits.clients).unwrap_or(usize::MAX),
+            output_bytes: limits.output_bytes.to_usize(),
+            ..Self::default()
         }
     }
 }
