@@ -7,8 +7,7 @@
 //! ```
 //!
 //! Bytes are trusted with nothing: a length is checked against a limit before anything is allocated for it, and what is left over
-//! is an error. Two rules for encoded types: byte strings are `Bytes` (a `Vec<u8>` needs `serde_bytes`, or goes byte by
-//! byte), and no list has elements of no size (a length alone would then cost the reader its time).
+//! is an error. Two rules for encoded types: byte strings are `Bytes` (a plain `Vec<u8>` goes byte by byte), and no list has elements of no size (a length alone would then cost the reader its time).
 
 use bincode::{
     config::{Configuration, Limit, LittleEndian, Varint, standard},

@@ -258,7 +258,7 @@ fn subtract(mine: &[Interval], theirs: &[Interval]) -> Vec<Interval> {
             if lo < cut.lo {
                 left.push(Interval { lo, hi: cut.lo });
             }
-            lo = lo.max(cut.hi);
+            lo = cut.hi;
         }
         if lo < whole.hi {
             left.push(Interval { lo, hi: whole.hi });

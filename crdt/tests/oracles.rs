@@ -52,13 +52,13 @@ proptest! {
         for (by, amount) in steps {
             world.increment(by, i128::from(amount));
             let op = oracles[by].inc_many(by, amount);
-            oracles[by].apply(op.clone());
+            oracles[by].apply(op);
             ops.push(op);
         }
         let (mut mine, mut oracle) = (StringState::default(), GCounter::new());
         for arrival in arrivals {
             mine.join(arrival.get(&world.deltas));
-            oracle.apply(arrival.get(&ops).clone());
+            oracle.apply(*arrival.get(&ops));
             prop_assert_eq!(integer(&mine).to_string(), oracle.read().to_string());
         }
     }

@@ -237,6 +237,18 @@ fn an_add_after_a_clear_does_not_coalesce_with_it() {
 }
 
 #[test]
+fn coalescing_keeps_the_dots_that_a_later_change_of_the_row_did_not_see() {
+    let (mut a, mut b) = (Set::default(), Set::default());
+    let mut both = a.add(at(1, 1), "x");
+    // An add of the same element that never saw the first: both name the row, and neither may replace the other's dot.
+    let theirs = b.add(at(1, 2), "x");
+    both.merge(theirs.clone()).expect("two adds coalesce");
+    a.join(&[&theirs]);
+    assert_eq!(after(&[&both]), a.state);
+    assert_eq!(dots(&a, "x"), [at(1, 1), at(1, 2)]);
+}
+
+#[test]
 fn a_clear_swallows_the_adds_before_it() {
     let mut a = Set::default();
     let mut delta = a.add(at(1, 1), "x");

@@ -212,6 +212,17 @@ fn a_set_that_arrives_before_the_set_it_overwrote_hides_what_that_one_hid() {
 }
 
 #[test]
+fn a_set_states_floors_whose_counts_have_not_arrived() {
+    let (mut a, mut b, mut c) = (Text::default(), Text::default(), Text::default());
+    let five = a.increment(at(1, 1), 5);
+    let first = a.set(at(2, 1), "one");
+    b.join(&[&first]);
+    let second = b.set(at(3, 2), "2");
+    c.join(&[&five, &second]);
+    assert_eq!(c.state.value(), StringValue::Bytes(bytes("2")));
+}
+
+#[test]
 fn an_expiry_does_not_undo_a_concurrent_set_of_any_stamp() {
     let (mut a, mut b) = (Text::default(), Text::default());
     let old = a.set(at(1, 1), "old");

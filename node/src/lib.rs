@@ -28,6 +28,8 @@ pub mod driver;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "server")]
+pub mod metrics;
+#[cfg(feature = "server")]
 pub mod peer;
 #[cfg(feature = "server")]
 pub mod resp;

@@ -116,8 +116,7 @@ pub enum Input {
     Close,
     /// The batch is durable.
     Committed,
-    /// The batch failed: reopening the storage will show whether it is there. The shard takes no write any more; a new one is to
-    /// be opened on the reopened storage.
+    /// Whether the batch is durable is unknown. The last input of this shard: it is opened anew when storage is.
     CommitFailed(String),
     /// Prepare to end: only after the last batch was committed. Gives a last commit.
     Stop,

@@ -364,17 +364,6 @@ impl Shipper {
         Ok(())
     }
 
-    /// The batch that [`Shipper::maintain`] added to was not committed: what it remembered is to be stored again.
-    pub fn commit_failed(&mut self) {
-        for stream in self
-            .destinations
-            .values_mut()
-            .flat_map(|destination| destination.streams.values_mut())
-        {
-            stream.is_cursor_stored = false;
-        }
-    }
-
     /// Whether every region has taken everything.
     pub fn is_drained(&self) -> bool {
         self.destinations
@@ -455,7 +444,6 @@ impl Shipper {
         if upto <= log.trimmed {
             return Ok(());
         }
-        // From the beginning, not from where the last one ended: that one may not have been committed.
         batch.delete_range(
             Family::Outbox,
             outbox::stored_key(actor, Hlc::ZERO),

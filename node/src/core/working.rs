@@ -3,7 +3,7 @@
 //! Everything that changes a key, a client's command or a peer's delta, goes through [`Working::join`]. Each touched row is
 //! written once per batch, however often it was touched; heads stay decoded in a bounded cache between batches.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap}; // HashMap: looked up, never iterated
 
 use bytes::Bytes;
 use crdt::{Delta, Dots, Hlc, Named, Part, RowsDelta, join_row};
@@ -201,12 +201,6 @@ impl Working {
             moves,
             outbox: std::mem::take(&mut self.outbox),
         }
-    }
-
-    /// Forgets everything that is not committed, and the cache with it: after a failed commit storage alone knows what is.
-    pub fn discard(&mut self) {
-        let capacity = self.heads.capacity;
-        *self = Self::new(capacity);
     }
 
     fn close_head(

@@ -75,8 +75,7 @@ pub struct Shard {
     read_only: Option<String>,
     waiting: Waiting,
     is_committing: bool,
-    /// A commit failed: whether it is there shows only once the storage is opened again, and this shard anew.
-    is_in_doubt: bool,
+    is_over: bool,
     maintain_at: Duration,
 }
 
@@ -122,7 +121,7 @@ impl Shard {
             read_only: None,
             waiting: Waiting::default(),
             is_committing: false,
-            is_in_doubt: false,
+            is_over: false,
             maintain_at: Duration::ZERO,
             config,
         })
@@ -130,6 +129,10 @@ impl Shard {
 
     /// Takes one input; what is to be done about it is appended to `out`, in order.
     pub fn handle(&mut self, storage: &dyn Storage, input: Input, now: Now, out: &mut Vec<Output>) {
+        assert!(
+            !self.is_over,
+            "input after a failed commit: the shard is to be opened anew"
+        );
         assert!(
             !self.is_committing || matches!(input, Input::Committed | Input::CommitFailed(_)),
             "input while a batch is being committed"
@@ -160,7 +163,6 @@ impl Shard {
                 self.acknowledged(storage, session, message, now, out)
             }
             Input::Unsent { session, actor } => self.shipper.unsent(session, actor, now.mono),
-            Input::ReadOnly(_) if self.is_in_doubt => {}
             Input::ReadOnly(reason) => self.read_only = reason,
             Input::Renew { actor, newest } => self.renew(actor, newest),
             Input::Tick => self.tick(storage, now, out),
@@ -334,7 +336,7 @@ impl Shard {
     }
 
     fn finish_close(&mut self, batch: Batch, out: &mut Vec<Output>) {
-        if batch.is_empty() || self.is_in_doubt {
+        if batch.is_empty() {
             self.release(out);
             return;
         }
@@ -359,23 +361,12 @@ impl Shard {
         self.pump(storage, now, out);
     }
 
-    /// The batch failed: it is there or not, and which of the two only reopening the storage shows. Whoever waits for it is told
-    /// so; what is cached is not trusted. From then on this shard only answers reads: it commits nothing and promises nothing,
-    /// because rows of the batch may turn up, until the storage is reopened and a shard is opened anew on it.
+    /// Whether the batch happened is unknown until storage is reopened, so nothing that this shard remembers can be trusted: whoever
+    /// waits is told so, and the shard is over. Another one is opened once storage is.
     fn commit_failed(&mut self, reason: &str, out: &mut Vec<Output>) {
-        self.is_committing = false;
-        self.is_in_doubt = true;
-        self.read_only = Some(format!("the storage of this node failed: {reason}"));
-        self.working.discard();
-        self.shipper.commit_failed();
-        self.waiting.rows.clear();
-        self.waiting.moves.clear();
-        self.waiting.ceiling = None;
+        self.is_over = true;
         for (_, reply) in &mut self.waiting.replies {
-            *reply = Refusal::Timeout(format!(
-                "the storage of this node failed, the write may take effect: {reason}"
-            ))
-            .into();
+            *reply = Refusal::Timeout(format!("the storage of this node failed while it committed; the write may take effect: {reason}")).into();
         }
         for (_, applied) in &mut self.waiting.applied {
             *applied = Applied::Refused;

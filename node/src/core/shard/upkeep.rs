@@ -22,7 +22,7 @@ impl Shard {
         {
             out.push(Output::Report(Event::Damaged(error)));
         }
-        if self.working.is_clean() && !self.is_in_doubt {
+        if self.working.is_clean() {
             let upto = Hlc::from_millis(now.wall_ms).min(self.ceiling);
             self.clock.observe(upto);
             let mut send = |session, message| out.push(Output::Send { session, message });

@@ -125,6 +125,8 @@ enum Phase {
         batch: Batch,
         written: Option<Result<(), StorageError>>,
     },
+    /// Its commit failed: it is opened anew with the storage.
+    Over,
 }
 
 /// How a process ends.

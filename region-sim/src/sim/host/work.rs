@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use node::{
-    core::{Event as CoreEvent, Input, Output, RequestId, op::Action, read, view::Committed},
     core::{
+        Event as CoreEvent, Input, Output, RequestId,
+        inbox::Applied,
+        op::Action,
+        read,
         reply::{Refusal, Reply},
         ship::ShipEvent,
+        view::Committed,
     },
     placement::Position,
     storage::{Batch, Durability, Storage},
@@ -32,18 +36,23 @@ impl Host {
                 .shard(process.identity.shards.get()),
         );
         let worker = &mut process.workers[shard];
-        let is_beside = matches!(op.action, Action::Read(_))
-            && !matches!(
-                worker.phase,
-                Phase::Committing {
-                    written: Some(_),
-                    ..
-                }
-            );
-        if is_beside && desk.dice.chance(desk.plan.direct_reads) {
+        let is_over = matches!(worker.phase, Phase::Over);
+        let is_half_written = matches!(
+            worker.phase,
+            Phase::Committing {
+                written: Some(_),
+                ..
+            }
+        );
+        let is_read = matches!(op.action, Action::Read(_));
+        if is_read && !is_half_written && (is_over || desk.dice.chance(desk.plan.direct_reads)) {
             let asked = Asked { id, op, wall_ms };
             let reply = read_committed(&*self.storage, &asked);
             self.answer(&asked, reply, desk);
+            return true;
+        }
+        if is_over {
+            desk.replies.push((RequestId(id as u64), failed()));
             return true;
         }
         if worker.queue.len() >= QUEUE_MAX {
@@ -65,7 +74,14 @@ impl Host {
         let Some(process) = &mut self.process else {
             return;
         };
-        process.workers[shard].queue.push_back(Queued::Input(input));
+        let worker = &mut process.workers[shard];
+        if matches!(worker.phase, Phase::Over) {
+            if let Input::Remote { ticket, .. } = input {
+                self.applied(ticket, Applied::Refused, desk);
+            }
+            return;
+        }
+        worker.queue.push_back(Queued::Input(input));
         self.schedule(shard, desk);
     }
 
@@ -121,7 +137,7 @@ impl Host {
             return;
         };
         let worker = &mut process.workers[shard];
-        if matches!(worker.phase, Phase::Committing { .. }) {
+        if matches!(worker.phase, Phase::Committing { .. } | Phase::Over) {
             return;
         }
         for handled in 0..self.plan.batch_inputs {
@@ -178,8 +194,12 @@ impl Host {
         let has_failed = failure.is_some();
         let input = failure.map_or(Input::Committed, Input::CommitFailed);
         worker.shard.handle(&*self.storage, input, now, &mut out);
+        if has_failed {
+            worker.phase = Phase::Over;
+        }
         self.carry_out(shard, out, desk);
         if has_failed {
+            self.refuse_queued(shard, desk);
             self.fail(desk);
         }
         self.schedule(shard, desk);
@@ -205,6 +225,25 @@ impl Host {
             self.schedule(shard, desk);
         }
         self.due_in(desk, RETRY, Due::Reopen);
+    }
+
+    /// A shard is over: what waits for it is refused.
+    fn refuse_queued(&mut self, shard: usize, desk: &mut Desk) {
+        let queue = self
+            .process
+            .as_mut()
+            .map(|process| std::mem::take(&mut process.workers[shard].queue));
+        for queued in queue.into_iter().flatten() {
+            match queued {
+                Queued::Asked(asked) => {
+                    desk.replies.push((RequestId(asked.id as u64), failed()));
+                }
+                Queued::Input(Input::Remote { ticket, .. }) => {
+                    self.applied(ticket, Applied::Refused, desk);
+                }
+                Queued::Input(_) => {}
+            }
+        }
     }
 
     /// Opens a failed storage again. Whether the failed batch is there is only known now, so everything in memory is built anew.
@@ -339,11 +378,11 @@ impl Host {
     pub(super) fn bury(&self, worker: Worker, desk: &mut Desk) {
         let is_written = match &worker.phase {
             Phase::Committing { written, .. } => matches!(written, Some(Ok(()))),
-            Phase::Idle | Phase::Scheduled => false,
+            Phase::Idle | Phase::Scheduled | Phase::Over => false,
         };
         let is_in_doubt = match &worker.phase {
             Phase::Committing { written, .. } => matches!(written, Some(Err(_))),
-            Phase::Idle | Phase::Scheduled => false,
+            Phase::Idle | Phase::Scheduled | Phase::Over => false,
         };
         if !is_written && !is_in_doubt {
             return;
@@ -381,7 +420,12 @@ impl Host {
         let Some(process) = &mut self.process else {
             return false;
         };
-        if process.is_failed {
+        if process.is_failed
+            || process
+                .workers
+                .iter()
+                .any(|worker| !matches!(worker.phase, Phase::Idle))
+        {
             return false;
         }
         let mut batch = process.inbox.unsaved();
@@ -392,7 +436,9 @@ impl Host {
     fn stop_shard(&mut self, shard: usize, desk: &mut Desk) {
         let now = self.time(desk.now);
         let mut out = Vec::new();
-        if let Some(process) = &mut self.process {
+        if let Some(process) = &mut self.process
+            && matches!(process.workers[shard].phase, Phase::Idle)
+        {
             process.workers[shard]
                 .shard
                 .handle(&*self.storage, Input::Stop, now, &mut out);
@@ -408,7 +454,7 @@ impl Host {
             .map(|process| &process.workers[shard].phase);
         let is_written = match phase {
             Some(Phase::Committing { written, .. }) => written.is_some(),
-            Some(Phase::Idle | Phase::Scheduled) | None => return,
+            Some(Phase::Idle | Phase::Scheduled | Phase::Over) | None => return,
         };
         if !is_written {
             self.write(shard, desk);
@@ -448,6 +494,10 @@ fn read_committed(storage: &dyn Storage, asked: &Asked) -> Reply {
     };
     read::read(&Committed(storage), &asked.op.key, action, asked.wall_ms)
         .unwrap_or_else(|error| Refusal::Unavailable(error.to_string()).into())
+}
+
+fn failed() -> Reply {
+    Refusal::ReadOnly("the storage failed".to_owned()).into()
 }
 
 /// Inputs that wait for a shard, at most, before clients are told that it is busy.
