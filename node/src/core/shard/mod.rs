@@ -122,7 +122,10 @@ impl Shard {
 
     /// Takes one input; what is to be done about it is appended to `out`, in order.
     pub fn handle(&mut self, storage: &dyn Storage, input: Input, now: Now, out: &mut Vec<Output>) {
-        assert!(!self.is_over, "input after a failed commit: the shard is to be opened anew");
+        assert!(
+            !self.is_over,
+            "input after a failed commit: the shard is to be opened anew"
+        );
         assert!(
             !self.is_committing || matches!(input, Input::Committed | Input::CommitFailed(_)),
             "input while a batch is being committed"
