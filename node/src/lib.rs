@@ -17,6 +17,7 @@
 
 pub mod core;
 pub mod names;
+pub mod placement;
 pub mod status;
 pub mod storage;
 
@@ -26,6 +27,8 @@ pub mod config;
 pub mod driver;
 #[cfg(feature = "server")]
 pub mod http;
+#[cfg(feature = "server")]
+pub mod metrics;
 #[cfg(feature = "server")]
 pub mod peer;
 #[cfg(feature = "server")]

@@ -1,1 +1,12 @@
-fn main() {}
+//! `meridian`: a node, and the tools around it.
+
+mod cli;
+mod logging;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    cli::run(cli::Cli::parse())
+}

@@ -1,6 +1,8 @@
 //! What a node says of itself and its cluster: one value behind `/v1/status`, `CLUSTER.STATUS`,
 //! `meridian status` and the metrics.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::names::{ClusterName, NodeName, RegionName};
@@ -75,6 +77,17 @@ pub enum RegionState {
     Fenced,
 }
 
+impl fmt::Display for RegionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Up => "up",
+            Self::Degraded => "degraded",
+            Self::Down => "down",
+            Self::Fenced => "fenced",
+        })
+    }
+}
+
 /// A node as this node sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -114,4 +127,34 @@ pub enum NodeState {
     Leaving,
     /// Gone.
     Left,
+}
+
+impl fmt::Display for NodeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Joining => "joining",
+            Self::Up => "up",
+            Self::Suspect => "suspect",
+            Self::Down => "down",
+            Self::Leaving => "leaving",
+            Self::Left => "left",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_shown_as_they_are_in_the_json() {
+        use NodeState::{Down, Joining, Leaving, Left, Suspect, Up};
+        for state in [Joining, Up, Suspect, Down, Leaving, Left] {
+            assert_eq!(format!("{state:?}").to_lowercase(), state.to_string());
+        }
+        use RegionState::{Degraded, Fenced};
+        for state in [RegionState::Up, Degraded, RegionState::Down, Fenced] {
+            assert_eq!(format!("{state:?}").to_lowercase(), state.to_string());
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! `Taken` and `Declined` back. Sessions are ordered and reliable while they live; when one dies, what was in flight may
 //! or may not have arrived, so every message is idempotent, and a stream starts again at its cursor.
 
+use bytes::Bytes;
 use crdt::{ActorId, Hlc};
 use serde::{Deserialize, Serialize};
 
@@ -24,8 +25,19 @@ pub enum Message {
         taken: Hlc,
         reason: Decline,
     },
-    /// Every stamp that `actor` will ever make from now on is above `upto`, and every earlier one has been shipped.
-    Promise { actor: ActorId, upto: Hlc },
+    /// Every stamp that `actor` will make from now on is above `upto`, and every one up to there was shipped at or before `after`.
+    Promise {
+        actor: ActorId,
+        after: Hlc,
+        upto: Hlc,
+    },
+    /// Rows in `(after, upto]` were dropped before this region took them. It goes on behind them, but nothing is complete
+    /// here beyond `after` until it has been reconciled.
+    Skip {
+        actor: ActorId,
+        after: Hlc,
+        upto: Hlc,
+    },
 }
 
 /// Outbox rows of one actor: the half-open interval `(after, last]` of its stamps.
@@ -38,7 +50,7 @@ pub struct Ship {
     /// The last stamp in `rows`.
     pub last: Hlc,
     /// Stored outbox rows, as stored: each decodes to the deltas of one commit batch.
-    pub rows: Vec<serde_bytes::ByteBuf>,
+    pub rows: Vec<Bytes>,
 }
 
 /// Why a `Ship` was not taken.
@@ -54,4 +66,19 @@ pub enum Decline {
     Busy,
     /// A row could not be decoded.
     Malformed,
+}
+
+/// A session's number, never used twice in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// How far a node has taken an actor's writes, as it tells the actor's node in the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Whose.
+    pub actor: ActorId,
+    /// Everything up to here is durable at the speaker.
+    pub taken: Hlc,
+    /// The newest stamp of it that the speaker knows of; newer than the actor's own newest means that the actor forgot.
+    pub newest: Hlc,
 }

@@ -1,6 +1,150 @@
-//! The core.
+//! The core: what a node decides, as values. `handle(input, now) -> outputs`, with storage to read from; no
+//! socket, task, clock, random source or lock is in here.
+//!
+//! ```text
+//!                inputs                                 outputs
+//!   client ─▶ Request(op)  ─┐                        ┌─▶ Reply          ─▶ client
+//!   inbox  ─▶ Remote(deltas)┤   ┌────────────────┐   ├─▶ Applied        ─▶ inbox
+//!   peers  ─▶ SessionUp/Down┼──▶│ Shard::handle  │──▶┼─▶ Commit(batch)  ─▶ storage ─┐
+//!             Acknowledged  │   └────────────────┘   ├─▶ Send(message)  ─▶ peers    │
+//!   time   ─▶ Tick, Close  ─┘           ▲            └─▶ Report(event)  ─▶ operator │
+//!                                       └──────────── Committed / CommitFailed ◀────┘
+//! ```
+//!
+//! The life of one write:
+//!
+//! ```text
+//!   Request(INCR k)
+//!     │  coordinate: stamp, delta                 nothing durable, nobody told
+//!     │  working: joined, queued for the outbox
+//!   Close ─▶ Commit(head of k + outbox row)       ONE batch, with everything else that came meanwhile
+//!     ⋮      (storage)
+//!   Committed
+//!     ├─▶ Reply 1                                 the client knows; P1 holds from here
+//!     └─▶ Send(Ship(actor, after, last, row))     to each region that has a session
+//!             ⋮      (ocean; late, twice or never: the row stays)
+//!   Acknowledged(Taken upto last)                 durable there
+//!     └─▶ next Close: cursor stored, row trimmed once every region has it
+//! ```
+//!
+//! And on the other side: `Inbox::message(Ship) → Intent::Apply → Shard Remote … Committed → Applied → Taken`.
+//!
+//! Dying between any two lines is safe: before `Committed` the client was told nothing; after it the row is in the outbox and
+//! is sent from the cursor, again if need be; a join that happens twice changes nothing.
 
+pub mod coordinate;
+pub mod expiring;
+pub mod glob;
 pub mod identity;
+pub mod inbox;
+mod lifetime;
 pub mod message;
 pub mod op;
+pub mod read;
+pub mod recover;
 pub mod reply;
+pub mod sample;
+mod sets;
+pub mod shard;
+pub mod ship;
+mod strings;
+pub mod tally;
+pub mod view;
+pub mod working;
+
+use std::time::Duration;
+
+use crdt::{ActorId, Delta, Hlc};
+
+pub use self::shard::{Shard, ShardConfig};
+use self::{
+    identity::DirectoryId,
+    inbox::{Applied, Ticket},
+    message::{Held, Message, SessionId},
+    op::Op,
+    reply::Reply,
+    ship::ShipEvent,
+};
+use crate::{
+    names::RegionName,
+    storage::{Batch, StorageError},
+};
+
+/// The time of an input: the driver owns the only clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Since the process started. Never goes back.
+    pub mono: Duration,
+    /// Unix milliseconds by this node's wall clock. May be wrong, may step.
+    pub wall_ms: u64,
+}
+
+/// Names a request until it is replied to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// What a shard is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// A client asks.
+    Request { id: RequestId, op: Op },
+    /// Deltas of another region, for keys of this shard.
+    Remote { ticket: Ticket, deltas: Vec<Delta> },
+    /// A session to a region can be shipped on.
+    SessionUp {
+        region: RegionName,
+        session: SessionId,
+        directory: DirectoryId,
+        held: Vec<Held>,
+    },
+    /// A session is gone.
+    SessionDown { session: SessionId },
+    /// A region answered what was shipped.
+    Acknowledged {
+        session: SessionId,
+        message: Message,
+    },
+    /// A message of an actor's stream could not be queued on its session.
+    Unsent { session: SessionId, actor: ActorId },
+    /// Writes are refused from now on for this reason, or taken again.
+    ReadOnly(Option<String>),
+    /// Stamp as this actor from now on, above `newest`. Only between batches.
+    Renew { actor: ActorId, newest: Hlc },
+    /// Some time passed: about ten a second.
+    Tick,
+    /// The batch ends here.
+    Close,
+    /// The batch is durable.
+    Committed,
+    /// Whether the batch is durable is unknown. The last input of this shard: it is opened anew when storage is.
+    CommitFailed(String),
+    /// Prepare to end: only after the last batch was committed. Gives a last commit.
+    Stop,
+}
+
+/// What a shard wants done, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Tell a client.
+    Reply { id: RequestId, reply: Reply },
+    /// Tell the inbox.
+    Applied { ticket: Ticket, applied: Applied },
+    /// Commit, then give [`Input::Committed`] or [`Input::CommitFailed`] before any other input.
+    Commit(Batch),
+    /// Send to a peer.
+    Send {
+        session: SessionId,
+        message: Message,
+    },
+    /// Tell an operator.
+    Report(Event),
+}
+
+/// Something that an operator should hear of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// About shipping to a region.
+    Ship(ShipEvent),
+    /// A row is damaged, or storage could not be read.
+    Damaged(StorageError),
+}

@@ -1,1 +1,117 @@
-//! HTTP.
+//! The operators' door: health, metrics, status and a page that shows it.
+//!
+//! ```text
+//!   GET /health/live    200 while the process runs
+//!   GET /health/ready   200, or 503 with reasons
+//!   GET /metrics        Prometheus text
+//!   GET /v1/status      the cluster as this node sees it; ?partitions=1 adds a digest per partition
+//!   GET /               a page that shows the status
+//! ```
+//!
+//! Every wait has an end: a connection that gets no answer out of this door for [`Bounds::silence`] is closed, whatever it
+//! sends meanwhile, and an answer that the node does not give in time is a 503.
+
+mod door;
+mod routes;
+#[cfg(test)]
+mod tests;
+
+use std::{future::Future, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{net::TcpListener, sync::oneshot, time};
+
+use self::door::Door;
+use crate::status::{Reason, Status};
+
+/// The node, as this door sees it.
+pub trait NodeView: Send + Sync + 'static {
+    /// The cluster as the node sees it, with one digest per partition if asked for.
+    fn status(&self, partitions: bool) -> impl Future<Output = Status> + Send;
+
+    /// Why the node cannot meet its default levels now; empty when it can. Answers at once.
+    fn ready(&self) -> Vec<Reason>;
+}
+
+/// What a caller of this door may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Connections at a time; more wait to be accepted.
+    pub connections: NonZeroUsize,
+    /// How long a connection may go without a byte of an answer: a slow request, a reader that does not read, an idle
+    /// keep-alive. Too small: idle scrapers connect anew. Too large: slow callers hold the places of others.
+    pub silence: Duration,
+    /// How long the node may take over an answer.
+    pub answer: Duration,
+    /// How long a shutdown waits for answers that are under way.
+    pub grace: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: NonZeroUsize::new(256).expect("256 is not 0"),
+            silence: Duration::from_secs(60),
+            answer: Duration::from_secs(10),
+            grace: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Serves on `listener` until `shutdown` resolves and what is under way is answered, and keeps the metrics tidy meanwhile.
+pub async fn serve<V: NodeView>(
+    listener: TcpListener,
+    view: Arc<V>,
+    metrics: PrometheusHandle,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) {
+    serve_within(Bounds::default(), listener, view, metrics, shutdown).await;
+}
+
+/// [`serve`] with bounds of one's own.
+pub async fn serve_within<V: NodeView>(
+    bounds: Bounds,
+    listener: TcpListener,
+    view: Arc<V>,
+    metrics: PrometheusHandle,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) {
+    // Its drop is the signal.
+    let (running, stopping) = oneshot::channel::<()>();
+    let shutdown = async move {
+        shutdown.await;
+        drop(running);
+    };
+    let routes = routes::routes(view, metrics.clone(), bounds.answer);
+    let door = Door::new(listener, bounds);
+    let served = axum::serve(door, routes).with_graceful_shutdown(shutdown);
+    tokio::select! {
+        biased;
+        result = served => {
+            if let Err(error) = result {
+                tracing::error!(%error, "the HTTP door closed");
+            }
+        }
+        () = grace_over(stopping, bounds.grace) => {
+            tracing::warn!("the HTTP door closed on connections that did not end");
+        }
+        () = upkeep(metrics) => {}
+    }
+}
+
+async fn grace_over(stopping: oneshot::Receiver<()>, grace: Duration) {
+    // Nothing is ever sent: it ends when the other half is dropped.
+    let _dropped = stopping.await;
+    time::sleep(grace).await;
+}
+
+/// Folds what histograms have collected, for ever: unread ones would grow without a bound.
+async fn upkeep(metrics: PrometheusHandle) {
+    let mut ticks = time::interval(UPKEEP);
+    loop {
+        ticks.tick().await;
+        metrics.run_upkeep();
+    }
+}
+
+const UPKEEP: Duration = Duration::from_secs(5);

@@ -2,6 +2,27 @@
 //!
 //! The trait is small on purpose: point reads, one ordered scan, one atomic commit, one sync. The
 //! conformance suite in [`conformance`] defines what it means; both engines pass it.
+//!
+//! ```text
+//!   commit(Process) ──▶ visible, survives kill -9 ──▶ sync, or a later commit(Power) ──▶ survives power loss
+//!   commit(Power)   ──▶ visible, survives power loss, and so does everything before it
+//!   commit fails    ──▶ not visible; every later commit and sync fails; reads go on
+//!                       └─ reopened: the failed batch is there whole or not at all, commits go on
+//! ```
+//!
+//! What power loss takes is always the newest batches, whole ones: what remains is a prefix of the commits.
+
+pub mod conformance;
+pub mod memory;
+
+#[cfg(feature = "server")]
+pub mod directory;
+#[cfg(feature = "server")]
+pub mod disk;
+#[cfg(feature = "server")]
+pub mod rocks;
+
+pub mod record;
 
 use std::ops::ControlFlow;
 
@@ -51,7 +72,7 @@ impl Family {
 /// One change of a batch. Later changes of a batch win over earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Writes a row.
+    /// Writes a row. Keys and values may be empty.
     Put {
         family: Family,
         key: Vec<u8>,
@@ -59,7 +80,8 @@ pub enum Change {
     },
     /// Deletes a row, if it is there.
     Delete { family: Family, key: Vec<u8> },
-    /// Deletes every row in `from..to`.
+    /// Deletes every row in `from..to`; nothing where `from` is not below `to`. A queue is best trimmed in
+    /// adjoining ranges (each `from` the last `to`): ranges that overlap cost readers time until they are compacted.
     DeleteRange {
         family: Family,
         from: Vec<u8>,
@@ -108,8 +130,8 @@ pub enum Durability {
 /// Why storage did not do as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
-    /// The engine failed: a full disk, an I/O error. Whether a commit happened is unknown until it is reopened.
-    /// *State unknown, safe to retry after reopening.*
+    /// The engine failed: a full disk, an I/O error. Whether a commit that failed so happened is unknown until the
+    /// engine is reopened; a read that failed so changed nothing. *State unknown, safe to retry after reopening.*
     #[error("storage failed: {detail}")]
     Failed { detail: String },
     /// A row is not what its format says. *State unchanged. Fatal for that row.*
@@ -134,12 +156,21 @@ pub enum StorageError {
 /// Visits one row of a scan; `Break` ends it.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
-/// An engine. Reads see every commit that returned before they began.
+/// An engine. Reads see every commit that returned before they began, and nothing of one that failed or goes on.
+///
+/// Every method may be called from any thread, and from inside the visitor of a scan.
 pub trait Storage: Send + Sync + 'static {
     /// The row's value, if there is one.
+    ///
+    /// # Errors
+    /// [`StorageError::Failed`] on an I/O error. Does not stop commits.
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError>;
 
-    /// Visits the rows in `from..to` (`to` absent: to the end of the family) in ascending order of their keys, as of one moment.
+    /// Visits the rows in `from..to` (`to` absent: to the end of the family) in ascending order of their keys, byte by
+    /// byte, as of the moment the scan began: what is committed meanwhile, by the visitor too, is not seen.
+    ///
+    /// # Errors
+    /// [`StorageError::Failed`] on an I/O error; the rows visited until then were right. Does not stop commits.
     fn scan(
         &self,
         family: Family,
@@ -148,10 +179,18 @@ pub trait Storage: Send + Sync + 'static {
         visit: Visit<'_>,
     ) -> Result<(), StorageError>;
 
-    /// Commits a batch atomically. After an error nothing may be read or written until the engine is reopened.
+    /// Commits a batch atomically and returns once it is as durable as asked. Commits of different threads are
+    /// ordered; what survives a crash is a prefix of that order.
+    ///
+    /// # Errors
+    /// [`StorageError::Failed`]: the batch is not visible, and every later commit and sync fails at once, until the
+    /// engine is reopened. Then the batch is there whole or not at all. Reads go on.
     fn commit(&self, batch: &Batch, durability: Durability) -> Result<(), StorageError>;
 
     /// Makes every commit that returned survive power loss.
+    ///
+    /// # Errors
+    /// [`StorageError::Failed`], as for a commit: what is durable is unknown until the engine is reopened.
     fn sync(&self) -> Result<(), StorageError>;
 }
 

@@ -1,0 +1,192 @@
+//! A client's write becomes a delta: what it saw, what it does about it, and the same join that every other delta takes.
+//!
+//! ```text
+//!   write ── expired? ──▶ a delta that deletes what was seen
+//!         ── type, condition, range? ──▶ refusal, nothing changed
+//!         ── delta = f(head, rows, new stamp) ──▶ Working::coordinate = join here + queue for the other regions
+//! ```
+//! A write that changes nothing here makes no delta while this replica alone meets every level.
+
+use crdt::{Clock, Delta, Hlc, Part, Stamp};
+
+use super::{
+    op::{Key, Write},
+    reply::{Refusal, Reply},
+    working::Working,
+};
+use crate::{
+    placement::Position,
+    storage::{
+        Storage, StorageError,
+        record::head::{Head, Shown},
+    },
+};
+
+/// Carries out one write after the other in a shard's batch.
+pub struct Coordinator<'a> {
+    pub(super) storage: &'a dyn Storage,
+    pub(super) working: &'a mut Working,
+    pub(super) clock: &'a mut Clock,
+    pub(super) actor: crdt::ActorId,
+    pub(super) wall_ms: u64,
+    pub(super) value_bytes_max: usize,
+    /// Whether other regions want to hear of it.
+    pub(super) is_shipping: bool,
+}
+
+/// Why a write stopped.
+#[derive(Debug, PartialEq)]
+pub enum Stop {
+    /// The client is told why; nothing changed.
+    Refused(Refusal),
+    /// Storage could not be read.
+    Storage(StorageError),
+}
+
+impl From<StorageError> for Stop {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// The key that a write is about.
+pub(super) struct Target<'a> {
+    pub(super) key: &'a Key,
+    pub(super) position: Position,
+}
+
+impl Coordinator<'_> {
+    /// Carries out a write on a key.
+    pub fn write(&mut self, key: &Key, write: &Write) -> Result<Reply, Stop> {
+        let target = Target {
+            key,
+            position: Position::of(key),
+        };
+        self.finish_expired(&target)?;
+        match write {
+            Write::Set {
+                value,
+                expiry,
+                condition,
+                return_old,
+            } => self.set(&target, value, *expiry, *condition, *return_old),
+            Write::GetDel => self.get_delete(&target),
+            Write::GetEx { expiry } => self.get_expire(&target, *expiry),
+            Write::Append { value } => self.append(&target, value),
+            Write::SetRange { offset, value } => self.set_range(&target, *offset, value),
+            Write::IncrBy { by } => self.increment(&target, *by),
+            Write::Delete => self.delete(&target),
+            Write::Expire { at_ms, condition } => self.expire(&target, *at_ms, *condition),
+            Write::Persist => self.persist(&target),
+            Write::Add { members } => self.add(&target, members),
+            Write::Remove { members } => self.remove(&target, members),
+            Write::Pop { count, entropy } => self.pop(&target, *count, *entropy),
+        }
+    }
+
+    /// Deletes what an expiry that has passed was about: what is seen here and nothing else. The register becomes a
+    /// tombstone of its own stamp, so that a SET that ran beside it elsewhere wins over it, whatever the clocks say.
+    pub(super) fn finish_expired(&mut self, target: &Target<'_>) -> Result<bool, StorageError> {
+        let wall_ms = self.wall_ms;
+        if !self.head(target)?.is_expired(wall_ms) {
+            return Ok(false);
+        }
+        let head = self.head(target)?;
+        let mut parts = clear_set(head);
+        if !head.string.is_empty() {
+            parts.push(Part::String(head.string.expired()));
+        }
+        parts.push(Part::Expiry(head.expiry.ended()));
+        self.place();
+        self.coordinate(target, parts)?;
+        Ok(true)
+    }
+
+    /// Every slot, and the expiry.
+    pub(super) fn delete(&mut self, target: &Target<'_>) -> Result<Reply, Stop> {
+        let was_shown = self.slot(target)? != Shown::Absent;
+        if was_shown {
+            self.delete_shown(target)?;
+        }
+        Ok(Reply::Int(i64::from(was_shown)))
+    }
+
+    pub(super) fn delete_shown(&mut self, target: &Target<'_>) -> Result<(), StorageError> {
+        let stamp = self.stamp();
+        let head = self.head(target)?;
+        let mut parts = clear_set(head);
+        if !head.string.is_empty() {
+            parts.push(Part::String(head.string.set(stamp, None)));
+        }
+        parts.push(Part::Expiry(head.expiry.ended()));
+        self.coordinate(target, parts)
+    }
+
+    pub(super) fn head(&mut self, target: &Target<'_>) -> Result<&Head, StorageError> {
+        self.working
+            .head(self.storage, &target.position, target.key)
+    }
+
+    /// The visible slot; what has expired was deleted before.
+    pub(super) fn slot(&mut self, target: &Target<'_>) -> Result<Shown, StorageError> {
+        Ok(self.head(target)?.slot())
+    }
+
+    /// The string under a key: `WRONGTYPE` where a set is visible.
+    pub(super) fn expect_string(&mut self, target: &Target<'_>) -> Result<Shown, Stop> {
+        match self.slot(target)? {
+            Shown::Set => Err(Refusal::WrongType.into()),
+            shown @ (Shown::Absent | Shown::String) => Ok(shown),
+        }
+    }
+
+    /// The set under a key: `WRONGTYPE` where a string is visible.
+    pub(super) fn expect_set(&mut self, target: &Target<'_>) -> Result<Shown, Stop> {
+        match self.slot(target)? {
+            Shown::String => Err(Refusal::WrongType.into()),
+            shown @ (Shown::Absent | Shown::Set) => Ok(shown),
+        }
+    }
+
+    /// A new stamp, above every one that this shard made or saw.
+    pub(super) fn stamp(&mut self) -> Stamp {
+        Stamp::new(self.clock.tick(self.wall_ms), self.actor)
+    }
+
+    /// A place in the outbox for a delta that carries no stamp of its own: a stamp that nothing else will have.
+    pub(super) fn place(&mut self) {
+        self.stamp();
+    }
+
+    /// Joins parts made here and queues them for the other regions.
+    pub(super) fn coordinate(
+        &mut self,
+        target: &Target<'_>,
+        parts: Vec<Part>,
+    ) -> Result<(), StorageError> {
+        let delta = Delta {
+            key: target.key.clone(),
+            parts,
+        };
+        if !self.is_shipping {
+            return self.working.join(self.storage, &delta);
+        }
+        let last: Hlc = self.clock.last();
+        self.working.coordinate(self.storage, delta, last)
+    }
+}
+
+/// The removal of every element that is here, if there are any.
+pub(super) fn clear_set(head: &Head) -> Vec<Part> {
+    if head.set.live == 0 {
+        Vec::new()
+    } else {
+        vec![Part::Set(crdt::rows::clear(&head.set.context))]
+    }
+}

@@ -1,0 +1,126 @@
+//! Writes on sets: add-wins rows, one dot for each element.
+
+use bytes::Bytes;
+use crdt::{Dots, Named, Part, RowsDelta, rows};
+
+use super::{
+    coordinate::{Coordinator, Stop, Target},
+    op::Pick,
+    read,
+    reply::Reply,
+    view::Uncommitted,
+};
+use crate::storage::{StorageError, record::head::Shown};
+
+impl Coordinator<'_> {
+    /// Every element that is new takes a stamp of its own: a remove of one must never be taken for a remove of another.
+    pub(super) fn add(&mut self, target: &Target<'_>, members: &[Bytes]) -> Result<Reply, Stop> {
+        self.expect_set(target)?;
+        let mut added = 0;
+        for member in members {
+            if !self.dots(target, member)?.is_empty() {
+                continue;
+            }
+            let stamp = self.stamp();
+            let set = &self.head(target)?.set;
+            let delta = rows::add(
+                &set.context,
+                stamp,
+                Bytes::copy_from_slice(member),
+                &Dots::default(),
+                (),
+                set.live == 0,
+            );
+            self.coordinate(target, vec![Part::Set(delta)])?;
+            added += 1;
+        }
+        Ok(Reply::Int(added))
+    }
+
+    pub(super) fn remove(&mut self, target: &Target<'_>, members: &[Bytes]) -> Result<Reply, Stop> {
+        if self.expect_set(target)? == Shown::Absent {
+            return Ok(Reply::Int(0));
+        }
+        let removed = self.remove_present(target, members)?;
+        Ok(Reply::Int(removed))
+    }
+
+    pub(super) fn pop(
+        &mut self,
+        target: &Target<'_>,
+        count: usize,
+        entropy: u64,
+    ) -> Result<Reply, Stop> {
+        if self.expect_set(target)? == Shown::Absent {
+            return Ok(Reply::Array(Vec::new()));
+        }
+        let live = self.head(target)?.set.live;
+        let view = Uncommitted {
+            storage: self.storage,
+            working: self.working,
+        };
+        let chosen = read::random(
+            &view,
+            &target.position,
+            target.key,
+            live,
+            Pick::Distinct(count),
+            entropy,
+        )?;
+        self.remove_present(target, &chosen)?;
+        Ok(Reply::Array(chosen.into_iter().map(Reply::Bulk).collect()))
+    }
+
+    /// Removes the dots that the named elements have here; gives how many had any.
+    fn remove_present(
+        &mut self,
+        target: &Target<'_>,
+        members: &[Bytes],
+    ) -> Result<i64, StorageError> {
+        let mut removed = 0;
+        for chunk in members.chunks(REMOVES_PER_DELTA) {
+            let mut delta: Option<RowsDelta<()>> = None;
+            for member in chunk {
+                let dots = self.dots(target, member)?;
+                let is_repeated = matches!(&delta, Some(RowsDelta { named: Named::Rows(rows), .. }) if rows.contains_key(member));
+                if dots.is_empty() || is_repeated {
+                    continue;
+                }
+                removed += 1;
+                let part = rows::remove([(Bytes::copy_from_slice(member), &dots)]);
+                match &mut delta {
+                    None => delta = Some(part),
+                    Some(delta) => {
+                        assert!(delta.merge(part).is_ok(), "deltas that name rows merge")
+                    }
+                }
+            }
+            if let Some(delta) = delta {
+                self.place();
+                self.coordinate(target, vec![Part::Set(delta)])?;
+            }
+        }
+        self.end_if_empty(target)?;
+        Ok(removed)
+    }
+
+    /// A set without elements is no key, and a later one of that name must not inherit its expiry.
+    fn end_if_empty(&mut self, target: &Target<'_>) -> Result<(), StorageError> {
+        let head = self.head(target)?;
+        if head.slot() == Shown::Absent && head.expiry.at_ms.is_some() {
+            let ended = head.expiry.ended();
+            self.place();
+            self.coordinate(target, vec![Part::Expiry(ended)])?;
+        }
+        Ok(())
+    }
+
+    fn dots(&mut self, target: &Target<'_>, member: &[u8]) -> Result<Dots<()>, StorageError> {
+        self.working
+            .row(self.storage, &target.position, target.key, member)
+            .cloned()
+    }
+}
+
+/// A remove of very many elements becomes several deltas of at most this many.
+const REMOVES_PER_DELTA: usize = 1024;

@@ -1,0 +1,159 @@
+//! Writes on strings: a register, and increments that stand above its floors.
+
+use bytes::{Bytes, BytesMut};
+use crdt::{Expiry, Part, StringValue, parse_integer};
+
+use super::{
+    coordinate::{Coordinator, Stop, Target, clear_set},
+    op::{Condition, SetExpiry},
+    read::string_text,
+    reply::{Refusal, Reply},
+};
+use crate::storage::record::head::Shown;
+
+impl Coordinator<'_> {
+    pub(super) fn set(
+        &mut self,
+        target: &Target<'_>,
+        value: &Bytes,
+        expiry: SetExpiry,
+        condition: Condition,
+        return_old: bool,
+    ) -> Result<Reply, Stop> {
+        if value.len() > self.value_bytes_max {
+            return Err(Refusal::StringTooLong.into());
+        }
+        let shown = if return_old {
+            self.expect_string(target)?
+        } else {
+            self.slot(target)?
+        };
+        let old = match (return_old, shown) {
+            (true, Shown::String) => Some(Reply::Bulk(string_text(self.head(target)?))),
+            (true, Shown::Absent | Shown::Set) => Some(Reply::Nil),
+            (false, _) => None,
+        };
+        let holds = match condition {
+            Condition::Always => true,
+            Condition::IfAbsent => shown == Shown::Absent,
+            Condition::IfPresent => shown != Shown::Absent,
+        };
+        if holds {
+            self.write_register(target, Bytes::copy_from_slice(value), expiry)?;
+        }
+        Ok(old.unwrap_or(if holds { Reply::Ok } else { Reply::Nil }))
+    }
+
+    pub(super) fn get_delete(&mut self, target: &Target<'_>) -> Result<Reply, Stop> {
+        if self.expect_string(target)? == Shown::Absent {
+            return Ok(Reply::Nil);
+        }
+        let old = string_text(self.head(target)?);
+        self.delete_shown(target)?;
+        Ok(Reply::Bulk(old))
+    }
+
+    pub(super) fn get_expire(
+        &mut self,
+        target: &Target<'_>,
+        expiry: SetExpiry,
+    ) -> Result<Reply, Stop> {
+        if self.expect_string(target)? == Shown::Absent {
+            return Ok(Reply::Nil);
+        }
+        let value = string_text(self.head(target)?);
+        match expiry {
+            SetExpiry::Keep => {}
+            SetExpiry::At(at_ms) if at_ms <= self.wall_ms => self.delete_shown(target)?,
+            SetExpiry::At(at_ms) => self.write_expiry(target, Some(at_ms))?,
+            SetExpiry::Clear if self.head(target)?.expiry.at_ms.is_none() => {}
+            SetExpiry::Clear => self.write_expiry(target, None)?,
+        }
+        Ok(Reply::Bulk(value))
+    }
+
+    pub(super) fn append(&mut self, target: &Target<'_>, tail: &Bytes) -> Result<Reply, Stop> {
+        self.expect_string(target)?;
+        let old = string_text(self.head(target)?);
+        let length = old.len() + tail.len();
+        if length > self.value_bytes_max {
+            return Err(Refusal::StringTooLong.into());
+        }
+        let mut joined = BytesMut::with_capacity(length);
+        joined.extend_from_slice(&old);
+        joined.extend_from_slice(tail);
+        self.write_register(target, joined.freeze(), SetExpiry::Keep)?;
+        Ok(Reply::Int(length as i64))
+    }
+
+    pub(super) fn set_range(
+        &mut self,
+        target: &Target<'_>,
+        offset: usize,
+        part: &Bytes,
+    ) -> Result<Reply, Stop> {
+        self.expect_string(target)?;
+        let old = string_text(self.head(target)?);
+        if part.is_empty() {
+            return Ok(Reply::Int(old.len() as i64));
+        }
+        let end = offset
+            .checked_add(part.len())
+            .filter(|&end| end <= self.value_bytes_max)
+            .ok_or(Refusal::StringTooLong)?;
+        let mut written = BytesMut::zeroed(old.len().max(end));
+        written[..old.len()].copy_from_slice(&old);
+        written[offset..end].copy_from_slice(part);
+        let length = written.len();
+        self.write_register(target, written.freeze(), SetExpiry::Keep)?;
+        Ok(Reply::Int(length as i64))
+    }
+
+    /// An increment adds to this actor's own count and leaves the register alone, so it survives a SET that did not see it.
+    pub(super) fn increment(&mut self, target: &Target<'_>, by: i64) -> Result<Reply, Stop> {
+        self.expect_string(target)?;
+        let value = match self.head(target)?.string.value() {
+            StringValue::Absent => 0,
+            StringValue::Integer(number) => number,
+            StringValue::Bytes(text) => {
+                i128::from(parse_integer(&text).ok_or(Refusal::NotAnInteger)?)
+            }
+        };
+        let sum = value.checked_add(i128::from(by)).ok_or(Refusal::Overflow)?;
+        // Beyond 64 bits only joined regions can bring a value; from there a step back is taken, a step further is not.
+        let is_further_out =
+            (by > 0 && sum > i128::from(i64::MAX)) || (by < 0 && sum < i128::from(i64::MIN));
+        if is_further_out {
+            return Err(Refusal::Overflow.into());
+        }
+        let stamp = self.stamp();
+        let part = self.head(target)?.string.increment(stamp, i128::from(by));
+        self.coordinate(target, vec![Part::String(part)])?;
+        Ok(i64::try_from(sum)
+            .map_or_else(|_| Reply::Bulk(Bytes::from(sum.to_string())), Reply::Int))
+    }
+
+    /// Writes the register: floors rise to the increments that were seen, and a set under the same key goes.
+    fn write_register(
+        &mut self,
+        target: &Target<'_>,
+        value: Bytes,
+        expiry: SetExpiry,
+    ) -> Result<(), Stop> {
+        let stamp = self.stamp();
+        let head = self.head(target)?;
+        let mut parts = clear_set(head);
+        parts.push(Part::String(head.string.set(stamp, Some(value))));
+        let expiry = match expiry {
+            SetExpiry::Keep => None,
+            // Stated even where there is none here: an EXPIRE made elsewhere before this SET must not end the new value.
+            SetExpiry::Clear => Some(Expiry { stamp, at_ms: None }),
+            SetExpiry::At(at_ms) => Some(Expiry {
+                stamp,
+                at_ms: Some(at_ms),
+            }),
+        };
+        parts.extend(expiry.map(Part::Expiry));
+        Ok(self.coordinate(target, parts)?)
+    }
+}

@@ -1,0 +1,200 @@
+//! A key as a reader sees it, over committed state alone or under the changes of a batch.
+
+use std::{borrow::Cow, iter::Peekable, ops::ControlFlow};
+
+use crdt::Dots;
+
+use super::working::Working;
+use crate::{
+    placement::Position,
+    storage::{
+        Family, Storage, StorageError, prefix_end,
+        record::{
+            head::{self, Head},
+            row,
+        },
+    },
+};
+
+/// Visits an element: its hash and its bytes. `Break` ends the visit.
+pub type VisitElement<'a> = &'a mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>;
+
+/// Where reads look. What it gives is a view, never a delta: joined into storage it would swallow rows that it does not carry.
+pub trait View {
+    /// Why a read failed.
+    type Error;
+
+    /// A key's head, if it has one.
+    fn head(&self, position: &Position, key: &[u8]) -> Result<Option<Cow<'_, Head>>, Self::Error>;
+
+    /// Whether an element is there.
+    fn has_element(
+        &self,
+        position: &Position,
+        key: &[u8],
+        element: &[u8],
+    ) -> Result<bool, Self::Error>;
+
+    /// Visits the elements whose hash is at least `from`, in the order of their hashes.
+    fn elements(
+        &self,
+        position: &Position,
+        key: &[u8],
+        from: u64,
+        visit: VisitElement<'_>,
+    ) -> Result<(), Self::Error>;
+}
+
+/// What is committed.
+pub struct Committed<'a>(pub &'a dyn Storage);
+
+impl View for Committed<'_> {
+    type Error = StorageError;
+
+    fn head(&self, position: &Position, key: &[u8]) -> Result<Option<Cow<'_, Head>>, StorageError> {
+        let stored = self.0.get(Family::Head, &head::stored_key(position, key))?;
+        stored
+            .map(|value| Head::decode(key, &value).map(Cow::Owned))
+            .transpose()
+    }
+
+    fn has_element(
+        &self,
+        position: &Position,
+        key: &[u8],
+        element: &[u8],
+    ) -> Result<bool, StorageError> {
+        Ok(self
+            .0
+            .get(Family::Row, &row::stored_key(position, key, element))?
+            .is_some())
+    }
+
+    fn elements(
+        &self,
+        position: &Position,
+        key: &[u8],
+        from: u64,
+        visit: VisitElement<'_>,
+    ) -> Result<(), StorageError> {
+        Elements::of(position, key, from).visit(Some(self.0), std::iter::empty(), visit)
+    }
+}
+
+/// What is committed, under what a batch changed.
+pub struct Uncommitted<'a> {
+    /// What is committed.
+    pub storage: &'a dyn Storage,
+    /// What the batch changed.
+    pub working: &'a Working,
+}
+
+impl View for Uncommitted<'_> {
+    type Error = StorageError;
+
+    fn head(&self, position: &Position, key: &[u8]) -> Result<Option<Cow<'_, Head>>, StorageError> {
+        match self.working.peek(key) {
+            Some(head) => Ok(Some(Cow::Borrowed(head))),
+            None => Ok(Committed(self.storage)
+                .head(position, key)?
+                .map(|head| Cow::Owned(head.into_owned()))),
+        }
+    }
+
+    fn has_element(
+        &self,
+        position: &Position,
+        key: &[u8],
+        element: &[u8],
+    ) -> Result<bool, StorageError> {
+        let stored = row::stored_key(position, key, element);
+        match self.working.peek_row(&stored) {
+            Some(dots) => Ok(!dots.is_empty()),
+            None if self.working.is_cleared(&stored) => Ok(false),
+            None => Ok(self.storage.get(Family::Row, &stored)?.is_some()),
+        }
+    }
+
+    fn elements(
+        &self,
+        position: &Position,
+        key: &[u8],
+        from: u64,
+        visit: VisitElement<'_>,
+    ) -> Result<(), StorageError> {
+        let elements = Elements::of(position, key, from);
+        let storage = (!self.working.is_cleared(&elements.from)).then_some(self.storage);
+        let touched = self.working.touched_rows(&elements.from, &elements.to);
+        elements.visit(storage, touched, visit)
+    }
+}
+
+/// A run of one key's element rows.
+struct Elements {
+    prefix_bytes: usize,
+    from: Vec<u8>,
+    to: Vec<u8>,
+}
+
+impl Elements {
+    fn of(position: &Position, key: &[u8], from: u64) -> Self {
+        let prefix = row::prefix(position, key);
+        let to = prefix_end(&prefix)
+            .expect("a prefix begins with a partition below 1024, so a larger key exists");
+        Self {
+            prefix_bytes: prefix.len(),
+            from: row::from_hash(position, key, from),
+            to,
+        }
+    }
+
+    /// Merges stored rows with touched ones, both in order; a touched one stands for the stored one of its key.
+    fn visit<'a>(
+        &self,
+        storage: Option<&dyn Storage>,
+        touched: impl Iterator<Item = (&'a [u8], &'a Dots<()>)>,
+        visit: VisitElement<'_>,
+    ) -> Result<(), StorageError> {
+        let mut touched = touched.peekable();
+        let mut failed = None;
+        let mut step = |stored: &[u8]| match row::element(stored, self.prefix_bytes) {
+            Ok((hash, element)) => visit(hash, element),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        };
+        let mut flow = ControlFlow::Continue(());
+        if let Some(storage) = storage {
+            storage.scan(Family::Row, &self.from, Some(&self.to), &mut |stored, _| {
+                flow = merge_step(&mut touched, stored, &mut step);
+                flow
+            })?;
+        }
+        if flow.is_continue() {
+            for (stored, dots) in touched {
+                if !dots.is_empty() && step(stored).is_break() {
+                    break;
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Gives out the touched rows up to `stored`, then `stored` unless a touched row stands for it.
+fn merge_step<'a>(
+    touched: &mut Peekable<impl Iterator<Item = (&'a [u8], &'a Dots<()>)>>,
+    stored: &[u8],
+    step: &mut impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    while let Some((key, dots)) = touched.next_if(|(key, _)| *key <= stored) {
+        if !dots.is_empty() {
+            step(key)?;
+        }
+        if key == stored {
+            return ControlFlow::Continue(());
+        }
+    }
+    step(stored)
+}

@@ -1,0 +1,602 @@
+//! The state of a shard as of the batch that it is building: what is committed, under the changes that are not yet.
+//!
+//! Everything that changes a key, a client's command or a peer's delta, goes through [`Working::join`]. Each touched row is
+//! written once per batch, however often it was touched; heads stay decoded in a bounded cache between batches.
+
+use std::collections::{BTreeMap, HashMap}; // HashMap: looked up, never iterated
+
+use bytes::Bytes;
+use crdt::{Delta, Dots, Hlc, Named, Part, RowsDelta, join_row};
+
+use super::{expiring::Expiring, op::Key};
+use crate::{
+    placement::{Partition, Position},
+    storage::{
+        Batch, Family, Storage, StorageError, prefix_end,
+        record::{
+            head::{self, Head, Shown},
+            row,
+        },
+    },
+};
+
+/// Uncommitted changes over committed state.
+#[derive(Debug)]
+pub struct Working {
+    heads: HeadCache,
+    /// Keys whose head differs from storage, in the order in which they first did.
+    dirty: Vec<Key>,
+    /// Rows read or changed in this batch, by stored key.
+    rows: BTreeMap<Vec<u8>, RowEntry>,
+    /// Runs of rows deleted as a whole in this batch; the rows above stand over them.
+    cleared: Vec<(Vec<u8>, Vec<u8>)>,
+    outbox: Vec<OutboxRow>,
+    bytes: usize,
+}
+
+/// Deltas of this node's own writes that will be one outbox row.
+#[derive(Debug)]
+pub struct OutboxRow {
+    /// The deltas, each of another key or not joinable with an earlier one.
+    pub deltas: Vec<Delta>,
+    /// The last stamp in them.
+    pub last: Hlc,
+    bytes: usize,
+}
+
+/// What a closed batch leaves to be done once it is committed.
+#[derive(Debug)]
+pub struct Closed {
+    /// How the tallies move.
+    pub moves: Vec<TallyMove>,
+    /// The rows for the outbox.
+    pub outbox: Vec<OutboxRow>,
+}
+
+/// A key's partition, whether it was shown and its digest before, and the same after.
+pub type TallyMove = (Partition, (bool, u128), (bool, u128));
+
+#[derive(Debug)]
+struct Entry {
+    head: Head,
+    /// Whether storage counts it as shown, and its digest there.
+    accounted: (bool, u128),
+    bytes: usize,
+    is_dirty: bool,
+    /// Where in the outbox this key's delta stands: row, index.
+    queued: Option<(usize, usize)>,
+}
+
+#[derive(Debug)]
+struct RowEntry {
+    dots: Dots<()>,
+    is_changed: bool,
+}
+
+impl Working {
+    /// Nothing changed, nothing cached; the cache keeps about `cache_bytes` of heads.
+    pub fn new(cache_bytes: usize) -> Self {
+        Self {
+            heads: HeadCache::new(cache_bytes),
+            dirty: Vec::new(),
+            rows: BTreeMap::new(),
+            cleared: Vec::new(),
+            outbox: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// About how many bytes the batch would have, if it were closed now.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether there is nothing to commit.
+    pub fn is_clean(&self) -> bool {
+        self.dirty.is_empty() && self.outbox.is_empty()
+    }
+
+    /// A key's head.
+    pub fn head(
+        &mut self,
+        storage: &dyn Storage,
+        position: &Position,
+        key: &Key,
+    ) -> Result<&Head, StorageError> {
+        self.entry(storage, position, key).map(|entry| &entry.head)
+    }
+
+    /// A key's head if it is cached.
+    pub(super) fn peek(&self, key: &[u8]) -> Option<&Head> {
+        self.heads.peek(key).map(|entry| &entry.head)
+    }
+
+    /// An element's dots.
+    pub fn row(
+        &mut self,
+        storage: &dyn Storage,
+        position: &Position,
+        key: &[u8],
+        element: &[u8],
+    ) -> Result<&Dots<()>, StorageError> {
+        self.row_entry(storage, row::stored_key(position, key, element))
+            .map(|entry| &entry.dots)
+    }
+
+    /// An element's dots if this batch touched them; `Some` of none for a row that the batch deleted.
+    pub(super) fn peek_row(&self, stored: &[u8]) -> Option<&Dots<()>> {
+        self.rows.get(stored).map(|entry| &entry.dots)
+    }
+
+    /// Rows that this batch touched, in `from..to`.
+    pub(super) fn touched_rows<'a>(
+        &'a self,
+        from: &[u8],
+        to: &[u8],
+    ) -> impl Iterator<Item = (&'a [u8], &'a Dots<()>)> + use<'a> {
+        self.rows
+            .range(from.to_vec()..to.to_vec())
+            .map(|(stored, entry)| (stored.as_slice(), &entry.dots))
+    }
+
+    /// Whether this batch deleted the run of rows that `stored` lies in.
+    pub(super) fn is_cleared(&self, stored: &[u8]) -> bool {
+        self.cleared
+            .iter()
+            .any(|(from, to)| from.as_slice() <= stored && stored < to.as_slice())
+    }
+
+    /// Joins a delta of any origin. An error leaves everything as it was: all that is to be read is read before anything changes.
+    pub fn join(&mut self, storage: &dyn Storage, delta: &Delta) -> Result<(), StorageError> {
+        let position = Position::of(&delta.key);
+        self.entry(storage, &position, &delta.key)?;
+        for part in &delta.parts {
+            if let Part::Set(rows) = part {
+                self.join_rows(storage, &position, &delta.key, rows)?;
+            }
+        }
+        let entry = self.entry(storage, &position, &delta.key)?;
+        for part in &delta.parts {
+            match part {
+                Part::String(string) => entry.head.string.join(string),
+                Part::Expiry(expiry) => entry.head.expiry.join(expiry),
+                Part::Set(_) => {}
+            }
+        }
+        self.touch(&delta.key);
+        Ok(())
+    }
+
+    /// Joins a delta of this node's own making and queues it for the other regions. `last` is the newest stamp in it.
+    pub fn coordinate(
+        &mut self,
+        storage: &dyn Storage,
+        delta: Delta,
+        last: Hlc,
+    ) -> Result<(), StorageError> {
+        self.join(storage, &delta)?;
+        self.enqueue(delta, last);
+        Ok(())
+    }
+
+    /// Moves everything uncommitted into `batch`; what will expire is remembered in `expiring`.
+    pub fn close(&mut self, batch: &mut Batch, expiring: &mut Expiring) -> Closed {
+        for (from, to) in self.cleared.drain(..) {
+            batch.delete_range(Family::Row, from, to);
+        }
+        for (stored, entry) in std::mem::take(&mut self.rows) {
+            match (entry.is_changed, entry.dots.is_empty()) {
+                (false, _) => {}
+                (true, true) => batch.delete(Family::Row, stored),
+                (true, false) => batch.put(Family::Row, stored, row::encode(&entry.dots)),
+            }
+        }
+        let moves = std::mem::take(&mut self.dirty)
+            .into_iter()
+            .filter_map(|key| self.close_head(&key, batch, expiring))
+            .collect();
+        self.heads.rotate();
+        self.bytes = 0;
+        Closed {
+            moves,
+            outbox: std::mem::take(&mut self.outbox),
+        }
+    }
+
+    fn close_head(
+        &mut self,
+        key: &Key,
+        batch: &mut Batch,
+        expiring: &mut Expiring,
+    ) -> Option<TallyMove> {
+        let entry = self.heads.get_mut(key)?;
+        let position = Position::of(key);
+        let value = entry.head.encode();
+        let before = entry.accounted;
+        entry.accounted = (
+            entry.head.slot() != Shown::Absent,
+            head::digest(key, &value),
+        );
+        entry.is_dirty = false;
+        entry.queued = None;
+        let after = entry.accounted;
+        if let Some(at_ms) = entry.head.expiry.at_ms {
+            expiring.insert(at_ms, Bytes::copy_from_slice(key));
+        }
+        self.heads.resize(key, value.len());
+        batch.put(Family::Head, head::stored_key(&position, key), value);
+        Some((position.partition, before, after))
+    }
+
+    fn entry(
+        &mut self,
+        storage: &dyn Storage,
+        position: &Position,
+        key: &Key,
+    ) -> Result<&mut Entry, StorageError> {
+        if !self.heads.contains(key) {
+            let stored = storage.get(Family::Head, &head::stored_key(position, key))?;
+            self.heads
+                .insert(key.clone(), Entry::load(key, stored.as_deref())?);
+        }
+        Ok(self
+            .heads
+            .get_mut(key)
+            .expect("the entry was inserted above"))
+    }
+
+    fn row_entry(
+        &mut self,
+        storage: &dyn Storage,
+        stored: Vec<u8>,
+    ) -> Result<&mut RowEntry, StorageError> {
+        if !self.rows.contains_key(&stored) {
+            let value = if self.is_cleared(&stored) {
+                None
+            } else {
+                storage.get(Family::Row, &stored)?
+            };
+            let dots = value
+                .map(|value| row::decode(&stored, &value))
+                .transpose()?
+                .unwrap_or_default();
+            self.rows.insert(
+                stored.clone(),
+                RowEntry {
+                    dots,
+                    is_changed: false,
+                },
+            );
+        }
+        Ok(self
+            .rows
+            .get_mut(&stored)
+            .expect("the entry was inserted above"))
+    }
+
+    fn touch(&mut self, key: &Key) {
+        let Some(entry) = self.heads.get_mut(key) else {
+            return;
+        };
+        if !entry.is_dirty {
+            entry.is_dirty = true;
+            self.bytes += entry.bytes + key.len();
+            self.dirty.push(key.clone());
+        }
+    }
+
+    /// Joins the rows that a delta names, and then its context: a row that it does not name is not compared with it.
+    fn join_rows(
+        &mut self,
+        storage: &dyn Storage,
+        position: &Position,
+        key: &Key,
+        delta: &RowsDelta<()>,
+    ) -> Result<(), StorageError> {
+        let mut set = std::mem::take(&mut self.entry(storage, position, key)?.head.set);
+        let joined = match &delta.named {
+            Named::Rows(rows) => self.join_named(storage, position, key, rows, delta, &mut set),
+            Named::All if delta.context.covers(&set.context) => {
+                self.clear_rows(storage, position, key, &mut set)
+            }
+            Named::All => self.remove_covered(storage, position, key, delta, &mut set),
+        };
+        if joined.is_ok() {
+            set.context.union(&delta.context);
+            set.created = set.created.max(delta.created);
+        }
+        self.entry(storage, position, key)?.head.set = set;
+        joined
+    }
+
+    fn join_named(
+        &mut self,
+        storage: &dyn Storage,
+        position: &Position,
+        key: &[u8],
+        rows: &BTreeMap<Bytes, Dots<()>>,
+        delta: &RowsDelta<()>,
+        set: &mut head::RowsHead,
+    ) -> Result<(), StorageError> {
+        for element in rows.keys() {
+            self.row_entry(storage, row::stored_key(position, key, element))?;
+        }
+        rows.iter().try_for_each(|(element, dots)| {
+            self.join_row(storage, position, key, element, dots, delta, set)
+        })
+    }
+
+    #[allow(clippy::too_many_arguments)] // the row's address, both sides of the join, and the head that counts it
+    fn join_row(
+        &mut self,
+        storage: &dyn Storage,
+        position: &Position,
+        key: &[u8],
+        element: &[u8],
+        theirs: &Dots<()>,
+        delta: &RowsDelta<()>,
+        set: &mut head::RowsHead,
+    ) -> Result<(), StorageError> {
+        let entry = self.row_entry(storage, row::stored_key(position, key, element))?;
+        let joined = join_row(&entry.dots, &set.context, theirs, &delta.context);
+        if joined == entry.dots {
+            return Ok(());
+        }
+        for (dots, is_new) in [(&entry.dots, false), (&joined, true)] {
+            if dots.is_empty() {
+                continue;
+            }
+            let digest = row::digest(element, &row::encode(dots));
+            if is_new {
+                (set.live, set.sum) = (set.live + 1, set.sum.wrapping_add(digest));
+            } else {
+                assert!(
+                    set.live > 0,
+                    "a row that was not counted is replaced: {}",
+                    key.escape_ascii()
+                );
+                (set.live, set.sum) = (set.live - 1, set.sum.wrapping_sub(digest));
+            }
+        }
+        entry.dots = joined;
+        entry.is_changed = true;
+        self.bytes += element.len() + key.len() + ROW_OVERHEAD_BYTES;
+        Ok(())
+    }
+
+    /// Deletes every row of a key: as one range where they are many, one by one where they are few, because every later
+    /// read of the neighbourhood pays for a range that was deleted.
+    fn clear_rows(
+        &mut self,
+        storage: &dyn Storage,
+        position: &Position,
+        key: &[u8],
+        set: &mut head::RowsHead,
+    ) -> Result<(), StorageError> {
+        let prefix = row::prefix(position, key);
+        let end = prefix_end(&prefix)
+            .expect("a prefix begins with a partition below 1024, so a larger key exists");
+        if set.live > RANGE_DELETE_ROWS_MIN {
+            let touched: Vec<Vec<u8>> = self
+                .touched_rows(&prefix, &end)
+                .map(|(stored, _)| stored.to_vec())
+                .collect();
+            for stored in touched {
+                self.rows.remove(&stored);
+            }
+            self.cleared.push((prefix, end));
+        } else if set.live > 0 {
+            for (stored, _) in self.live_rows(storage, &prefix, &end)? {
+                self.rows.insert(
+                    stored,
+                    RowEntry {
+                        dots: Dots::default(),
+                        is_changed: true,
+                    },
+                );
+            }
+        }
+        (set.live, set.sum) = (0, 0);
+        self.bytes += ROW_OVERHEAD_BYTES;
+        Ok(())
+    }
+
+    /// A whole-key remove that has not seen all that is here: only what it saw goes.
+    fn remove_covered(
+        &mut self,
+        storage: &dyn Storage,
+        position: &Position,
+        key: &[u8],
+        delta: &RowsDelta<()>,
+        set: &mut head::RowsHead,
+    ) -> Result<(), StorageError> {
+        let prefix = row::prefix(position, key);
+        let end = prefix_end(&prefix)
+            .expect("a prefix begins with a partition below 1024, so a larger key exists");
+        let live = self.live_rows(storage, &prefix, &end)?;
+        let elements = live
+            .iter()
+            .map(|(stored, _)| row::element(stored, prefix.len()).map(|(_, element)| element))
+            .collect::<Result<Vec<_>, _>>()?;
+        for (stored, dots) in &live {
+            self.rows.entry(stored.clone()).or_insert_with(|| RowEntry {
+                dots: dots.clone(),
+                is_changed: false,
+            });
+        }
+        elements.into_iter().try_for_each(|element| {
+            self.join_row(
+                storage,
+                position,
+                key,
+                element,
+                &Dots::default(),
+                delta,
+                set,
+            )
+        })
+    }
+
+    /// Every row in `from..to` that has dots.
+    fn live_rows(
+        &self,
+        storage: &dyn Storage,
+        from: &[u8],
+        to: &[u8],
+    ) -> Result<Vec<(Vec<u8>, Dots<()>)>, StorageError> {
+        let mut live: BTreeMap<Vec<u8>, Dots<()>> = BTreeMap::new();
+        if !self.is_cleared(from) {
+            let mut failed = None;
+            storage.scan(
+                Family::Row,
+                from,
+                Some(to),
+                &mut |stored, value| match row::decode(stored, value) {
+                    Ok(dots) => {
+                        live.insert(stored.to_vec(), dots);
+                        std::ops::ControlFlow::Continue(())
+                    }
+                    Err(error) => {
+                        failed = Some(error);
+                        std::ops::ControlFlow::Break(())
+                    }
+                },
+            )?;
+            failed.map_or(Ok(()), Err)?;
+        }
+        for (stored, dots) in self.touched_rows(from, to) {
+            if dots.is_empty() {
+                live.remove(stored);
+            } else {
+                live.insert(stored.to_vec(), dots.clone());
+            }
+        }
+        Ok(live.into_iter().collect())
+    }
+
+    /// Queues a delta, merged into the delta that the same key has in the open outbox row: a hot key costs one delta per batch.
+    fn enqueue(&mut self, delta: Delta, last: Hlc) {
+        let key = delta.key.clone();
+        if self
+            .outbox
+            .last()
+            .is_none_or(|row| row.bytes >= OUTBOX_ROW_BYTES)
+        {
+            self.outbox.push(OutboxRow {
+                deltas: Vec::new(),
+                last,
+                bytes: 0,
+            });
+        }
+        let open = self.outbox.len() - 1;
+        let row = &mut self.outbox[open];
+        debug_assert!(row.last <= last, "stamps of one actor only rise");
+        row.last = last;
+        let bytes = delta.approximate_bytes();
+        row.bytes += bytes;
+        self.bytes += bytes;
+        let Some(entry) = self.heads.get_mut(&key) else {
+            return;
+        };
+        match entry.queued {
+            Some((at, index)) if at == open => row.deltas[index].merge(delta),
+            _ => {
+                entry.queued = Some((open, row.deltas.len()));
+                row.deltas.push(delta);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn load(key: &[u8], stored: Option<&[u8]>) -> Result<Self, StorageError> {
+        let Some(value) = stored else {
+            return Ok(Self {
+                head: Head::default(),
+                accounted: (false, 0),
+                bytes: 0,
+                is_dirty: false,
+                queued: None,
+            });
+        };
+        let head = Head::decode(key, value)?;
+        let accounted = (head.slot() != Shown::Absent, head::digest(key, value));
+        Ok(Self {
+            head,
+            accounted,
+            bytes: value.len(),
+            is_dirty: false,
+            queued: None,
+        })
+    }
+}
+
+/// Decoded heads, in two generations: one that is used moves to the young one, and when that has grown to half the
+/// capacity the old one is dropped. Nothing is dropped within a batch.
+#[derive(Debug)]
+struct HeadCache {
+    young: HashMap<Key, Entry>,
+    old: HashMap<Key, Entry>,
+    young_bytes: usize,
+    capacity: usize,
+}
+
+impl HeadCache {
+    fn new(capacity: usize) -> Self {
+        Self {
+            young: HashMap::new(),
+            old: HashMap::new(),
+            young_bytes: 0,
+            capacity,
+        }
+    }
+
+    fn peek(&self, key: &[u8]) -> Option<&Entry> {
+        self.young.get(key).or_else(|| self.old.get(key))
+    }
+
+    fn contains(&mut self, key: &Key) -> bool {
+        if self.young.contains_key(key) {
+            return true;
+        }
+        let Some(entry) = self.old.remove(key) else {
+            return false;
+        };
+        self.insert(key.clone(), entry);
+        true
+    }
+
+    fn get_mut(&mut self, key: &Key) -> Option<&mut Entry> {
+        self.young.get_mut(key)
+    }
+
+    fn insert(&mut self, key: Key, entry: Entry) {
+        self.young_bytes += key.len() + entry.bytes + ENTRY_OVERHEAD_BYTES;
+        // A copy: the key of a request is a slice of a connection's whole read buffer, which must not live as long as the cache.
+        self.young.insert(Bytes::copy_from_slice(&key), entry);
+    }
+
+    fn resize(&mut self, key: &Key, bytes: usize) {
+        if let Some(entry) = self.young.get_mut(key) {
+            self.young_bytes = (self.young_bytes + bytes).saturating_sub(entry.bytes);
+            entry.bytes = bytes;
+        }
+    }
+
+    fn rotate(&mut self) {
+        if self.young_bytes > self.capacity / 2 {
+            self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
+        }
+    }
+}
+
+/// Above this many rows a key's rows are deleted as one range.
+const RANGE_DELETE_ROWS_MIN: u64 = 512;
+/// An outbox row is closed when it has about this many bytes: a batch of large values becomes several rows, so that
+/// a shipped frame is at most one row of one largest value.
+const OUTBOX_ROW_BYTES: usize = 1 << 20;
+/// What an element's row costs in a batch besides its bytes.
+const ROW_OVERHEAD_BYTES: usize = 64;
+/// What a cached head costs in memory besides its bytes.
+const ENTRY_OVERHEAD_BYTES: usize = 256;

@@ -1,0 +1,154 @@
+//! What each path answers.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{Query, State, rejection::QueryRejection},
+    http::{HeaderName, StatusCode, header},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use super::NodeView;
+use crate::{
+    metrics::process,
+    status::{Reason, Status},
+};
+
+/// Every path of the door.
+pub fn routes<V: NodeView>(view: Arc<V>, metrics: PrometheusHandle, answer: Duration) -> Router {
+    let shared = Shared { view, answer };
+    Router::new()
+        .route("/", get(page))
+        .route("/health/live", get(live))
+        .route("/health/ready", get(readiness::<V>))
+        .route("/v1/status", get(status::<V>))
+        .route("/metrics", get(async move || exposition(&metrics)))
+        .fallback(unknown)
+        .with_state(shared)
+}
+
+struct Shared<V> {
+    view: Arc<V>,
+    answer: Duration,
+}
+
+// Derived, it would ask that `V` be `Clone`.
+impl<V> Clone for Shared<V> {
+    fn clone(&self) -> Self {
+        Self {
+            view: Arc::clone(&self.view),
+            answer: self.answer,
+        }
+    }
+}
+
+/// The body of `/health/live`.
+#[derive(Serialize)]
+struct Liveness {
+    live: bool,
+}
+
+/// The body of `/health/ready`.
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    reasons: Vec<Reason>,
+}
+
+/// The body of an answer that is none.
+#[derive(Serialize)]
+struct Failure {
+    error: String,
+}
+
+/// The query of `/v1/status`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Detail {
+    #[serde(default)]
+    partitions: Switch,
+}
+
+#[derive(Deserialize, Default)]
+enum Switch {
+    #[default]
+    #[serde(rename = "0")]
+    Off,
+    #[serde(rename = "1")]
+    On,
+}
+
+async fn live() -> Response {
+    uncached(StatusCode::OK, Liveness { live: true })
+}
+
+async fn readiness<V: NodeView>(State(shared): State<Shared<V>>) -> Response {
+    let reasons = shared.view.ready();
+    let ready = reasons.is_empty();
+    let code = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    uncached(code, Readiness { ready, reasons })
+}
+
+async fn status<V: NodeView>(
+    State(shared): State<Shared<V>>,
+    detail: Result<Query<Detail>, QueryRejection>,
+) -> Response {
+    let partitions = match detail {
+        Ok(Query(detail)) => matches!(detail.partitions, Switch::On),
+        Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
+    };
+    let asked: Result<Status, _> = timeout(shared.answer, shared.view.status(partitions)).await;
+    match asked {
+        Ok(status) => uncached(StatusCode::OK, status),
+        Err(_) => failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the node did not answer within {:?}", shared.answer),
+        ),
+    }
+}
+
+fn exposition(metrics: &PrometheusHandle) -> Response {
+    process::record();
+    let kind = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
+    (kind, metrics.render()).into_response()
+}
+
+async fn page() -> Response {
+    (PAGE_HEADERS, Html(include_str!("page.html"))).into_response()
+}
+
+async fn unknown() -> Response {
+    failure(
+        StatusCode::NOT_FOUND,
+        "there is /health/live, /health/ready, /metrics, /v1/status and /".to_owned(),
+    )
+}
+
+fn failure(code: StatusCode, error: String) -> Response {
+    uncached(code, Failure { error })
+}
+
+fn uncached(code: StatusCode, body: impl Serialize) -> Response {
+    (code, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
+}
+
+/// The page loads nothing from elsewhere and cannot be framed.
+const PAGE_HEADERS: [(HeaderName, &str); 2] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'",
+    ),
+];

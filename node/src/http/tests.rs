@@ -1,0 +1,283 @@
+//! Each path, asked by a client that speaks bytes.
+
+use std::{
+    future::pending,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::*;
+use crate::status::{NodeState, NodeStatus, RegionState, RegionStatus};
+
+/// A node that says what it is told to.
+struct FakeNode {
+    ready: AtomicBool,
+    stuck: bool,
+}
+
+impl NodeView for FakeNode {
+    async fn status(&self, partitions: bool) -> Status {
+        if self.stuck {
+            pending::<()>().await;
+        }
+        status(self.ready(), partitions)
+    }
+
+    fn ready(&self) -> Vec<Reason> {
+        if self.ready.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        vec![Reason {
+            kind: "disk".to_owned(),
+            detail: "2 MiB are free".to_owned(),
+        }]
+    }
+}
+
+fn status(reasons: Vec<Reason>, partitions: bool) -> Status {
+    Status {
+        cluster: "demo".parse().unwrap(),
+        node: "us-1".parse().unwrap(),
+        region: "us".parse().unwrap(),
+        epoch: 1,
+        ready: reasons.is_empty(),
+        reasons,
+        digest: "0".repeat(32),
+        keys: 7,
+        regions: vec![RegionStatus {
+            name: "eu".parse().unwrap(),
+            state: RegionState::Up,
+            lag_seconds: 0.25,
+            outbox_entries: 3,
+            watermark: 1_700_000_000_000,
+            needs_repair: false,
+        }],
+        nodes: vec![NodeStatus {
+            name: "us-1".parse().unwrap(),
+            region: "us".parse().unwrap(),
+            state: NodeState::Up,
+            phi: 0.0,
+            cause: String::new(),
+            rtt_ms: None,
+            clock_offset_ms: None,
+            hints: 0,
+            ready: true,
+        }],
+        partitions: 1024,
+        partition_digests: partitions.then(|| vec!["0".repeat(32)]),
+    }
+}
+
+/// A door that is being served.
+struct Served {
+    address: SocketAddr,
+    node: Arc<FakeNode>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+async fn served(bounds: Bounds, stuck: bool) -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let node = Arc::new(FakeNode {
+        ready: AtomicBool::new(true),
+        stuck,
+    });
+    let (stop, stopped) = oneshot::channel::<()>();
+    let shutdown = async move {
+        let _ = stopped.await;
+    };
+    let view = Arc::clone(&node);
+    let metrics = crate::metrics::install();
+    let task = tokio::spawn(serve_within(bounds, listener, view, metrics, shutdown));
+    Served {
+        address,
+        node,
+        stop,
+        task,
+    }
+}
+
+/// The status line, the headers and the body of the answer to `method path`.
+async fn ask(address: SocketAddr, method: &str, path: &str) -> (String, String, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let answer = read_to_end(&mut stream).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let (line, headers) = head.split_once("\r\n").unwrap();
+    (line.to_owned(), headers.to_owned(), body.to_owned())
+}
+
+async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    timeout(PATIENCE, read).await.unwrap().unwrap();
+    answer
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn the_process_is_live_while_it_runs() {
+    let served = served(Bounds::default(), false).await;
+    let (line, _, body) = ask(served.address, "GET", "/health/live").await;
+    assert_eq!(line, "HTTP/1.1 200 OK");
+    assert_eq!(body, r#"{"live":true}"#);
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_ready_says_why() {
+    let served = served(Bounds::default(), false).await;
+    let (line, _, body) = ask(served.address, "GET", "/health/ready").await;
+    assert_eq!(line, "HTTP/1.1 200 OK");
+    assert_eq!(body, r#"{"ready":true,"reasons":[]}"#);
+
+    served.node.ready.store(false, Ordering::Relaxed);
+    let (line, _, body) = ask(served.address, "GET", "/health/ready").await;
+    assert_eq!(line, "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(
+        body,
+        r#"{"ready":false,"reasons":[{"kind":"disk","detail":"2 MiB are free"}]}"#
+    );
+}
+
+#[tokio::test]
+async fn the_status_is_one_json_with_digests_of_partitions_where_asked_for() {
+    let served = served(Bounds::default(), false).await;
+    let (line, headers, body) = ask(served.address, "GET", "/v1/status").await;
+    assert_eq!(line, "HTTP/1.1 200 OK");
+    assert!(headers.contains("content-type: application/json"));
+    let shown: Status = serde_json::from_str(&body).unwrap();
+    assert_eq!(shown, status(Vec::new(), false));
+    assert!(!body.contains("partition_digests"));
+
+    let (_, _, body) = ask(served.address, "GET", "/v1/status?partitions=1").await;
+    let shown: Status = serde_json::from_str(&body).unwrap();
+    assert_eq!(shown, status(Vec::new(), true));
+}
+
+#[tokio::test]
+async fn a_query_that_means_nothing_is_refused() {
+    let served = served(Bounds::default(), false).await;
+    for query in ["partitions=maybe", "partition=1"] {
+        let (line, _, body) = ask(served.address, "GET", &format!("/v1/status?{query}")).await;
+        assert_eq!(line, "HTTP/1.1 400 Bad Request");
+        assert!(body.starts_with(r#"{"error":"#), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_answer_is_a_503_in_time() {
+    let bounds = Bounds {
+        answer: Duration::from_millis(20),
+        ..Bounds::default()
+    };
+    let served = served(bounds, true).await;
+    let (line, _, body) = ask(served.address, "GET", "/v1/status").await;
+    assert_eq!(line, "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(body, r#"{"error":"the node did not answer within 20ms"}"#);
+}
+
+#[tokio::test]
+async fn metrics_are_prometheus_text_and_know_the_process() {
+    let served = served(Bounds::default(), false).await;
+    let (line, headers, body) = ask(served.address, "GET", "/metrics").await;
+    assert_eq!(line, "HTTP/1.1 200 OK");
+    assert!(headers.contains("content-type: text/plain; version=0.0.4"));
+    for name in [
+        "meridian_process_resident_memory_bytes",
+        "meridian_process_open_fds",
+        "meridian_process_uptime_seconds",
+        "meridian_build_info{version=",
+        "meridian_hints_dropped_total",
+    ] {
+        assert!(body.contains(&format!("\n{name}")), "{name}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_whole_in_itself() {
+    let served = served(Bounds::default(), false).await;
+    let (line, headers, body) = ask(served.address, "GET", "/").await;
+    assert_eq!(line, "HTTP/1.1 200 OK");
+    assert!(headers.contains("content-security-policy: default-src 'none'"));
+    assert!(body.contains("/v1/status"));
+    assert!(!body.contains("http://") && !body.contains("https://"));
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_refused() {
+    let served = served(Bounds::default(), false).await;
+    let (line, _, body) = ask(served.address, "GET", "/v2/status").await;
+    assert_eq!(line, "HTTP/1.1 404 Not Found");
+    assert!(body.contains("/health/ready"));
+    let (line, _, _) = ask(served.address, "POST", "/v1/status").await;
+    assert_eq!(line, "HTTP/1.1 405 Method Not Allowed");
+}
+
+#[tokio::test]
+async fn a_caller_that_never_ends_its_request_is_closed_and_frees_its_place() {
+    let bounds = Bounds {
+        connections: NonZeroUsize::MIN,
+        // Long enough for a busy machine to answer the one that waits.
+        silence: Duration::from_secs(1),
+        ..Bounds::default()
+    };
+    let served = served(bounds, false).await;
+    let mut slow = TcpStream::connect(served.address).await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nX-Slow:").await.unwrap();
+    // Waits in the backlog until the slow one is gone.
+    let (line, _, _) = ask(served.address, "GET", "/health/live").await;
+    assert_eq!(line, "HTTP/1.1 200 OK");
+    assert_eq!(read_to_end(&mut slow).await, "");
+}
+
+#[tokio::test]
+async fn a_header_without_an_end_is_refused() {
+    let served = served(Bounds::default(), false).await;
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let mut request = b"GET / HTTP/1.1\r\nX-Long: ".to_vec();
+    request.resize(1 << 20, b'x');
+    // The door may close before it has read everything: then writing fails, and reading is cut.
+    let _ = stream.write_all(&request).await;
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    let _ = timeout(PATIENCE, read).await.expect("it ends");
+    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn shutdown_ends_idle_connections_at_once_and_hanging_ones_after_the_grace() {
+    let served_idle = served(Bounds::default(), false).await;
+    let mut idle = TcpStream::connect(served_idle.address).await.unwrap();
+    let request = b"GET /health/live HTTP/1.1\r\nHost: node\r\n\r\n";
+    idle.write_all(request).await.unwrap();
+    assert_ne!(idle.read(&mut [0; 1024]).await.unwrap(), 0);
+    served_idle.stop.send(()).unwrap();
+    timeout(PATIENCE, served_idle.task).await.unwrap().unwrap();
+
+    let bounds = Bounds {
+        grace: Duration::from_millis(20),
+        ..Bounds::default()
+    };
+    let served_stuck = served(bounds, true).await;
+    let mut stuck = TcpStream::connect(served_stuck.address).await.unwrap();
+    let request = b"GET /v1/status HTTP/1.1\r\nHost: node\r\n\r\n";
+    stuck.write_all(request).await.unwrap();
+    served_stuck.stop.send(()).unwrap();
+    timeout(PATIENCE, served_stuck.task).await.unwrap().unwrap();
+    assert!(TcpStream::connect(served_stuck.address).await.is_err());
+}

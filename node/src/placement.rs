@@ -1,0 +1,153 @@
+//! Where a key belongs: its partition, its shard, and its position in the order that storage keeps.
+//!
+//! Keys are stored by `(partition, hash, key)`. The order is the same on every node, so a SCAN cursor is a number that
+//! any node of a region understands, and everything that works partition by partition reads one run of rows.
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Number of partitions of the key space. Persisted in every key's position and agreed on by all nodes: never changes.
+pub const PARTITIONS: u16 = 1 << PARTITION_BITS;
+
+/// One of the [`PARTITIONS`] parts of the key space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Partition(u16);
+
+impl Partition {
+    /// The partition of a key: of its hash tag, if it has one, else of all of it.
+    pub fn of(key: &[u8]) -> Self {
+        Self((xxh3_64(hash_tag(key)) >> (64 - PARTITION_BITS)) as u16)
+    }
+
+    /// Its number, below [`PARTITIONS`].
+    pub const fn index(self) -> u16 {
+        self.0
+    }
+
+    /// The shard that owns it on a node with `shards` of them.
+    pub const fn shard(self, shards: u16) -> u16 {
+        self.0 % shards
+    }
+}
+
+/// Where a key stands in the order of storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// The key's partition.
+    pub partition: Partition,
+    /// xxh3 of the whole key.
+    pub hash: u64,
+}
+
+impl Position {
+    /// The position of a key.
+    pub fn of(key: &[u8]) -> Self {
+        let hash = xxh3_64(key);
+        let tag = hash_tag(key);
+        let partition = if tag.len() == key.len() {
+            Partition((hash >> (64 - PARTITION_BITS)) as u16)
+        } else {
+            Partition::of(key)
+        };
+        Self { partition, hash }
+    }
+
+    /// The SCAN cursor of this position: partition, then as much of the hash as fits. Keys that share a cursor are
+    /// always shown on one page, so nothing hides behind the bits that are cut off.
+    pub const fn cursor(self) -> u64 {
+        ((self.partition.0 as u64) << (64 - PARTITION_BITS)) | (self.hash >> PARTITION_BITS)
+    }
+
+    /// The first position that has this cursor.
+    pub const fn from_cursor(cursor: u64) -> Self {
+        Self {
+            partition: Partition((cursor >> (64 - PARTITION_BITS)) as u16),
+            hash: cursor << PARTITION_BITS,
+        }
+    }
+
+    /// The position as the first bytes of a stored key.
+    pub fn to_bytes(self) -> [u8; POSITION_BYTES] {
+        let mut bytes = [0; POSITION_BYTES];
+        bytes[..2].copy_from_slice(&self.partition.0.to_be_bytes());
+        bytes[2..].copy_from_slice(&self.hash.to_be_bytes());
+        bytes
+    }
+
+    /// The position that begins a stored key, if it is long enough and names a partition.
+    pub fn from_bytes(stored: &[u8]) -> Option<Self> {
+        let (partition, rest) = stored.split_first_chunk::<2>()?;
+        let (hash, _) = rest.split_first_chunk::<8>()?;
+        let partition = u16::from_be_bytes(*partition);
+        (partition < PARTITIONS).then(|| Self {
+            partition: Partition(partition),
+            hash: u64::from_be_bytes(*hash),
+        })
+    }
+}
+
+/// The part of a key between its first `{` and the next `}`, if there is something between them; else the whole key.
+/// Redis Cluster specification, "Hash tags".
+fn hash_tag(key: &[u8]) -> &[u8] {
+    let Some(open) = key.iter().position(|&byte| byte == b'{') else {
+        return key;
+    };
+    let inner = &key[open + 1..];
+    match inner.iter().position(|&byte| byte == b'}') {
+        None | Some(0) => key,
+        Some(close) => &inner[..close],
+    }
+}
+
+/// Bytes of an encoded [`Position`].
+pub const POSITION_BYTES: usize = 10;
+
+const PARTITION_BITS: u32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_with_one_hash_tag_share_a_partition() {
+        let partition = Partition::of(b"{user:1}:cart");
+        assert_eq!(partition, Partition::of(b"{user:1}:name"));
+        assert_eq!(partition, Partition::of(b"user:1"));
+        assert_eq!(Position::of(b"{user:1}:cart").partition, partition);
+    }
+
+    #[test]
+    fn an_empty_or_open_hash_tag_is_no_tag() {
+        for key in [&b"{}a"[..], b"{a", b"}a{", b"a"] {
+            assert_eq!(hash_tag(key), key);
+        }
+    }
+
+    #[test]
+    fn a_cursor_leads_back_to_the_first_position_that_has_it() {
+        for key in [&b"a"[..], b"", b"{tag}x", b"\xff\x00"] {
+            let position = Position::of(key);
+            let first = Position::from_cursor(position.cursor());
+            assert!(first <= position);
+            assert_eq!(first.cursor(), position.cursor());
+        }
+    }
+
+    #[test]
+    fn stored_order_is_the_order_of_positions() {
+        let mut positions: Vec<_> = (0..1000u32)
+            .map(|n| Position::of(&n.to_le_bytes()))
+            .collect();
+        positions.sort();
+        assert!(
+            positions
+                .windows(2)
+                .all(|pair| pair[0].to_bytes() < pair[1].to_bytes())
+        );
+        assert!(
+            positions
+                .iter()
+                .all(|p| Position::from_bytes(&p.to_bytes()) == Some(*p))
+        );
+    }
+}

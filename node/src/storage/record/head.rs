@@ -1,0 +1,119 @@
+//! `head`: one row per key: its slots, its expiry, and what is known of its element rows without reading them.
+//!
+//! ```text
+//! key    partition u16 BE · xxh3(key) u64 BE · key
+//! value  version u8 · bincode(Head)
+//! ```
+//! The encoding is canonical (sorted maps, normal-form contexts): equal heads are equal bytes, so digests are taken over them.
+
+use crdt::{Context, Expiry, Stamp, StringState};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
+
+use crate::{
+    placement::{POSITION_BYTES, Position},
+    storage::{Family, StorageError},
+};
+
+/// Everything of a key but its element rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The string slot.
+    pub string: StringState,
+    /// The set slot.
+    pub set: RowsHead,
+    /// When the key ends.
+    pub expiry: Expiry,
+}
+
+/// What a key's head knows of its element rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowsHead {
+    /// Every dot ever seen here.
+    pub context: Context,
+    /// Rows that exist; a row with no dots does not.
+    pub live: u64,
+    /// Wrapping sum of the rows' digests.
+    pub sum: u128,
+    /// The last change from empty to not empty.
+    pub created: Stamp,
+}
+
+/// What a reader sees under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// Nothing.
+    Absent,
+    /// The string slot.
+    String,
+    /// The set slot.
+    Set,
+}
+
+impl Head {
+    /// The slot that is visible, expiry aside: of those that are not empty the one that last became so.
+    pub fn slot(&self) -> Shown {
+        match (!self.string.is_empty(), self.set.live > 0) {
+            (false, false) => Shown::Absent,
+            (true, false) => Shown::String,
+            (false, true) => Shown::Set,
+            (true, true) if self.set.created > self.string.created => Shown::Set,
+            (true, true) => Shown::String,
+        }
+    }
+
+    /// What a reader sees whose clock shows `wall_ms`.
+    pub fn shown(&self, wall_ms: u64) -> Shown {
+        if self.is_expired(wall_ms) {
+            Shown::Absent
+        } else {
+            self.slot()
+        }
+    }
+
+    /// Whether its expiry has passed by a clock that shows `wall_ms`.
+    pub fn is_expired(&self, wall_ms: u64) -> bool {
+        self.expiry.at_ms.is_some_and(|at_ms| at_ms <= wall_ms)
+    }
+
+    /// Whether both slots hold something: a conflict that a reader does not see.
+    pub fn is_clash(&self) -> bool {
+        !self.string.is_empty() && self.set.live > 0
+    }
+
+    /// The row's value.
+    pub fn encode(&self) -> Vec<u8> {
+        crdt::codec::encode(VERSION, self)
+    }
+
+    /// Reads the row of `key`. Errors name the key.
+    pub fn decode(key: &[u8], value: &[u8]) -> Result<Self, StorageError> {
+        super::decode(Family::Head, key, VERSION, value)
+    }
+}
+
+/// The stored key of a key.
+pub fn stored_key(position: &Position, key: &[u8]) -> Vec<u8> {
+    let mut stored = Vec::with_capacity(POSITION_BYTES + key.len());
+    stored.extend_from_slice(&position.to_bytes());
+    stored.extend_from_slice(key);
+    stored
+}
+
+/// The key inside a stored key; an error when it is too short to be one.
+pub fn user_key(stored: &[u8]) -> Result<(Position, &[u8]), StorageError> {
+    let position = Position::from_bytes(stored).ok_or_else(|| StorageError::Corrupt {
+        family: Family::Head.name(),
+        key: stored.escape_ascii().to_string(),
+        detail: "the stored key does not begin with a position".to_owned(),
+    })?;
+    Ok((position, &stored[POSITION_BYTES..]))
+}
+
+/// A key's share of its partition's digest.
+pub fn digest(key: &[u8], value: &[u8]) -> u128 {
+    xxh3_128_with_seed(value, xxh3_64(key))
+}
+
+/// Persisted: keep stable.
+const VERSION: u8 = 1;

@@ -1,0 +1,79 @@
+//! Small rows of the meta family that a shard keeps about itself.
+//!
+//! ```text
+//! "ceiling/" · actor u64 BE   version u8 · bincode(Hlc)     no idle promise of the actor went beyond it
+//! "trimmed/" · actor u64 BE   version u8 · bincode(Hlc)     outbox rows up to it are gone
+//! "tally/" · shard u16 BE     version u8 · bincode(tallies) written at an orderly stop, valid only after one
+//! ```
+
+use crdt::{ActorId, Hlc};
+
+use crate::storage::{Batch, Family, Storage, StorageError};
+
+/// Which mark of an actor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// The bound of its promises: a restarted actor stamps above it.
+    Ceiling,
+    /// How far its outbox was trimmed.
+    Trimmed,
+}
+
+impl Mark {
+    /// The mark's value, [`Hlc::ZERO`] where none was set.
+    pub fn load(self, storage: &dyn Storage, actor: ActorId) -> Result<Hlc, StorageError> {
+        let stored = self.stored_key(actor);
+        match storage.get(Family::Meta, &stored)? {
+            None => Ok(Hlc::ZERO),
+            Some(value) => super::decode(Family::Meta, &stored, VERSION, &value),
+        }
+    }
+
+    /// Adds the setting of the mark to a batch.
+    pub fn store(self, batch: &mut Batch, actor: ActorId, mark: Hlc) {
+        batch.put(
+            Family::Meta,
+            self.stored_key(actor),
+            crdt::codec::encode(VERSION, &mark),
+        );
+    }
+
+    fn stored_key(self, actor: ActorId) -> Vec<u8> {
+        let prefix: &[u8] = match self {
+            Self::Ceiling => b"ceiling/",
+            Self::Trimmed => b"trimmed/",
+        };
+        [prefix, &actor.as_u64().to_be_bytes()].concat()
+    }
+}
+
+/// Per partition that a shard owns: number, keys shown, digest.
+pub type StoredTallies = Vec<(u16, u64, u128)>;
+
+/// Adds the tallies of a shard to a batch.
+pub fn store_tallies(batch: &mut Batch, shard: u16, tallies: &StoredTallies) {
+    batch.put(
+        Family::Meta,
+        tally_key(shard),
+        crdt::codec::encode(VERSION, tallies),
+    );
+}
+
+/// The tallies of a shard, if they were stored.
+pub fn load_tallies(
+    storage: &dyn Storage,
+    shard: u16,
+) -> Result<Option<StoredTallies>, StorageError> {
+    let stored = tally_key(shard);
+    let value = storage.get(Family::Meta, &stored)?;
+    value
+        .map(|value| super::decode(Family::Meta, &stored, VERSION, &value))
+        .transpose()
+}
+
+fn tally_key(shard: u16) -> Vec<u8> {
+    [&b"tally/"[..], &shard.to_be_bytes()].concat()
+}
+
+/// Persisted: keep stable.
+const VERSION: u8 = 1;

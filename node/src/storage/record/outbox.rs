@@ -1,0 +1,47 @@
+//! `outbox`: the writes of one of this directory's actors, in the order of their stamps, until every region has them.
+//!
+//! ```text
+//! key    actor u64 BE · last stamp u64 BE
+//! value  version u8 · bincode(deltas of a commit batch, or of a part of one)
+//! ```
+//! A row is shipped as it is stored and decoded by the receiver.
+
+use crdt::{ActorId, Delta, Hlc, codec::CodecError};
+
+/// The stored key of the row whose last stamp is `last`.
+pub fn stored_key(actor: ActorId, last: Hlc) -> Vec<u8> {
+    let mut stored = Vec::with_capacity(KEY_BYTES);
+    stored.extend_from_slice(&actor.as_u64().to_be_bytes());
+    stored.extend_from_slice(&last.as_u64().to_be_bytes());
+    stored
+}
+
+/// The bounds `from..to` of an actor's rows after `after`; no upper bound for the last actor there could be.
+pub fn after(actor: ActorId, after: Hlc) -> (Vec<u8>, Option<Vec<u8>>) {
+    let to = actor
+        .as_u64()
+        .checked_add(1)
+        .map(|next| next.to_be_bytes().to_vec());
+    (stored_key(actor, after.next()), to)
+}
+
+/// The last stamp in a stored key; `None` if it is not one.
+pub fn last_stamp(stored: &[u8]) -> Option<Hlc> {
+    let stamp: [u8; 8] = stored.get(8..KEY_BYTES)?.try_into().ok()?;
+    Some(Hlc::from_u64(u64::from_be_bytes(stamp)))
+}
+
+/// The row's value.
+pub fn encode(deltas: &[Delta]) -> Vec<u8> {
+    crdt::codec::encode(VERSION, deltas)
+}
+
+/// Reads a row, from storage or from a peer.
+pub fn decode(value: &[u8]) -> Result<Vec<Delta>, CodecError> {
+    crdt::codec::decode(VERSION, value)
+}
+
+/// Bytes of a stored key.
+const KEY_BYTES: usize = 16;
+/// Persisted and shipped: keep stable.
+const VERSION: u8 = 1;
