@@ -1,6 +1,11 @@
 //! Goal: `region-sim` behaves as scripts rely on: its lines, files and exit codes, and no process that outlives it.
 //! Method: the real binary over a stand-in for the node's program.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy does not know that helpers of tests are tests"
+)]
+
 mod support;
 
 use std::{

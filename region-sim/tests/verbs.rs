@@ -20,7 +20,12 @@ fn builder(bench: &Bench) -> Builder {
 }
 
 fn pid(cluster: &Cluster, node: &str) -> u64 {
-    cluster.node(node).unwrap().pid.unwrap().into()
+    cluster
+        .node(node)
+        .ok()
+        .and_then(|node| node.pid)
+        .expect("a live node")
+        .into()
 }
 
 #[tokio::test]

@@ -7,7 +7,6 @@ use std::{
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tokio::runtime::Runtime;
 
 use super::{
     cluster::Cluster,
@@ -23,6 +22,7 @@ use super::{
     program,
     seat::Seat,
     site::Site,
+    threads::Threads,
     topology::{Pair, Topology},
 };
 use crate::link::Loss;
@@ -213,8 +213,8 @@ impl Builder {
 
     fn assemble(self, topology: Topology, parts: Parts, claim: Claim) -> Result<Cluster, Error> {
         descriptors::allow(topology.len());
-        let runtime = runtime().doing(|| "start the relays' threads".to_owned())?;
-        let context = runtime.enter();
+        let threads = Threads::start().doing(|| "start the relays' threads".to_owned())?;
+        let context = threads.handle().enter();
         let seed = self.seed.unwrap_or_else(|| StdRng::from_os_rng().random());
         let mesh = Mesh::bind(&topology, seed).doing(|| "open the relays".to_owned())?;
         // Before any node is there, so that whoever finds the cluster's file finds the socket too.
@@ -238,7 +238,7 @@ impl Builder {
         };
         let seats = topology.members().enumerate().map(seat).collect();
         let nursery =
-            Nursery::new(runtime.handle().clone()).doing(|| "start a thread".to_owned())?;
+            Nursery::new(threads.handle().clone()).doing(|| "start a thread".to_owned())?;
         let site = Site {
             layout: parts.layout,
             topology,
@@ -254,7 +254,7 @@ impl Builder {
             published: Mutex::new(false),
             going_down: AtomicBool::new(false),
         };
-        Ok(Cluster::new(Arc::new(site), runtime, door))
+        Ok(Cluster::new(Arc::new(site), threads, door))
     }
 }
 
@@ -266,17 +266,8 @@ struct Parts {
     layout: Layout,
 }
 
-/// Threads of the cluster's own: a caller that blocks must not hold up datagrams.
-fn runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(RELAY_THREADS)
-        .thread_name("region-sim")
-        .enable_all()
-        .build()
-}
-
 mod descriptors {
-    //! File descriptors: each relay and each flow has a socket and a timer.
+    //! File descriptors: each relay and each flow of it has one.
 
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -295,9 +286,7 @@ mod descriptors {
         }
     }
 
-    /// A listener and a flow or two, each a socket and a timer of two descriptors.
-    const PER_DIRECTION: usize = 9;
+    /// A listener and a flow or two.
+    const PER_DIRECTION: usize = 3;
     const OTHERS: usize = 1024;
 }
-
-const RELAY_THREADS: usize = 2;

@@ -2,8 +2,6 @@
 
 use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
-use tokio::runtime::{Handle, Runtime};
-
 use super::{
     builder::Builder,
     control::Door,
@@ -16,6 +14,7 @@ use super::{
     seat::Seat,
     site::{NodeEntry, Site},
     status::{self, ClusterStatus},
+    threads::Threads,
     topology::{Pair, Topology},
 };
 
@@ -26,8 +25,7 @@ use super::{
 #[derive(Debug)]
 pub struct Cluster {
     site: Arc<Site>,
-    runtime: Option<Runtime>,
-    handle: Handle,
+    threads: Threads,
     door: Option<Door>,
 }
 
@@ -37,11 +35,10 @@ impl Cluster {
         Builder::default()
     }
 
-    pub(super) fn new(site: Arc<Site>, runtime: Runtime, door: Option<Door>) -> Self {
+    pub(super) fn new(site: Arc<Site>, threads: Threads, door: Option<Door>) -> Self {
         Self {
             site,
-            handle: runtime.handle().clone(),
-            runtime: Some(runtime),
+            threads,
             door,
         }
     }
@@ -282,7 +279,8 @@ impl Cluster {
         &self,
         verb: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        self.handle
+        self.threads
+            .handle()
             .spawn(verb)
             .await
             .unwrap_or(Err(Error::GoingDown))
@@ -291,7 +289,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let Some(runtime) = self.runtime.take() else {
+        let Some(runtime) = self.threads.take() else {
             return;
         };
         let site = self.site.clone();
@@ -304,6 +302,9 @@ impl Drop for Cluster {
                     }
                 }
             });
+            if let Err(e) = site.leave() {
+                tracing::warn!(error = %e, "the directory is left untidy");
+            }
             // Whatever was just starting dies with its task.
             runtime.shutdown_timeout(DROP_LIMIT);
         };

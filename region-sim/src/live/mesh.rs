@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
 
 use super::{
     notation::Change,
-    relay::{Bounds, Lane, Relay, Tally},
+    relay::{Bounds, Lane, Pacer, Relay, Tally},
     topology::{Pair, Topology},
 };
 use crate::link::Settings;
@@ -14,6 +14,7 @@ use crate::link::Settings;
 #[derive(Debug)]
 pub(super) struct Mesh {
     links: BTreeMap<Pair, Wire>,
+    _pacer: Pacer,
 }
 
 /// What joins two nodes, from the lower index to the higher one and back.
@@ -37,11 +38,13 @@ pub(super) struct LinkState {
 impl Mesh {
     /// Binds the relays of every pair, without faults. Call it inside a tokio runtime.
     pub fn bind(topology: &Topology, seed: u64) -> io::Result<Self> {
-        let links = topology
+        let pacer = Pacer::new()?;
+        let wires = topology
             .pairs()
-            .map(|pair| Ok((pair, Wire::bind(pair, seed)?)));
+            .map(|pair| Ok((pair, Wire::bind(pair, seed, &pacer)?)));
         Ok(Self {
-            links: links.collect::<io::Result<_>>()?,
+            links: wires.collect::<io::Result<_>>()?,
+            _pacer: pacer,
         })
     }
 
@@ -115,12 +118,12 @@ impl Mesh {
 }
 
 impl Wire {
-    fn bind(pair: Pair, seed: u64) -> io::Result<Self> {
+    fn bind(pair: Pair, seed: u64, pacer: &Pacer) -> io::Result<Self> {
         let seed = seed ^ ((pair.low as u64) << 32 | (pair.high as u64) << 1);
         let up = Arc::new(Lane::new(Settings::default(), seed));
         let down = Arc::new(Lane::new(Settings::default(), seed | 1));
-        let dialled_by_low = Relay::bind(up.clone(), down.clone(), Bounds::default())?;
-        let dialled_by_high = Relay::bind(down.clone(), up.clone(), Bounds::default())?;
+        let dialled_by_low = Relay::bind(up.clone(), down.clone(), pacer, Bounds::default())?;
+        let dialled_by_high = Relay::bind(down.clone(), up.clone(), pacer, Bounds::default())?;
         Ok(Self {
             up,
             down,

@@ -27,6 +27,7 @@ mod program;
 mod seat;
 mod site;
 mod status;
+mod threads;
 mod topology;
 
 pub use self::{

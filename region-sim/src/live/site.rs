@@ -220,13 +220,17 @@ impl Site {
         while let Some(stopped) = stopping.join_next().await {
             result = result.and(stopped.unwrap_or(Err(Error::GoingDown)).map(drop));
         }
-        // Before the claim is given up: afterwards the socket may be the next launcher's.
-        result = result.and(remove_file(&self.layout.control_socket()));
-        self.claim
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        result
+        result.and(self.leave())
+    }
+
+    /// Lets another launcher have the directory.
+    pub fn leave(&self) -> Result<(), Error> {
+        let mut claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        match claim.take() {
+            // While the claim is held: afterwards the socket may be the next launcher's.
+            Some(_held) => remove_file(&self.layout.control_socket()),
+            None => Ok(()),
+        }
     }
 
     fn refuse_if_going_down(&self) -> Result<(), Error> {

@@ -2,6 +2,10 @@
 //! to look at processes from outside.
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy does not know that this is a test"
+)]
 
 use std::{
     fs,
