@@ -119,6 +119,10 @@ impl Site {
     async fn attend(self: Arc<Self>, seat: Arc<Seat>, process: Process) {
         let exit = process.exit().await;
         let phase = seat.empty();
+        // The file first: who hears of the death finds it there.
+        if let Err(e) = self.publish() {
+            self.events.add(e.to_string());
+        }
         if matches!(phase, Phase::Ready | Phase::Paused) {
             let log = seat.layout.log();
             self.events.add(format!(
@@ -126,9 +130,6 @@ impl Site {
                 seat.name,
                 log.display()
             ));
-        }
-        if let Err(e) = self.publish() {
-            self.events.add(e.to_string());
         }
         seat.rest();
     }
