@@ -69,10 +69,12 @@ impl Nursery {
 
     /// Starts a node and waits until it is ready.
     pub async fn start(&self, start: &Start) -> Result<(Process, Doors), Error> {
-        let mut child = self
-            .fork(start.command()?)
-            .await
-            .doing(|| format!("start {}", start.program.display()))?;
+        let mut child = self.fork(start.command()?).await.doing(|| {
+            format!(
+                "start {} through setpriv (util-linux)",
+                start.program.display()
+            )
+        })?;
         let output = child.stdout.take();
         let process = Process::mind(child)?;
         match start.await_ready(&process, output).await {
