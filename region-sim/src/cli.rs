@@ -9,6 +9,7 @@ use region_sim::{
         Builder, Change, Cluster, Ends, Error, Limit, RoundTrip, assignment, control, duration,
         offset_ms, round_trips,
     },
+    sim::SimArgs,
 };
 
 /// Meridian's regions on this machine: real processes, and the world between them.
@@ -28,6 +29,8 @@ pub struct Cli {
 pub enum Command {
     /// Start a cluster and stay in front until Ctrl-C
     Up(Box<UpArgs>),
+    /// Simulate worlds under virtual time, with faults, and check the promises
+    Sim(SimArgs),
     /// Something to a running cluster.
     #[command(flatten)]
     Verb(Verb),

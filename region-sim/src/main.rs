@@ -6,20 +6,37 @@ mod interrupt;
 mod screen;
 mod up;
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use clap::Parser;
-use region_sim::live::{Error, control};
+use region_sim::{
+    live::{Error, control},
+    sim::{self, SimArgs},
+};
 
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Command::Sim(args) = &cli.command {
+        return simulate(args);
+    }
     if let Err(e) = run(cli) {
         eprintln!("region-sim: {e}");
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+fn simulate(args: &SimArgs) -> ExitCode {
+    match sim::run(args, &mut io::stdout().lock()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("region-sim: cannot print: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn run(cli: Cli) -> Result<(), Error> {
@@ -31,6 +48,7 @@ fn run(cli: Cli) -> Result<(), Error> {
             }
             executor()?.block_on(up::up(&cli.dir, args))
         }
+        Command::Sim(_) => Ok(()), // needs no executor: see `simulate`
         Command::Verb(verb) => executor()?.block_on(send(&cli.dir, verb)),
     }
 }

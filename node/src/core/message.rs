@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 pub enum Message {
     /// Outbox rows of one actor, in order and without a gap.
     Ship(Ship),
-    /// Everything of `actor` up to `taken` is durable here, and up to `majority` on a majority of this region.
+    /// Everything of `actor` up to `taken` is durable here. Up to `majority` a majority of this region has it and has saved that
+    /// it does, so that no crash makes it ask again: only there may the sender forget.
     Taken {
         actor: ActorId,
         taken: Hlc,

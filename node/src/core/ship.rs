@@ -117,14 +117,19 @@ struct Stream {
     in_flight_bytes: usize,
     pending_rows: u64,
     pending_since: Hlc,
+    /// Rows up to here were given up: trimming does not wait for them.
+    released: Hlc,
     resume_at: Duration,
     backoff: Duration,
 }
 
+/// A message on its way: the half-open interval `(after, last]` of the stream.
 #[derive(Debug)]
 struct InFlight {
+    after: Hlc,
     last: Hlc,
-    rows: u64,
+    /// How many rows it carries; `None` where some of them were dropped since.
+    rows: Option<u64>,
     bytes: usize,
 }
 
@@ -214,13 +219,7 @@ impl Shipper {
             };
             let before = stream.cursor.taken;
             stream.meet(region, actor, directory, taken, log, events);
-            let after = stream.cursor.taken;
-            let between = measure(storage, actor, before.min(after), Some(before.max(after)))?.rows;
-            stream.pending_rows = if after < before {
-                stream.pending_rows + between
-            } else {
-                stream.pending_rows.saturating_sub(between)
-            };
+            stream.recount(storage, actor, before)?;
         }
         Ok(())
     }
@@ -239,29 +238,40 @@ impl Shipper {
     }
 
     /// A region acknowledged.
-    pub fn taken(&mut self, session: SessionId, actor: ActorId, taken: Hlc, majority: Hlc) {
-        if let Some((_, stream)) = self.stream(session, actor) {
-            stream.advance(taken, majority);
+    pub fn taken(
+        &mut self,
+        storage: &dyn Storage,
+        session: SessionId,
+        actor: ActorId,
+        taken: Hlc,
+        majority: Hlc,
+    ) -> Result<(), StorageError> {
+        match self.stream(session, actor) {
+            Some((_, stream)) => stream.advance(storage, actor, taken, majority),
+            None => Ok(()),
         }
     }
 
     /// A region did not take what was sent: it is sent again from `taken`, after a pause.
+    #[allow(clippy::too_many_arguments)] // the message's parts, and what is needed to act on it
     pub fn declined(
         &mut self,
+        storage: &dyn Storage,
         session: SessionId,
         actor: ActorId,
         taken: Hlc,
         reason: Decline,
         now: Duration,
         events: &mut Vec<ShipEvent>,
-    ) {
+    ) -> Result<(), StorageError> {
         let draw = self.jitter.draw();
         let Some((region, stream)) = self.stream(session, actor) else {
-            return;
+            return Ok(());
         };
-        stream.advance(taken, taken);
+        stream.advance(storage, actor, taken, Hlc::ZERO)?;
+        stream.fall_back(storage, actor, taken)?;
         if stream.in_flight.is_empty() {
-            return; // an answer to what was sent before the last rewind
+            return Ok(()); // an answer to what was sent before the last rewind
         }
         events.push(ShipEvent::Declined {
             region,
@@ -270,6 +280,7 @@ impl Shipper {
         });
         stream.rewind();
         stream.pause(now, draw);
+        Ok(())
     }
 
     /// A message could not be queued: the session is slower than the stream.
@@ -307,27 +318,19 @@ impl Shipper {
     /// Tells every region that has all of `actor` that no later stamp of it will be at or below `upto`.
     pub fn promise(&mut self, actor: ActorId, upto: Hlc, send: &mut dyn FnMut(SessionId, Message)) {
         for destination in self.destinations.values_mut() {
-            let (Some((session, _)), Some(stream)) =
-                (destination.session, destination.streams.get_mut(&actor))
-            else {
+            let (Some((session, _)), Some(log), Some(stream)) = (
+                destination.session,
+                self.logs.get(&actor),
+                destination.streams.get_mut(&actor),
+            ) else {
                 continue;
             };
-            let has_all = stream.pending_rows == 0 && stream.in_flight.is_empty();
+            // What the receiver has said, never what was counted here: a promise over a row that it lacks would lose the row.
+            let has_all = stream.cursor.taken >= log.newest && stream.in_flight.is_empty();
             if has_all && upto > stream.sent {
-                send(
-                    session,
-                    Message::Promise {
-                        actor,
-                        after: stream.sent,
-                        upto,
-                    },
-                );
-                stream.in_flight.push_back(InFlight {
-                    last: upto,
-                    rows: 0,
-                    bytes: 0,
-                });
-                stream.sent = upto;
+                let after = stream.sent;
+                stream.depart(upto, 0, 0);
+                send(session, Message::Promise { actor, after, upto });
             }
         }
     }
@@ -407,6 +410,9 @@ impl Shipper {
             return Ok(());
         }
         let cut = cut_beyond(storage, actor, log, self.bounds.bytes_max, oldest)?;
+        if cut <= log.trimmed {
+            return Ok(());
+        }
         for (region, destination) in &mut self.destinations {
             let Some(stream) = destination.streams.get_mut(&actor) else {
                 continue;
@@ -429,7 +435,7 @@ impl Shipper {
             .destinations
             .values()
             .filter_map(|destination| destination.streams.get(&actor))
-            .map(|stream| stream.cursor.majority)
+            .map(|stream| stream.cursor.majority.max(stream.released))
             .min();
         let (Some(upto), Some(log)) = (behind, self.logs.get_mut(&actor)) else {
             return Ok(());
@@ -610,18 +616,19 @@ impl Stream {
         events: &mut Vec<ShipEvent>,
     ) {
         let is_same_holder = self.cursor.holder.is_none_or(|holder| holder == directory);
-        if is_same_holder {
-            self.cursor.taken = self.cursor.taken.max(taken);
-            self.cursor.majority = self.cursor.majority.max(taken);
-        } else if taken < self.cursor.taken {
+        // What a directory has saved it has for good; one that has less now is a copy of what it was, and lacks the rest. What
+        // it took and had not saved it may say that it lacks, after any crash, and is sent it again.
+        let has_lost = !is_same_holder || taken < self.cursor.majority;
+        if has_lost && taken < self.cursor.taken {
             events.push(ShipEvent::Replaced {
                 region: region.clone(),
                 actor,
                 had: self.cursor.taken,
                 has: taken,
             });
-            (self.cursor.taken, self.cursor.majority) = (taken, taken);
         }
+        self.cursor.taken = taken;
+        self.cursor.majority = self.cursor.majority.min(taken);
         self.cursor.holder = Some(directory);
         if self.cursor.taken < log.trimmed {
             events.push(ShipEvent::Dropped {
@@ -642,20 +649,98 @@ impl Stream {
         self.rewind();
     }
 
-    fn advance(&mut self, taken: Hlc, majority: Hlc) {
-        if taken > self.cursor.taken {
-            self.cursor.taken = taken;
-            self.backoff = BACKOFF_MIN;
-            self.is_cursor_stored = false;
-        }
+    /// The receiver has everything up to `taken`, and up to `majority` for good.
+    fn advance(
+        &mut self,
+        storage: &dyn Storage,
+        actor: ActorId,
+        taken: Hlc,
+        majority: Hlc,
+    ) -> Result<(), StorageError> {
         if majority > self.cursor.majority {
             self.cursor.majority = majority;
             self.is_cursor_stored = false;
         }
+        if taken <= self.cursor.taken {
+            return Ok(());
+        }
+        let rows = match self.land(taken) {
+            Some(rows) => rows,
+            None => measure(storage, actor, self.cursor.taken, Some(taken))?.rows,
+        };
+        self.pending_rows = self.pending_rows.saturating_sub(rows);
+        self.cursor.taken = taken;
+        self.backoff = BACKOFF_MIN;
+        self.is_cursor_stored = false;
+        if self.in_flight.is_empty() {
+            // An answer to what was sent before a rewind need not be asked for again.
+            self.sent = self.sent.max(taken);
+        }
+        Ok(())
+    }
+
+    /// The receiver is behind what it said: it restarted its intake within a session.
+    fn fall_back(
+        &mut self,
+        storage: &dyn Storage,
+        actor: ActorId,
+        taken: Hlc,
+    ) -> Result<(), StorageError> {
+        if taken >= self.cursor.taken {
+            return Ok(());
+        }
+        let before = self.cursor.taken;
+        self.cursor.taken = taken;
+        self.cursor.majority = self.cursor.majority.min(taken);
+        self.is_cursor_stored = false;
+        self.recount(storage, actor, before)
+    }
+
+    /// A message leaves.
+    fn depart(&mut self, last: Hlc, rows: u64, bytes: usize) {
+        assert!(last > self.sent, "a stream only goes on");
+        self.in_flight.push_back(InFlight {
+            after: self.sent,
+            last,
+            rows: Some(rows),
+            bytes,
+        });
+        self.in_flight_bytes += bytes;
+        self.sent = last;
+    }
+
+    /// Messages up to `taken` have arrived. Gives how many rows came with them since the cursor; `None` where the messages do
+    /// not say, because others were sent before a rewind.
+    fn land(&mut self, taken: Hlc) -> Option<u64> {
+        let mut reached = self.cursor.taken;
+        let mut rows = Some(0);
         while let Some(done) = self.in_flight.pop_front_if(|sent| sent.last <= taken) {
             self.in_flight_bytes -= done.bytes;
-            self.pending_rows = self.pending_rows.saturating_sub(done.rows);
+            let is_next = done.after == reached;
+            rows = rows
+                .zip(done.rows)
+                .filter(|_| is_next)
+                .map(|(sum, more)| sum + more);
+            reached = done.last;
         }
+        rows.filter(|_| reached == taken)
+    }
+
+    /// Counts again what is pending, after the cursor was moved from `before`, forwards or back.
+    fn recount(
+        &mut self,
+        storage: &dyn Storage,
+        actor: ActorId,
+        before: Hlc,
+    ) -> Result<(), StorageError> {
+        let after = self.cursor.taken;
+        let between = measure(storage, actor, before.min(after), Some(before.max(after)))?.rows;
+        self.pending_rows = if after < before {
+            self.pending_rows + between
+        } else {
+            self.pending_rows.saturating_sub(between)
+        };
+        Ok(())
     }
 
     fn rewind(&mut self) {
@@ -693,37 +778,23 @@ impl Stream {
             let rows = log.read(storage, actor, self.sent)?;
             let Some(&(last, _)) = rows.last() else { break };
             let bytes = rows.iter().map(|(_, row)| row.len()).sum();
-            self.in_flight.push_back(InFlight {
-                last,
-                rows: rows.len() as u64,
-                bytes,
-            });
-            self.in_flight_bytes += bytes;
-            let ship = Ship {
+            let after = self.sent;
+            self.depart(last, rows.len() as u64, bytes);
+            send(Message::Ship(Ship {
                 actor,
-                after: self.sent,
+                after,
                 last,
                 rows: rows.into_iter().map(|(_, row)| row).collect(),
-            };
-            self.sent = last;
-            send(Message::Ship(ship));
+            }));
         }
         Ok(())
     }
 
     /// Goes on behind rows that are gone.
     fn skip(&mut self, actor: ActorId, upto: Hlc, send: &mut dyn FnMut(Message)) {
-        send(Message::Skip {
-            actor,
-            after: self.sent,
-            upto,
-        });
-        self.in_flight.push_back(InFlight {
-            last: upto,
-            rows: 0,
-            bytes: 0,
-        });
-        self.sent = upto;
+        let after = self.sent;
+        self.depart(upto, 0, 0);
+        send(Message::Skip { actor, after, upto });
     }
 
     /// Counts everything up to `cut` as never to be taken.
@@ -746,7 +817,8 @@ impl Stream {
         });
         self.cursor.hole = Some(self.cursor.hole.unwrap_or(self.cursor.taken));
         // `taken` stays: the region is told by a `Skip` and answers for it. Only the trimming goes on.
-        self.cursor.majority = cut;
+        self.released = cut;
+        self.in_flight.iter_mut().for_each(|sent| sent.rows = None);
         self.pending_rows = rows;
         self.pending_since = cut;
         self.is_cursor_stored = false;

@@ -73,6 +73,11 @@ impl Outbound {
         self.inbox().unsaved()
     }
 
+    /// What [`Outbound::unsaved`] gave is durable.
+    pub fn saved(&self) {
+        self.inbox().saved();
+    }
+
     /// The inbox asks for one thing at a time, so nothing is done while it is locked.
     fn perform(&self, intents: Vec<Intent>) {
         for intent in intents {

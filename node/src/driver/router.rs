@@ -17,7 +17,7 @@ use crate::{
         Input,
         message::{Held, Message, SessionId},
     },
-    names::RegionName,
+    names::{NodeName, RegionName},
     peer::{Direction, Event, Peer},
 };
 
@@ -25,19 +25,22 @@ use crate::{
 pub struct Router {
     pub(super) node: Node,
     pub(super) renewal: Arc<Renewal>,
-    /// Per shard, the newest stamp of its actor.
-    pub(super) newest: Vec<Arc<AtomicU64>>,
+    /// Per shard, the newest stamp that its actor can have made before this process, as far as storage remembers.
+    pub(super) recalled: Vec<Arc<AtomicU64>>,
+    /// Peers that were met since the start: what they hold may be of this process.
+    met: BTreeSet<NodeName>,
     /// Sessions that this node ships on.
     shipping: BTreeSet<SessionId>,
 }
 
 impl Router {
     /// For this node.
-    pub fn new(node: Node, renewal: Arc<Renewal>, newest: Vec<Arc<AtomicU64>>) -> Self {
+    pub fn new(node: Node, renewal: Arc<Renewal>, recalled: Vec<Arc<AtomicU64>>) -> Self {
         Self {
             node,
             renewal,
-            newest,
+            recalled,
+            met: BTreeSet::new(),
             shipping: BTreeSet::new(),
         }
     }
@@ -71,7 +74,8 @@ impl Router {
         if direction == Direction::Accepted {
             return;
         }
-        if let Some(newest) = self.forgotten(&held) {
+        let is_first = self.met.insert(peer.name.clone());
+        if let Some(newest) = self.forgotten(&held).filter(|_| is_first) {
             // Every session ends with the renewal, and comes back under the new identity.
             self.renewal.renew(&self.node, newest).await;
             return;
@@ -103,9 +107,9 @@ impl Router {
             let shard = usize::from(held.actor.shard());
             own.contains(&held.actor)
                 && self
-                    .newest
+                    .recalled
                     .get(shard)
-                    .is_some_and(|newest| held.newest.as_u64() > newest.load(Ordering::Relaxed))
+                    .is_some_and(|recalled| held.newest.as_u64() > recalled.load(Ordering::Relaxed))
         };
         held.iter().filter(newer).map(|held| held.newest).max()
     }
@@ -135,7 +139,7 @@ impl Router {
         }
     }
 
-    fn down(&mut self, session: SessionId, peer: &crate::names::NodeName, reason: &str) {
+    fn down(&mut self, session: SessionId, peer: &NodeName, reason: &str) {
         tracing::info!(%peer, reason, "a peer is disconnected");
         if !self.shipping.remove(&session) {
             return;

@@ -52,8 +52,8 @@ pub struct ShardLoop {
     pub(super) outbound: Arc<Outbound>,
     pub(super) queue: Receiver<Work>,
     pub(super) queued_bytes: Arc<AtomicUsize>,
-    /// The newest stamp of the shard's actor, for whoever meets a peer that knows a newer one.
-    pub(super) newest: Arc<AtomicU64>,
+    /// The newest stamp that the shard's actor can have made before it was opened.
+    pub(super) recalled: Arc<AtomicU64>,
     state: State,
     sessions: BTreeMap<SessionId, Met>,
     read_only: Option<String>,
@@ -97,8 +97,8 @@ pub struct Parts {
     pub queue: Receiver<Work>,
     /// How many bytes clients have in it.
     pub queued_bytes: Arc<AtomicUsize>,
-    /// Where it says its newest stamp.
-    pub newest: Arc<AtomicU64>,
+    /// Where it says what its actor recalls.
+    pub recalled: Arc<AtomicU64>,
 }
 
 impl ShardLoop {
@@ -112,10 +112,10 @@ impl ShardLoop {
             outbound,
             queue,
             queued_bytes,
-            newest,
+            recalled,
         } = parts;
         let shard = Shard::open(storage.as_ref(), config.clone())?;
-        newest.store(shard.newest().as_u64(), Ordering::Relaxed);
+        recalled.store(shard.recalled().as_u64(), Ordering::Relaxed);
         let state = State::Works(Box::new(shard));
         let (sessions, open, tick_at) = (BTreeMap::new(), Vec::new(), Instant::now());
         Ok(Self {
@@ -126,7 +126,7 @@ impl ShardLoop {
             outbound,
             queue,
             queued_bytes,
-            newest,
+            recalled,
             state,
             sessions,
             read_only: None,
@@ -276,10 +276,6 @@ impl ShardLoop {
             .record(begun.elapsed().as_secs_f64());
         match outcome {
             Ok(()) => {
-                if let State::Works(shard) = &self.state {
-                    self.newest
-                        .store(shard.newest().as_u64(), Ordering::Relaxed);
-                }
                 self.input(Input::Committed);
             }
             Err(error) => {

@@ -157,7 +157,7 @@ async fn live(
         &node,
         identity_for_peers,
         renewal,
-        shards.newest.clone(),
+        shards.recalled.clone(),
         &mut tasks,
     )?;
     tasks.spawn(gauges::publish(node.clone()));
@@ -194,7 +194,7 @@ async fn live(
 /// The shards' queues, and word of those that end.
 struct Shards {
     queues: Vec<ShardQueue>,
-    newest: Vec<Arc<AtomicU64>>,
+    recalled: Vec<Arc<AtomicU64>>,
     ended: mpsc::UnboundedReceiver<u16>,
 }
 
@@ -211,15 +211,15 @@ impl Shards {
         let (end, ended) = mpsc::unbounded_channel();
         let mut shards = Self {
             queues: Vec::new(),
-            newest: Vec::new(),
+            recalled: Vec::new(),
             ended,
         };
         let mut opening = Vec::new();
         for (index, actor) in (0u16..).zip(actors_of(identity)) {
             let (queue, receiver, queued_bytes) = shard_queue(index);
-            let newest = Arc::new(AtomicU64::new(0));
+            let recalled = Arc::new(AtomicU64::new(0));
             shards.queues.push(queue);
-            shards.newest.push(Arc::clone(&newest));
+            shards.recalled.push(Arc::clone(&recalled));
             let parts = Parts {
                 config: shard_config(config, identity, index, actor, was_clean),
                 storage: Arc::clone(storage),
@@ -232,7 +232,7 @@ impl Shards {
                 outbound: Arc::clone(outbound),
                 queue: receiver,
                 queued_bytes,
-                newest,
+                recalled,
             };
             opening.push(spawn_shard(index, parts, end.clone())?);
         }
@@ -326,7 +326,7 @@ fn start_peers(
     node: &Node,
     identity: watched::Receiver<peer::Identity>,
     renewal: Arc<Renewal>,
-    newest: Vec<Arc<AtomicU64>>,
+    recalled: Vec<Arc<AtomicU64>>,
     tasks: &mut JoinSet<()>,
 ) -> Result<(), RunError> {
     let dialled = config.peers.dial.iter().map(|(name, address)| PeerTarget {
@@ -349,7 +349,7 @@ fn start_peers(
     };
     let held: Arc<dyn peer::HeldActors> = Arc::clone(outbound) as Arc<dyn peer::HeldActors>;
     outbound.connect_peers(Peers::start(peers_config, events, held)?);
-    tasks.spawn(Router::new(node.clone(), renewal, newest).run(received));
+    tasks.spawn(Router::new(node.clone(), renewal, recalled).run(received));
     Ok(())
 }
 

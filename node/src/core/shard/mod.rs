@@ -66,6 +66,7 @@ pub struct Shard {
     actor: ActorId,
     clock: Clock,
     ceiling: Hlc,
+    recalled: Hlc,
     working: Working,
     tallies: Tallies,
     shipper: Shipper,
@@ -101,11 +102,17 @@ impl Shard {
             config.entropy,
         )?;
         let ceiling = Mark::Ceiling.load(storage, config.actor)?;
+        // A renewed actor has no ceiling yet; it goes on after the ones that it followed, or its writes would lose against theirs.
+        let mut floor = ceiling;
+        for &former in &config.former {
+            floor = floor.max(Mark::Ceiling.load(storage, former)?);
+        }
         let tallies = recover::tallies(storage, config.index, config.shards, config.was_clean)?;
         Ok(Self {
             actor: config.actor,
-            clock: Clock::new(ceiling),
+            clock: Clock::new(floor),
             ceiling,
+            recalled: ceiling,
             working: Working::new(config.cache_bytes),
             tallies,
             shipper,
@@ -186,9 +193,17 @@ impl Shard {
         self.actor
     }
 
-    /// The newest stamp that it made.
+    /// The newest stamp that it made or saw.
     pub fn newest(&self) -> Hlc {
         self.clock.last()
+    }
+
+    /// The newest stamp that its actor can have made before this shard was opened, as far as storage remembers.
+    ///
+    /// A peer that holds a newer one *at its first handshake since* shows that storage is an old copy: the actor is to be
+    /// renewed. Comparing with [`Shard::newest`] would not do: what was stamped since the opening hides what was forgotten.
+    pub fn recalled(&self) -> Hlc {
+        self.recalled
     }
 
     fn request(&mut self, storage: &dyn Storage, id: RequestId, op: &Op, now: Now) {
@@ -262,23 +277,29 @@ impl Shard {
         out: &mut Vec<Output>,
     ) {
         let mut events = Vec::new();
-        match message {
+        let met = match message {
             Message::Taken {
                 actor,
                 taken,
                 majority,
-            } => self.shipper.taken(session, actor, taken, majority),
+            } => self.shipper.taken(storage, session, actor, taken, majority),
             Message::Declined {
                 actor,
                 taken,
                 reason,
-            } => self
-                .shipper
-                .declined(session, actor, taken, reason, now.mono, &mut events),
+            } => self.shipper.declined(
+                storage,
+                session,
+                actor,
+                taken,
+                reason,
+                now.mono,
+                &mut events,
+            ),
             // For the inbox; the driver takes them there.
-            Message::Ship(_) | Message::Promise { .. } | Message::Skip { .. } => {}
-        }
-        report(events, Ok(()), out);
+            Message::Ship(_) | Message::Promise { .. } | Message::Skip { .. } => Ok(()),
+        };
+        report(events, met, out);
         self.pump(storage, now, out);
     }
 
@@ -288,6 +309,7 @@ impl Shard {
         self.clock.observe(newest);
         self.actor = actor;
         self.ceiling = Hlc::ZERO;
+        self.recalled = Hlc::ZERO;
         self.shipper.begin(actor);
     }
 
