@@ -52,8 +52,6 @@ pub struct ShardLoop {
     pub(super) outbound: Arc<Outbound>,
     pub(super) queue: Receiver<Work>,
     pub(super) queued_bytes: Arc<AtomicUsize>,
-    /// The newest stamp that the shard's actor can have made before it was opened.
-    pub(super) recalled: Arc<AtomicU64>,
     state: State,
     sessions: BTreeMap<SessionId, Met>,
     read_only: Option<String>,
@@ -126,7 +124,6 @@ impl ShardLoop {
             outbound,
             queue,
             queued_bytes,
-            recalled,
             state,
             sessions,
             read_only: None,
