@@ -5,7 +5,7 @@
 //! order on one connection. Both run in this process, so one clock times both ends. The first second is not counted.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     net::TcpStream,
     path::PathBuf,
     sync::mpsc,
