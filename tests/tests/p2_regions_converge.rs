@@ -135,3 +135,60 @@ fn an_expiry_set_in_one_region_ends_the_key_in_all() {
 fn origin_is_past(world: &World) -> bool {
     world.client("us-1").int(&["EXISTS", "set"]) == 0
 }
+
+#[test]
+fn a_link_that_is_cut_between_two_regions_does_not_keep_either_from_the_third() {
+    let world = World::start();
+    world.cluster().partition("us", "eu").unwrap();
+    for (node, region) in NODES.into_iter().zip(REGIONS) {
+        world.client(node).call(&["SADD", "regions", region]);
+    }
+    let mut ap = world.client("ap-1");
+    eventually(LIMIT, "the third has all", || {
+        let members = ap.texts(&["SMEMBERS", "regions"]);
+        holds(members == ["ap", "eu", "us"], || format!("{members:?}"))
+    });
+    let mut us = world.client("us-1");
+    eventually(LIMIT, "the third is heard", || {
+        let members = us.texts(&["SMEMBERS", "regions"]);
+        holds(members == ["ap", "us"], || format!("{members:?}"))
+    });
+    world.heal();
+    world.await_converged();
+    assert_eq!(us.texts(&["SMEMBERS", "regions"]), ["ap", "eu", "us"]);
+}
+
+#[test]
+fn what_clashes_is_the_same_everywhere() {
+    let world = World::start();
+    let [mut us, mut eu, mut ap] = world.clients();
+    us.call(&["SET", "kept by nobody", "v"]);
+    world.await_everywhere(LIMIT, &["GET", "kept by nobody"], "v");
+    world.partition_all();
+    us.call(&["SET", "two types", "text"]);
+    eu.call(&["SADD", "two types", "member"]);
+    us.call(&["SET", "text and number", "text"]);
+    ap.call(&["INCRBY", "text and number", "5"]);
+    eu.call(&["SET", "deleted", "beside"]);
+    ap.call(&["FLUSHALL"]);
+    us.call(&["EXPIRE", "kept by nobody", "1000"]);
+    us.call(&["SET", "lasting", "v", "PX", "60000"]);
+    eu.call(&["SET", "lasting", "v"]);
+    world.heal();
+    world.await_converged();
+    for key in [
+        "two types",
+        "text and number",
+        "deleted",
+        "kept by nobody",
+        "lasting",
+    ] {
+        let kind = us.text(&["TYPE", key]).unwrap();
+        world.await_everywhere(LIMIT, &["TYPE", key], &kind);
+    }
+    for client in [&mut us, &mut eu, &mut ap] {
+        assert_eq!(client.text(&["GET", "deleted"]).as_deref(), Some("beside"));
+        assert_eq!(client.int(&["EXISTS", "kept by nobody"]), 0);
+        assert_eq!(client.int(&["TTL", "lasting"]), -1);
+    }
+}

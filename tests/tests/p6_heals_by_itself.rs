@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use tests::{
     load::Load,
     patience::{eventually, holds},
@@ -148,12 +149,112 @@ fn past_the_bound_on_hints_the_oldest_are_dropped_for_the_region_that_is_away_an
         let keys = other.int(&["DBSIZE"]);
         holds(keys == written, || format!("{keys} of {written}"))
     });
+    await_idle(&world, "us-1", "eu", 3_000); // until then it is kept for the one that is here, and would be sent to both
     world.heal();
     assert_flows(&world, Instant::now(), "healed");
     let ap = world.region("us-1", "ap");
     assert!(ap.needs_repair, "the mark stays until a repair: {ap:?}");
     let lost = written + 3 - world.client("ap-1").int(&["DBSIZE"]);
     assert!(lost > 0, "what was dropped is not there");
+}
+
+#[test]
+fn rows_older_than_the_window_are_dropped_and_what_came_later_is_not() {
+    let world = World::with(|builder| builder.set("hints.window", "2s"));
+    world.isolate("ap");
+    let mut us = world.client("us-1");
+    us.call(&["SET", "{k}:old", "v"]);
+    eventually(LIMIT, "the row is too old", || {
+        let ap = world.region("us-1", "ap");
+        holds(ap.needs_repair && ap.outbox_entries == 0, || {
+            format!("{ap:?}")
+        })
+    });
+    assert!(world.metric("us-1", "meridian_hints_dropped_total", "") >= 1.0);
+    await_idle(&world, "us-1", "eu", 3_000);
+    us.call(&["SET", "{k}:young", "v"]);
+    world.heal();
+    assert_flows(&world, Instant::now(), "healed");
+    let mut ap = world.client("ap-1");
+    assert_eq!(ap.int(&["EXISTS", "{k}:old"]), 0);
+    assert!(
+        world
+            .log("ap-1")
+            .contains("this region needs a full repair")
+    );
+    let mut eu = world.client("eu-1");
+    assert_eq!(eu.int(&["EXISTS", "{k}:old", "{k}:young"]), 2);
+    assert!(!world.region("us-1", "eu").needs_repair);
+}
+
+#[test]
+fn a_region_killed_while_it_receives_gets_the_rest_when_it_returns() {
+    let world = World::start();
+    let loads = ["us-1", "ap-1"].map(|node| Load::start(node, &world.resp(node)));
+    for acknowledged in [3_000, 9_000] {
+        loads[0].await_acknowledged(acknowledged);
+        world.kill("eu-1");
+        loads[0].await_acknowledged(acknowledged + 3_000);
+        world.restart("eu-1");
+        world.await_connected();
+    }
+    let all_written = loads.map(Load::finish);
+    let healed = Instant::now();
+    assert_flows(&world, healed, "returned");
+    for written in &all_written {
+        for mut client in world.clients() {
+            written.check(&mut client).unwrap();
+        }
+    }
+    world.await_converged();
+}
+
+#[test]
+fn a_backlog_beyond_every_window_drains_over_a_slow_link() {
+    let world = World::start();
+    world.isolate("eu");
+    let mut us = world.client("us-1");
+    let mut noise = StdRng::seed_from_u64(1);
+    for round in 0..BACKLOG_ROUNDS {
+        let sets: Vec<_> = (0..20)
+            .map(|i| {
+                let value: String = (0..2_000)
+                    .map(|_| format!("{:08x}", noise.random::<u32>()))
+                    .collect();
+                vec!["SET".to_owned(), format!("big:{round}:{i}"), value]
+            })
+            .collect();
+        tests::load::write_all(&mut us, &sets);
+    }
+    world.links(region_sim::live::Change::rtt(Duration::from_millis(80)));
+    world.heal();
+    let keys = BACKLOG_ROUNDS * 20;
+    let mut eu = world.client("eu-1");
+    eventually(LIMIT, "the backlog drains", || {
+        let present = eu.int(&["DBSIZE"]);
+        holds(present == keys, || format!("{present} of {keys} keys"))
+    });
+    assert_flows(&world, Instant::now(), "drained");
+    world.await_converged();
+}
+
+#[test]
+fn writes_of_a_clock_that_runs_ahead_are_not_joined_until_it_is_time() {
+    let world = World::start();
+    world.cluster().skew("us-1", 4_000).unwrap();
+    let mut us = world.client("us-1");
+    let mut eu = world.client("eu-1");
+    eventually(LIMIT, "the clock is ahead", || {
+        us.call(&["INCR", "early"]);
+        let refused = world.metric("eu-1", "meridian_declined_total", "clock");
+        holds(refused >= 1.0, || "no stamp was refused".to_owned())
+    });
+    let early = us.text(&["GET", "early"]).unwrap();
+    eu.call(&["SET", "k", "from a good clock"]);
+    world.await_everywhere(LIMIT, &["GET", "k"], "from a good clock");
+    world.cluster().skew("us-1", 0).unwrap();
+    world.await_everywhere(LAG_LIMIT, &["GET", "early"], &early);
+    world.await_converged();
 }
 
 #[test]
@@ -211,3 +312,6 @@ fn lag_over_a_slow_link_is_seen_and_returns_to_nothing() {
     }
     world.await_converged();
 }
+
+/// Of 20 values of 16 kB that do not compress: 32 MB, eight times what is in flight to a region.
+const BACKLOG_ROUNDS: i64 = 100;
