@@ -248,7 +248,7 @@ mod tests {
     fn verb(line: &str) -> control::Verb {
         match parse(line).unwrap().command {
             Command::Verb(verb) => verb.try_into().unwrap(),
-            Command::Up(_) => panic!("{line} is no verb"),
+            Command::Up(_) | Command::Sim(_) => panic!("{line} is no verb"),
         }
     }
 

@@ -1,12 +1,13 @@
 //! Figures that are read off the node once a second.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::node::Node;
 use crate::{
     http::NodeView,
-    metrics::{CLOCK_OFFSET_SECONDS, OUTBOX_ENTRIES, PEER_SESSIONS, REPLICATION_LAG_SECONDS},
-    status::{NodeState, Status},
+    metrics::{CLOCK_OFFSET_SECONDS, KEYS, OUTBOX_ENTRIES, PEER_SESSIONS, REPLICATION_LAG_SECONDS},
+    peer::{LinkState, PeerLink},
+    status::Status,
 };
 
 /// Publishes until it is dropped.
@@ -14,11 +15,13 @@ pub async fn publish(node: Node) {
     let mut ticks = tokio::time::interval(INTERVAL);
     loop {
         ticks.tick().await;
-        set(&node.status(false).await);
+        set_status(&node.status(false).await);
+        let links = node.inner().outbound.peers().map(|peers| peers.status());
+        set_sessions(&links.unwrap_or_default());
     }
 }
 
-fn set(status: &Status) {
+fn set_status(status: &Status) {
     for region in &status.regions {
         let name = region.name.to_string();
         metrics::gauge!(REPLICATION_LAG_SECONDS, "region" => name.clone()).set(region.lag_seconds);
@@ -30,13 +33,19 @@ fn set(status: &Status) {
                 .set(offset_ms / 1000.0);
         }
     }
-    let up = status
-        .nodes
-        .iter()
-        .filter(|node| node.name != status.node && node.state == NodeState::Up)
-        .count();
-    metrics::gauge!(PEER_SESSIONS).set(up as f64);
-    metrics::gauge!("meridian_keys").set(status.keys as f64);
+    metrics::gauge!(KEYS).set(status.keys as f64);
+}
+
+fn set_sessions(links: &[PeerLink]) {
+    let mut sessions: BTreeMap<String, f64> = BTreeMap::new();
+    for link in links {
+        let Some(name) = &link.name else { continue };
+        *sessions.entry(name.to_string()).or_default() +=
+            f64::from(u8::from(link.state == LinkState::Up));
+    }
+    for (name, count) in sessions {
+        metrics::gauge!(PEER_SESSIONS, "node" => name).set(count);
+    }
 }
 
 const INTERVAL: Duration = Duration::from_secs(1);

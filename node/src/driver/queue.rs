@@ -95,7 +95,7 @@ impl ShardQueue {
         let is_full = self.sender.len() >= CLIENT_WORKS_MAX
             || self.queued_bytes.load(Ordering::Relaxed) >= CLIENT_BYTES_MAX;
         if is_full {
-            metrics::counter!("meridian_busy_total").increment(1);
+            metrics::counter!(crate::metrics::BUSY_TOTAL).increment(1);
             return Err(Refusal::Busy(format!(
                 "the queue of shard {} of this node is full",
                 self.index

@@ -1,13 +1,19 @@
 //! What an operator hears of: events of the core as log lines that a person can act on, and as metrics.
 
-use crate::core::{Event, inbox::InboxEvent, message::Decline, ship::ShipEvent};
+use crate::{
+    core::{Event, inbox::InboxEvent, message::Decline, ship::ShipEvent, working::Conflict},
+    metrics::{BATCHES_DECLINED_TOTAL, CONFLICTS_TOTAL, HINTS_DROPPED_TOTAL, STORAGE_ERRORS_TOTAL},
+};
 
 /// An event of a shard.
 pub fn core(event: &Event) {
     match event {
         Event::Ship(event) => ship(event),
+        Event::Conflict { kind } => {
+            metrics::counter!(CONFLICTS_TOTAL, "kind" => conflict_word(*kind)).increment(1)
+        }
         Event::Damaged(error) => {
-            metrics::counter!("meridian_storage_errors_total").increment(1);
+            metrics::counter!(STORAGE_ERRORS_TOTAL).increment(1);
             tracing::error!(%error, "storage could not be read");
         }
     }
@@ -17,7 +23,7 @@ pub fn core(event: &Event) {
 pub fn inbox(event: &InboxEvent) {
     match event {
         InboxEvent::Declined { actor, reason } => {
-            metrics::counter!("meridian_declined_total", "side" => "target", "reason" => reason_word(*reason)).increment(1);
+            metrics::counter!(BATCHES_DECLINED_TOTAL, "side" => "target", "reason" => reason_word(*reason)).increment(1);
             declined(
                 &format!("the writes of actor {actor}"),
                 "were not taken",
@@ -39,7 +45,7 @@ fn ship(event: &ShipEvent) {
             upto,
             rows,
         } => {
-            metrics::counter!("meridian_hints_dropped_total").increment(*rows);
+            metrics::counter!(HINTS_DROPPED_TOTAL).increment(*rows);
             tracing::error!(%region, %actor, %after, %upto, rows, "a region did not take these outbox rows in time and they are gone: it needs a full repair; see hints.window and hints.max_bytes");
         }
         ShipEvent::Replaced {
@@ -55,7 +61,7 @@ fn ship(event: &ShipEvent) {
             actor: _,
             reason,
         } => {
-            metrics::counter!("meridian_declined_total", "side" => "origin", "reason" => reason_word(*reason)).increment(1);
+            metrics::counter!(BATCHES_DECLINED_TOTAL, "side" => "origin", "reason" => reason_word(*reason)).increment(1);
             declined(
                 &format!("region {region}"),
                 "did not take a batch; it is offered again",
@@ -80,6 +86,13 @@ fn declined(who: &str, what: &str, reason: Decline) {
         Decline::Malformed => {
             tracing::error!("{who} {what}: it could not be decoded; are the versions compatible?")
         }
+    }
+}
+
+fn conflict_word(kind: Conflict) -> &'static str {
+    match kind {
+        Conflict::TextAndCounter => "text_and_counter",
+        Conflict::TwoTypes => "two_types",
     }
 }
 

@@ -269,7 +269,7 @@ impl ShardLoop {
     fn commit(&mut self, batch: &Batch) {
         let begun = Instant::now();
         let outcome = self.storage.commit(batch, self.durability);
-        metrics::histogram!("meridian_commit_duration_seconds")
+        metrics::histogram!(crate::metrics::COMMIT_DURATION_SECONDS)
             .record(begun.elapsed().as_secs_f64());
         match outcome {
             Ok(()) => {

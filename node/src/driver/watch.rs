@@ -164,7 +164,8 @@ pub fn sync_log(
             tracing::error!(%error, "the log could not be synced; writes are refused until storage is reopened");
             health.fail(health::DISK, error.to_string());
         }
-        metrics::histogram!("meridian_sync_duration_seconds").record(begun.elapsed().as_secs_f64());
+        metrics::histogram!(crate::metrics::SYNC_DURATION_SECONDS)
+            .record(begun.elapsed().as_secs_f64());
     }
 }
 
