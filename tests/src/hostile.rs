@@ -171,6 +171,16 @@ impl Plan {
         self.set("peers.seeds", format!("[{}]", quoted(quic)))
     }
 
+    /// Keeps the door for peers that the node chose.
+    pub fn at(self, node: &Running) -> Self {
+        self.set("listen.quic", quoted(node.quic))
+    }
+
+    fn quic(&self) -> SocketAddr {
+        let at = ("listen".to_owned(), "quic".to_owned());
+        self.settings[&at].trim_matches('"').parse().unwrap()
+    }
+
     pub fn data_dir(&self) -> PathBuf {
         let at = ("node".to_owned(), "data_dir".to_owned());
         self.settings[&at].trim_matches('"').into()
@@ -309,6 +319,24 @@ impl Running {
         page(self.http, path)
     }
 
+    /// Its `/v1/status`.
+    pub fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.page("/v1/status").1).unwrap()
+    }
+
+    /// The digest of what it holds.
+    pub fn digest(&self) -> String {
+        self.status()["digest"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until a key has this value.
+    pub fn comes_to_hold(&self, key: &str, value: &str) {
+        let mut client = self.client();
+        eventually(format!("{key} is {value}"), || {
+            client.ask(&["GET", key]) == Reply::bulk(value)
+        });
+    }
+
     /// Fails unless it takes and gives data.
     pub fn serves(&self) {
         let mut client = self.client();
@@ -324,6 +352,26 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Two nodes that ship to each other, which keep their doors to each other when they are started again.
+pub fn pair(left: Plan, right: Plan) -> [(Plan, Running); 2] {
+    let first = right.start();
+    let right = right.at(&first);
+    assert!(first.stop().success());
+    let left = left.seed(right.quic());
+    let node = left.start();
+    let left = left.at(&node);
+    let right = right.seed(node.quic);
+    let other = right.start();
+    [(left, node), (right, other)]
+}
+
+/// Waits until both nodes hold the same.
+pub fn converge(left: &Running, right: &Running) {
+    eventually("both nodes hold the same", || {
+        left.digest() == right.digest()
+    });
 }
 
 /// What a process has in memory, in bytes.
