@@ -2,6 +2,7 @@
 //! pipeline, load that remembers what was acknowledged, and one way to wait.
 
 pub mod client;
+pub mod hostile;
 pub mod load;
 pub mod patience;
 pub mod world;

@@ -339,10 +339,11 @@ fn scan_page(
             }
             looked_at += 1;
             last = Some(at);
-            let kind = match head.shown(wall_ms) {
-                Shown::Absent => return ControlFlow::Continue(()),
-                Shown::String => "string",
-                Shown::Set => "set",
+            // A damaged one is neither shown nor known to be gone: whoever asks for it by name is told.
+            let kind = match head.map(|head| head.shown(wall_ms)) {
+                Ok(Shown::Absent) | Err(_) => return ControlFlow::Continue(()),
+                Ok(Shown::String) => "string",
+                Ok(Shown::Set) => "set",
             };
             let is_wanted = filter.kind.is_none_or(|wanted| wanted == kind)
                 && filter
@@ -369,7 +370,7 @@ fn first_shown(
         &Position::from_cursor(cursor).to_bytes(),
         None,
         &mut |_, key, _, head| {
-            if head.shown(wall_ms) == Shown::Absent {
+            if head.map_or(Shown::Absent, |head| head.shown(wall_ms)) == Shown::Absent {
                 return ControlFlow::Continue(());
             }
             found = Some(Bytes::copy_from_slice(key));

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot, watch as watched},
     task::JoinSet,
 };
@@ -174,9 +174,11 @@ async fn live(
         metrics,
         stopped(&stop_doors),
     ));
+    // From the ready line on a signal is a request; until then it is a death, which is safe as well.
+    let signals = Signals::listen()?;
     say_ready(&config, resp_address, http_address, outbound.peers())?;
 
-    let outcome = until_told(&mut shards.ended).await;
+    let outcome = until_told(signals, &mut shards.ended).await;
     shut_down(Ending {
         node,
         directory,
@@ -422,17 +424,32 @@ fn say_ready(
     stdout.flush()
 }
 
+/// The signals that ask a node to stop.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// From now on they do not end the process.
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+}
+
 /// Waits for a signal, or for a shard to end by itself.
-async fn until_told(ended: &mut mpsc::UnboundedReceiver<u16>) -> Result<(), RunError> {
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
+async fn until_told(
+    mut signals: Signals,
+    ended: &mut mpsc::UnboundedReceiver<u16>,
+) -> Result<(), RunError> {
     tokio::select! {
         biased;
         shard = ended.recv() => Err(RunError::ShardEnded(shard.unwrap_or_default())),
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
+        _ = signals.interrupt.recv() => Ok(()),
+        _ = signals.terminate.recv() => Ok(()),
     }
 }
 
