@@ -223,7 +223,7 @@ judge_unit() { # unit
     unexpected=$(wc -l <"$work/unexpected")
     printf '%-18s %3d passed, %3d failed as listed, %3d failed unexpectedly, %3d not for external servers (%d runs)\n' \
         "$unit" "$passed" "$((failures - unexpected))" "$unexpected" "$ignored" "$runs"
-    awk -F '\t' -v unit="$unit" '{ printf "  %s | %s | %s: %s\n", unit, $2, $1, $3 }' "$work/unexpected"
+    awk -F '\t' -v unit="$unit" '{ printf "  %s | %s | %s: %s\n", unit, $2, $1, substr($3, 1, 300) }' "$work/unexpected"
     # In the list, but neither failing nor ignored: it passes, or is no test of this unit.
     awk -F '\t' 'FILENAME == ARGV[1] { seen[$2] = $1; next } !($0 in seen) { print "  listed, but no such test: " $0; next }
         seen[$0] == "ok" { print "  listed, but passes: " $0 }' "$work/outcomes" "$work/expected"

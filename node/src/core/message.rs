@@ -83,3 +83,16 @@ pub struct Held {
     /// The newest stamp of it that the speaker knows of; newer than the actor's own newest means that the actor forgot.
     pub newest: Hlc,
 }
+
+impl Message {
+    /// Whose stream it is about.
+    pub fn actor(&self) -> ActorId {
+        match self {
+            Self::Ship(ship) => ship.actor,
+            Self::Taken { actor, .. }
+            | Self::Declined { actor, .. }
+            | Self::Promise { actor, .. }
+            | Self::Skip { actor, .. } => *actor,
+        }
+    }
+}

@@ -27,7 +27,7 @@ pub fn read<V: View>(view: &V, key: &[u8], read: &Read, wall_ms: u64) -> Result<
     else {
         return Ok(absent(read));
     };
-    if let Some(reply) = about_key(head, key, read) {
+    if let Some(reply) = about_key(head, key, read, wall_ms) {
         return Ok(reply);
     }
     match head.slot() {
@@ -53,7 +53,12 @@ fn absent(read: &Read) -> Reply {
 }
 
 /// The reply to what can be asked of a key of any type.
-fn about_key(head: &Head, key: &[u8], read: &Read) -> Option<Reply> {
+fn about_key(head: &Head, key: &[u8], read: &Read, wall_ms: u64) -> Option<Reply> {
+    let expires_at = || {
+        head.expiry
+            .at_ms
+            .map_or(-1, |at_ms| i64::try_from(at_ms).unwrap_or(i64::MAX))
+    };
     Some(match read {
         Read::Exists => Reply::Int(1),
         Read::Type => Reply::Simple(if head.slot() == Shown::Set {
@@ -61,11 +66,8 @@ fn about_key(head: &Head, key: &[u8], read: &Read) -> Option<Reply> {
         } else {
             "string"
         }),
-        Read::ExpiresAtMs => Reply::Int(
-            head.expiry
-                .at_ms
-                .map_or(-1, |at| i64::try_from(at).unwrap_or(i64::MAX)),
-        ),
+        Read::ExpiresAtMs => Reply::Int(expires_at()),
+        Read::RemainingMs => Reply::Int(remaining_ms(expires_at(), wall_ms)),
         Read::MemoryUsage => Reply::Int(i64::try_from(memory_usage(head, key)).unwrap_or(i64::MAX)),
         Read::Encoding => Reply::Bulk(Bytes::from_static(encoding(head))),
         _ => return None,
@@ -129,7 +131,7 @@ pub(super) fn string_text(head: &Head) -> Bytes {
 }
 
 /// Milliseconds that a key has left: -1 without expiry.
-pub fn remaining_ms(at_ms: i64, wall_ms: u64) -> i64 {
+fn remaining_ms(at_ms: i64, wall_ms: u64) -> i64 {
     if at_ms < 0 {
         at_ms
     } else {

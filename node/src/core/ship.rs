@@ -446,7 +446,7 @@ impl Shipper {
         }
         batch.delete_range(
             Family::Outbox,
-            outbox::stored_key(actor, Hlc::ZERO),
+            outbox::stored_key(actor, log.trimmed.next()),
             outbox::stored_key(actor, upto.next()),
         );
         Mark::Trimmed.store(batch, actor, upto);

@@ -43,9 +43,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crdt::{ActorId, Hlc};
+use crdt::ActorId;
 use quinn::Endpoint;
-use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -57,6 +56,7 @@ use crate::{
     tls::{Credentials, CredentialsError},
 };
 
+pub use crate::core::message::{Held, SessionId};
 pub use journal::Refused;
 pub use link::{LinkState, PeerLink};
 pub use refusal::{Refusal, RefusalKind, Refuser};
@@ -77,10 +77,6 @@ pub struct Peer {
     pub actors: Vec<ActorId>,
 }
 
-/// A session's number, never used twice in a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub u64);
-
 /// Which side opened a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -88,17 +84,6 @@ pub enum Direction {
     Dialled,
     /// The peer did: it ships to us.
     Accepted,
-}
-
-/// How far this node has taken an actor's writes, and the newest of its stamps that it holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
-    /// Whose.
-    pub actor: ActorId,
-    /// Everything up to here is durable at the speaker.
-    pub taken: Hlc,
-    /// The newest stamp of it that the speaker holds anywhere; newer than the actor's own newest means the actor forgot.
-    pub newest: Hlc,
 }
 
 /// What this node tells its peers of its data directory. When it is renewed, every session ends and greets again.

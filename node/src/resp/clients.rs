@@ -132,6 +132,7 @@ impl Clients {
             names: Mutex::default(),
         });
         connected.insert(id, Arc::clone(&client));
+        metrics::gauge!(crate::metrics::CLIENTS).set(connected.len() as f64);
         Some(Admission {
             client,
             clients: Arc::clone(self),
@@ -188,6 +189,8 @@ impl Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.clients.connected().remove(&self.client.id);
+        let mut connected = self.clients.connected();
+        connected.remove(&self.client.id);
+        metrics::gauge!(crate::metrics::CLIENTS).set(connected.len() as f64);
     }
 }

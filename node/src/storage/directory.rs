@@ -45,6 +45,8 @@ pub struct DataDirectory {
     pub identity: Identity,
     /// Its number was drawn anew because it may have forgotten its last stamps.
     pub renewal: Option<Renewal>,
+    /// The session before closed it in good order: what that session noted at its end holds.
+    pub was_clean: bool,
     path: PathBuf,
     /// Dropped after the storage: whoever takes it next finds RocksDB closed.
     _lock: Lock,
@@ -87,6 +89,14 @@ impl DataDirectory {
         store(&self.storage, &identity).map_err(|source| self.failed(source))
     }
 
+    /// Notes a new identity, durably: its actors were renewed while it was open.
+    ///
+    /// # Errors
+    /// Where it could not be committed: the old identity holds.
+    pub fn store(&self, identity: &Identity) -> Result<(), DirectoryError> {
+        store(&self.storage, identity).map_err(|source| self.failed(source))
+    }
+
     fn stored(&self) -> Result<Identity, DirectoryError> {
         let stored = Identity::load(&*self.storage).map_err(|source| self.failed(source))?;
         stored.ok_or_else(|| DirectoryError::NoIdentity {
@@ -110,6 +120,13 @@ pub fn draw() -> io::Result<u64> {
     OsRng.try_next_u64().map_err(io::Error::other)
 }
 
+/// Who an opened directory is.
+struct Identified {
+    identity: Identity,
+    renewal: Option<Renewal>,
+    was_clean: bool,
+}
+
 struct Opening<'a> {
     path: &'a Path,
     node: &'a NodeName,
@@ -127,12 +144,17 @@ impl Opening<'_> {
         let lock = Lock::take(self.path, self.node)?;
         format::establish(self.path)?;
         let storage = self.open_storage()?;
-        let (identity, renewal) = self.identify(&storage)?;
+        let Identified {
+            identity,
+            renewal,
+            was_clean,
+        } = self.identify(&storage)?;
         store(&storage, &identity).map_err(|source| self.failed(source))?;
         Ok(DataDirectory {
             storage: Arc::new(storage),
             identity,
             renewal,
+            was_clean,
             path: self.path.to_owned(),
             _lock: lock,
         })
@@ -145,23 +167,29 @@ impl Opening<'_> {
     }
 
     /// The identity of this session: a new one in an empty directory, else the stored one, opened again.
-    fn identify(
-        &self,
-        storage: &RocksStorage,
-    ) -> Result<(Identity, Option<Renewal>), DirectoryError> {
+    fn identify(&self, storage: &RocksStorage) -> Result<Identified, DirectoryError> {
         let draw = draw().map_err(|source| self.inaccessible(source))?;
         match Identity::load(storage).map_err(|source| self.failed(source))? {
             Some(stored) => {
                 self.refuse_others(&stored)?;
                 self.tell_of_other_shards(&stored);
-                Ok(stored.reopened(&self.boot, self.fsync_always, draw))
+                let (identity, renewal) = stored.reopened(&self.boot, self.fsync_always, draw);
+                Ok(Identified {
+                    identity,
+                    renewal,
+                    was_clean: stored.clean,
+                })
             }
             None if holds_rows(storage).map_err(|source| self.failed(source))? => {
                 Err(DirectoryError::NoIdentity {
                     path: self.path.to_owned(),
                 })
             }
-            None => Ok((self.create(draw), None)),
+            None => Ok(Identified {
+                identity: self.create(draw),
+                renewal: None,
+                was_clean: false,
+            }),
         }
     }
 

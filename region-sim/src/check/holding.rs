@@ -74,12 +74,13 @@ impl Ending<'_> {
 pub fn keys(storage: &dyn Storage) -> Result<BTreeMap<Key, KeyState>, Violation> {
     let mut heads = Vec::new();
     let visited = recover::visit_heads(storage, b"", None, &mut |_, key, _, head| {
-        heads.push((Bytes::copy_from_slice(key), head.clone()));
+        heads.push((Bytes::copy_from_slice(key), head.cloned()));
         ControlFlow::Continue(())
     });
     visited.map_err(unreadable)?;
     let mut keys = BTreeMap::new();
     for (key, head) in heads {
+        let head = head.map_err(unreadable)?;
         let rows = elements(storage, &key).map_err(unreadable)?;
         compare_counts(&key, &head, &rows)?;
         let state = KeyState {

@@ -265,6 +265,12 @@ impl Shard {
                 }
             }
         }
+        let conflicts = self.working.take_conflicts();
+        out.extend(
+            conflicts
+                .into_iter()
+                .map(|kind| Output::Report(Event::Conflict { kind })),
+        );
         self.waiting.applied.push((ticket, applied));
     }
 

@@ -4,7 +4,6 @@
 use std::{
     cmp::{Ordering, Reverse},
     collections::BinaryHeap,
-    io,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -14,8 +13,8 @@ use bytes::{Buf, Bytes};
 use quinn_udp::EcnCodepoint;
 
 use super::{
-    alarm::Alarm,
     lane::{Lane, Run},
+    pacer::Alarm,
     socket::{Socket, Train},
 };
 
@@ -38,15 +37,19 @@ pub(super) struct Outlet {
 
 impl DelayLine {
     /// An empty line whose datagrams `lane` judges.
-    pub fn new(lane: Arc<Lane>) -> io::Result<Self> {
-        let alarm = Alarm::new()?;
-        Ok(Self {
+    pub fn new(lane: Arc<Lane>, alarm: Alarm) -> Self {
+        Self {
             lane,
             parcels: BinaryHeap::new(),
             order: 0,
             runs: Vec::new(),
             alarm,
-        })
+        }
+    }
+
+    /// An empty line of the same pacer.
+    pub fn another(&self, lane: Arc<Lane>) -> Self {
+        Self::new(lane, self.alarm.another())
     }
 
     /// The lane that judges.
@@ -108,9 +111,9 @@ impl DelayLine {
     }
 
     /// Sends what is due and sets the alarm for what is due next.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub fn flush(&mut self) {
         if self.parcels.is_empty() {
-            return Ok(());
+            return;
         }
         let cut = self.lane.is_cut();
         let now = Instant::now();
@@ -127,7 +130,7 @@ impl DelayLine {
                 break;
             }
         }
-        self.alarm.set(next)
+        self.alarm.set(next);
     }
 
     /// Sends a parcel, or drops it where the link was cut meanwhile; what the socket does not take comes back.
@@ -169,8 +172,8 @@ impl DelayLine {
     }
 
     /// Waits until something is due.
-    pub async fn due(&mut self) -> io::Result<()> {
-        self.alarm.rings().await
+    pub async fn due(&mut self) {
+        self.alarm.rings().await;
     }
 }
 

@@ -154,6 +154,20 @@ pub struct Tally {
     pub unsent: u64,
 }
 
+impl std::ops::Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            passed: self.passed + other.passed,
+            lost: self.lost + other.lost,
+            cut: self.cut + other.cut,
+            queue_full: self.queue_full + other.queue_full,
+            unsent: self.unsent + other.unsent,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub passed: Counter,

@@ -12,9 +12,9 @@
 //! Flows are bounded in number and end when idle; a client that comes back gets a new one, which to
 //! the node looks like a client that changed its port. Empty datagrams are not relayed; QUIC has none.
 
-mod alarm;
 mod delay_line;
 mod lane;
+mod pacer;
 mod socket;
 
 use std::{
@@ -40,7 +40,10 @@ use self::{
     socket::{Socket, Train},
 };
 
-pub use self::lane::{Lane, Tally};
+pub use self::{
+    lane::{Lane, Tally},
+    pacer::Pacer,
+};
 
 /// A relay in front of one node for one other. Dropping it closes its sockets.
 #[derive(Debug)]
@@ -75,13 +78,18 @@ impl Relay {
     ///
     /// # Errors
     /// If the system has no port or descriptor left.
-    pub fn bind(there: Arc<Lane>, back: Arc<Lane>, bounds: Bounds) -> io::Result<Self> {
+    pub fn bind(
+        there: Arc<Lane>,
+        back: Arc<Lane>,
+        pacer: &Pacer,
+        bounds: Bounds,
+    ) -> io::Result<Self> {
         let socket = Arc::new(Socket::bind()?);
         let local = socket.local();
         let (target, target_changes) = watch::channel(None);
         let listener = Listener {
             socket,
-            line: DelayLine::new(there)?,
+            line: DelayLine::new(there, pacer.alarm()),
             back,
             flows: Flows::new(bounds),
             target: target_changes,
@@ -122,7 +130,7 @@ struct Listener {
 
 enum Wake {
     Readable(io::Result<()>),
-    Due(io::Result<()>),
+    Due,
     NewTarget,
     Sweep,
     Closed,
@@ -133,8 +141,8 @@ impl Listener {
         loop {
             let failed = match self.wake().await {
                 Wake::Readable(Ok(())) => self.take_in().await.err(),
-                Wake::Readable(Err(e)) | Wake::Due(Err(e)) => Some(e),
-                Wake::Due(Ok(())) => None,
+                Wake::Readable(Err(e)) => Some(e),
+                Wake::Due => None,
                 Wake::NewTarget => {
                     self.flows.clear();
                     None
@@ -145,7 +153,7 @@ impl Listener {
                 }
                 Wake::Closed => return,
             };
-            let failed = failed.or(self.line.flush().err());
+            self.line.flush();
             rest_after(failed).await;
         }
     }
@@ -153,7 +161,7 @@ impl Listener {
     async fn wake(&mut self) -> Wake {
         tokio::select! {
             biased;
-            due = self.line.due() => Wake::Due(due),
+            () = self.line.due() => Wake::Due,
             changed = self.target.changed() => if changed.is_ok() { Wake::NewTarget } else { Wake::Closed },
             _ = self.flows.sweep_due.tick() => Wake::Sweep,
             readable = self.socket.readable() => Wake::Readable(readable),
@@ -193,7 +201,7 @@ impl Listener {
                 socket: self.socket.clone(),
                 to: stranger.from,
             };
-            let line = DelayLine::new(self.back.clone())?;
+            let line = self.line.another(self.back.clone());
             self.flows.open(
                 Outlet {
                     socket: upstream,
@@ -333,16 +341,13 @@ struct Backflow {
 impl Backflow {
     async fn run(mut self) {
         loop {
-            let (wake, readable) = tokio::select! {
+            let readable = tokio::select! {
                 biased;
-                due = self.line.due() => (due, false),
-                readable = self.socket.readable() => (readable, true),
+                () = self.line.due() => None,
+                readable = self.socket.readable() => Some(readable),
             };
-            let mut failed = wake.err();
-            if readable && failed.is_none() {
-                failed = self.take_in().err();
-            }
-            let failed = failed.or(self.line.flush().err());
+            let failed = readable.and_then(|readable| readable.and_then(|()| self.take_in()).err());
+            self.line.flush();
             rest_after(failed).await;
         }
     }

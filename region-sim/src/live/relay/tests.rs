@@ -12,6 +12,7 @@ struct Bench {
     there: Arc<Lane>,
     back: Arc<Lane>,
     relay: Relay,
+    _pacer: Pacer,
     echo: JoinHandle<()>,
 }
 
@@ -19,7 +20,8 @@ impl Bench {
     async fn new(settings: Settings, bounds: Bounds) -> Self {
         let there = Arc::new(Lane::new(settings, 1));
         let back = Arc::new(Lane::new(settings, 2));
-        let relay = Relay::bind(there.clone(), back.clone(), bounds).unwrap();
+        let pacer = Pacer::new().unwrap();
+        let relay = Relay::bind(there.clone(), back.clone(), &pacer, bounds).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         relay.set_target(socket.local_addr().unwrap());
         let echo = tokio::spawn(async move {
@@ -32,6 +34,7 @@ impl Bench {
             there,
             back,
             relay,
+            _pacer: pacer,
             echo,
         }
     }

@@ -329,7 +329,8 @@ impl Host {
                     ));
                 }
             }
-            CoreEvent::Ship(ShipEvent::Replaced { .. } | ShipEvent::Declined { .. }) => {}
+            CoreEvent::Ship(ShipEvent::Replaced { .. } | ShipEvent::Declined { .. })
+            | CoreEvent::Conflict { .. } => {}
             CoreEvent::Damaged(error) => desk.violations.push(Violation::new(
                 "core",
                 format!("n{} found damage: {error}", self.index),
