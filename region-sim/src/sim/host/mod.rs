@@ -67,7 +67,7 @@ pub struct Host {
     /// Its data came from an old copy, and not every peer has said yet what it knows.
     pub unconfirmed: Option<Vec<HostIndex>>,
     /// It lost data that it had said was saved: others may have let go of it.
-    has_forgotten: bool,
+    pub has_forgotten: bool,
     name: NodeName,
     plan: HostPlan,
     regions: Vec<RegionName>,
@@ -207,7 +207,6 @@ impl Host {
             self.start_in(desk, RETRY);
             return;
         }
-        desk.ledger.found(self.index, &*self.storage, desk.now);
         let wall_ms = self.clock.wall_ms(desk.now);
         let wrong = desk
             .reference
@@ -371,6 +370,16 @@ impl Host {
         waiting
     }
 
+    /// Regions that lack rows for good, as the shards see it.
+    pub fn repairs(&self) -> Vec<String> {
+        let workers = self.process.iter().flat_map(|process| &process.workers);
+        workers
+            .flat_map(|worker| worker.shard.shipper().lags())
+            .filter(|(_, lag)| lag.needs_repair)
+            .map(|(region, _)| region.to_string())
+            .collect()
+    }
+
     /// Bounds that always hold.
     pub fn check(&self, desk: &Desk) -> Vec<Violation> {
         let mut bytes = 0;
@@ -402,6 +411,7 @@ impl Host {
         let mut batch = Batch::default();
         identity.put(&mut batch);
         self.commit(&batch, Durability::Power, desk)?;
+        desk.ledger.found(self.index, &*self.storage, desk.now);
         let shards = identity.shards.get();
         let workers = (0..shards)
             .map(|shard| self.open_shard(&identity, shard, was_clean, desk))
