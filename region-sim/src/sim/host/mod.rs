@@ -10,7 +10,7 @@ mod peers;
 mod work;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     num::NonZeroU16,
     sync::Arc,
     time::Duration,
@@ -79,7 +79,8 @@ pub struct Host {
 #[derive(Debug)]
 pub struct Copy {
     rows: Vec<(Family, Vec<u8>, Vec<u8>)>,
-    ledger_place: usize,
+    /// The rows that it has of its own, by their place in the ledger.
+    kept: BTreeSet<usize>,
 }
 
 /// A running process.
@@ -284,7 +285,7 @@ impl Host {
         self.copy = None;
         self.unconfirmed = None;
         self.has_forgotten = true;
-        desk.ledger.lost_since(self.index, 0);
+        desk.ledger.replaced(self.index, &BTreeSet::new());
         desk.reference.adopt(self.index, &*self.storage);
         self.spoil_again();
     }
@@ -301,7 +302,7 @@ impl Host {
         }
         self.copy = Some(Copy {
             rows,
-            ledger_place: desk.ledger.rows().len(),
+            kept: desk.ledger.kept(self.index),
         });
     }
 
@@ -323,7 +324,7 @@ impl Host {
         self.storage = Arc::new(storage);
         self.unconfirmed = Some(Vec::new());
         self.has_forgotten = true;
-        desk.ledger.lost_since(self.index, copy.ledger_place);
+        desk.ledger.replaced(self.index, &copy.kept);
         desk.reference.adopt(self.index, &*self.storage);
         self.spoil_again();
     }

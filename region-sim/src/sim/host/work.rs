@@ -253,7 +253,10 @@ impl Host {
             return;
         }
         // RocksDB tries itself with a synced write: what turned up is durable before anybody acts on it.
-        if self.commit(&Batch::default(), Durability::Power, desk).is_err() {
+        if self
+            .commit(&Batch::default(), Durability::Power, desk)
+            .is_err()
+        {
             self.due_in(desk, RETRY, Due::Reopen);
             return;
         }
