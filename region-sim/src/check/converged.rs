@@ -74,7 +74,7 @@ fn compare_digests(ending: &Ending<'_>) -> Option<Violation> {
             .ledger
             .rows()
             .iter()
-            .all(|row| !row.is_doubtful && ending.must_have(host, row))
+            .all(|row| !row.is_doubtful && !row.is_lost && ending.must_have(host, row))
     };
     let whole: Vec<&Holder> = ending
         .hosts
