@@ -216,6 +216,17 @@ impl World {
         });
     }
 
+    /// Waits until the watermark of a region moves on by this much at a node, which takes at least as long.
+    pub fn await_idle(&self, node: &str, region: &str, advance_ms: u64) {
+        let before = self.region(node, region).watermark;
+        eventually(LIMIT, "an idle watermark advances", || {
+            let now = self.region(node, region).watermark;
+            holds(now >= before + advance_ms, || {
+                format!("{node} → {region}: {before} to {now} ms")
+            })
+        });
+    }
+
     /// Waits until no node owes another anything.
     pub fn await_no_lag(&self, within: Duration) {
         for node in NODES {
