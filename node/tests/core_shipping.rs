@@ -465,6 +465,27 @@ fn an_answer_to_what_was_sent_before_a_rewind_counts() {
 }
 
 #[test]
+fn an_answer_that_was_lost_is_asked_for_again() {
+    let (mut us, mut eu) = pair();
+    ship(&mut us, &mut eu, 1);
+    us.write("k", set("v"));
+    for message in take(&mut us.sent, 1) {
+        eu.receive(SessionId(1), message);
+        eu.close();
+    }
+    eu.returned.clear(); // the session had no room for it
+    us.tick();
+    us.pass(2900);
+    us.tick();
+    assert!(us.sent.is_empty(), "not yet");
+    us.pass(200);
+    us.tick();
+    deliver(&mut us, &mut eu, 1);
+    assert_eq!((us.lag("eu").rows, us.lag("eu").since), (0, None));
+    assert_eq!(eu.get("k"), bulk("v"));
+}
+
+#[test]
 fn rows_beyond_the_bytes_are_dropped_and_skipped_loudly() {
     let bounds = OutboxBounds {
         bytes_max: 2000,

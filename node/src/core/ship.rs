@@ -121,6 +121,9 @@ struct Stream {
     released: Hlc,
     resume_at: Duration,
     backoff: Duration,
+    /// Since when nothing that is in flight was answered, and how long that is borne.
+    silent_since: Option<Duration>,
+    patience: Duration,
 }
 
 /// A message on its way: the half-open interval `(after, last]` of the stream.
@@ -671,6 +674,7 @@ impl Stream {
         self.pending_rows = self.pending_rows.saturating_sub(rows);
         self.cursor.taken = taken;
         self.backoff = BACKOFF_MIN;
+        (self.silent_since, self.patience) = (None, PATIENCE_MIN);
         self.is_cursor_stored = false;
         if self.in_flight.is_empty() {
             // An answer to what was sent before a rewind need not be asked for again.
@@ -747,6 +751,22 @@ impl Stream {
         self.in_flight.clear();
         self.in_flight_bytes = 0;
         self.sent = self.cursor.taken;
+        self.silent_since = None;
+    }
+
+    /// An answer can be lost while its session lives, where a queue on its way was full, and with nothing more to send nobody
+    /// would ever ask for it. So what is in flight for too long is sent again.
+    fn notice_silence(&mut self, now: Duration) {
+        if self.in_flight.is_empty() {
+            self.silent_since = None;
+            return;
+        }
+        let since = *self.silent_since.get_or_insert(now);
+        let patience = self.patience.max(PATIENCE_MIN);
+        if now >= since + patience {
+            self.patience = (patience * 2).min(PATIENCE_MAX);
+            self.rewind();
+        }
     }
 
     fn pause(&mut self, now: Duration, draw: u64) {
@@ -765,6 +785,7 @@ impl Stream {
         now: Duration,
         send: &mut dyn FnMut(Message),
     ) -> Result<(), StorageError> {
+        self.notice_silence(now);
         if now < self.resume_at {
             return Ok(());
         }
@@ -920,5 +941,9 @@ const TAIL_BYTES_MAX: usize = 2 << 20;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(3);
+/// What is in flight and not answered for so long is sent again: far above a round trip, a batch and a slow disk together.
+const PATIENCE_MIN: Duration = Duration::from_secs(3);
+/// Where that does not help the peer is slow, and is not to be asked all the time.
+const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
 const _: () = assert!(FRAME_BYTES <= WINDOW_BYTES && FRAME_BYTES <= TAIL_BYTES_MAX);

@@ -102,10 +102,17 @@ impl Reference {
         }
     }
 
-    /// Compares what a host holds with what it must, and goes on from there. Gives what is wrong.
-    pub fn verify(&mut self, host: usize, storage: &dyn Storage, wall_ms: u64) -> Vec<String> {
+    /// Compares what a host holds with what it must, under those keys that `is_asked` of, and goes on from there. Gives what is
+    /// wrong.
+    pub fn verify(
+        &mut self,
+        host: usize,
+        storage: &dyn Storage,
+        wall_ms: u64,
+        is_asked: impl Fn(&Key) -> bool,
+    ) -> Vec<String> {
         let mut wrong = Vec::new();
-        for ((_, key), known) in self.of_host(host) {
+        for ((_, key), known) in self.of_host(host).filter(|((_, key), _)| is_asked(key)) {
             let held = held(storage, key);
             let in_doubt = std::mem::take(&mut known.in_doubt);
             if let State::Sure(expected) = &known.state {

@@ -90,7 +90,7 @@ fn unique(operations: &[&Operation], element: &Bytes) -> Verdict {
     }
 }
 
-/// An element that is added and removed again and again: certain only where one region did it all.
+/// An element that is added and removed again and again. An add that every remove was answered before cannot have been seen by one.
 fn repeated(operations: &[&Operation], element: &Bytes) -> Verdict {
     let adding: Vec<&&Operation> = operations
         .iter()
@@ -102,9 +102,7 @@ fn repeated(operations: &[&Operation], element: &Bytes) -> Verdict {
         .collect();
     let stays = |add: &Operation| {
         matches!(add.outcome, Outcome::Replied(Reply::Int(_)))
-            && removing
-                .iter()
-                .all(|remove| remove.region == add.region && is_before(remove, add))
+            && removing.iter().all(|remove| is_before(remove, add))
     };
     if adding.iter().any(|add| stays(add)) {
         return Verdict::There;

@@ -22,6 +22,10 @@ pub struct Ledger {
     known: BTreeSet<(ActorId, Hlc)>,
     /// Per host, each commit that power loss would take: its rows.
     unsynced: Vec<VecDeque<Vec<usize>>>,
+    /// Rows that power loss took, not looked at yet.
+    just_lost: Vec<usize>,
+    /// Actors that lost rows which others hold.
+    forgetful: BTreeSet<ActorId>,
     /// Rows that an origin dropped before a host took them.
     holes: BTreeMap<(HostIndex, ActorId), Vec<(Hlc, Hlc)>>,
 }
@@ -117,8 +121,23 @@ impl Ledger {
         let lost: Vec<Vec<usize>> = self.unsynced[host].drain(..).skip(kept).collect();
         for &row in lost.iter().flatten() {
             self.rows[row].is_lost = true;
+            self.just_lost.push(row);
         }
         !lost.is_empty()
+    }
+
+    /// Looks at what power loss has just taken: an actor whose lost rows `is_held` by another host must never stamp again.
+    pub fn note_forgetful(&mut self, is_held: impl Fn(&Row) -> bool) {
+        for row in std::mem::take(&mut self.just_lost) {
+            if is_held(&self.rows[row]) {
+                self.forgetful.insert(self.rows[row].actor);
+            }
+        }
+    }
+
+    /// Whether an actor has forgotten stamps that others hold.
+    pub fn is_forgetful(&self, actor: ActorId) -> bool {
+        self.forgetful.contains(&actor)
     }
 
     /// A host lost every row from a place in the ledger on.

@@ -34,6 +34,10 @@ pub struct Plan {
     pub idle_timeout: Duration,
     /// Of a thousand messages, how many find their session's queue full.
     pub unsent: u64,
+    /// Of a thousand answers to another host, how many find their session's queue full and are not sent.
+    pub unanswered: u64,
+    /// Of a thousand parts of what another host sent, how many find their shard's queue full.
+    pub refused: u64,
     /// Whether what was under way in a broken session may still arrive.
     pub has_stragglers: bool,
     /// Of a thousand commits, how many take long.
@@ -101,6 +105,8 @@ impl Plan {
             jitter_max: millis(*dice.pick(&[0, 5, 50, 300])),
             idle_timeout: millis(dice.between(1000, 5000)),
             unsent: *dice.pick(&[0, 0, 5, 50]),
+            unanswered: *dice.pick(&[0, 0, 5, 50]),
+            refused: *dice.pick(&[0, 0, 5, 50]),
             has_stragglers: dice.chance(500),
             slow_commits: *dice.pick(&[0, 10, 100]),
             direct_reads: *dice.pick(&[0, 300, 1000]),

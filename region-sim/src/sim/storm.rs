@@ -224,7 +224,8 @@ impl World {
     }
 
     fn restart(&mut self, host: usize) {
-        let pause = Duration::from_millis(self.storm.dice.between(1, 5000));
+        let most_ms = *self.storm.dice.pick(&[50, 500, 5000]);
+        let pause = Duration::from_millis(self.storm.dice.between(1, most_ms));
         self.hosts[host].start_in(&mut self.desk, pause);
     }
 

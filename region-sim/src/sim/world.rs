@@ -316,7 +316,22 @@ impl World {
 
     /// Rows that were committed below a promise: nobody would ever take them.
     fn check_promises(&mut self) {
+        let hosts = &self.hosts;
+        self.desk.ledger.note_forgetful(|row| {
+            hosts
+                .iter()
+                .any(|host| host.index != row.origin && host.taken(row.actor) >= Some(row.last))
+        });
         for row in &self.desk.ledger.rows()[self.rows_seen..] {
+            if self.desk.ledger.is_forgetful(row.actor) {
+                self.desk.violations.push(Violation::new(
+                    "P1",
+                    format!(
+                        "{} goes on, and others hold what it has forgotten",
+                        row.actor
+                    ),
+                ));
+            }
             let passed = self
                 .hosts
                 .iter()
@@ -400,7 +415,7 @@ impl World {
             let differs = self
                 .desk
                 .reference
-                .verify(host.index, &*host.storage, wall_ms);
+                .verify(host.index, &*host.storage, wall_ms, |_| true);
             wrong.extend(
                 differs
                     .into_iter()

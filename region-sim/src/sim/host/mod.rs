@@ -9,7 +9,12 @@
 mod peers;
 mod work;
 
-use std::{collections::VecDeque, num::NonZeroU16, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    num::NonZeroU16,
+    sync::Arc,
+    time::Duration,
+};
 
 use crdt::ActorId;
 use node::{
@@ -17,6 +22,7 @@ use node::{
         Input, Now, Shard, ShardConfig,
         identity::{BootId, DirectoryId, Identity},
         inbox::Inbox,
+        message::{Held, SessionId},
         op::Op,
         ship::OutboxBounds,
     },
@@ -60,6 +66,8 @@ pub struct Host {
     pub copy: Option<Copy>,
     /// Its data came from an old copy, and not every peer has said yet what it knows.
     pub unconfirmed: Option<Vec<HostIndex>>,
+    /// It lost data that it had said was saved: others may have let go of it.
+    has_forgotten: bool,
     name: NodeName,
     plan: HostPlan,
     regions: Vec<RegionName>,
@@ -85,11 +93,21 @@ pub struct Process {
     pub inbox: Inbox,
     /// How far it is with each other host.
     pub dialling: Vec<Dialling>,
+    /// The sessions that it ships on, as a shard that is opened again is told of them.
+    sessions: BTreeMap<SessionId, Met>,
     /// Which other hosts it has had a handshake with.
     pub is_met: Vec<bool>,
     started: Duration,
     saving: Option<Batch>,
     is_failed: bool,
+}
+
+/// What the handshake of a session said.
+#[derive(Debug, Clone)]
+struct Met {
+    region: RegionName,
+    directory: DirectoryId,
+    held: Vec<Held>,
 }
 
 /// One shard and what is queued for it.
@@ -162,6 +180,7 @@ impl Host {
             failing: 0,
             copy: None,
             unconfirmed: None,
+            has_forgotten: false,
             name: parsed::<NodeName>(&format!("n{index}")),
             plan: host,
             regions,
@@ -190,9 +209,11 @@ impl Host {
         }
         desk.ledger.found(self.index, &*self.storage, desk.now);
         let wall_ms = self.clock.wall_ms(desk.now);
-        for detail in desk.reference.verify(self.index, &*self.storage, wall_ms) {
-            desk.violations.push(Violation::new("P1", detail));
-        }
+        let wrong = desk
+            .reference
+            .verify(self.index, &*self.storage, wall_ms, |_| true);
+        desk.violations
+            .extend(wrong.into_iter().map(|detail| Violation::new("P1", detail)));
         match self.open(desk) {
             Ok(process) => self.begin(process, desk),
             Err(error) => {
@@ -263,6 +284,7 @@ impl Host {
         self.storage = Arc::new(MemoryStorage::new());
         self.copy = None;
         self.unconfirmed = None;
+        self.has_forgotten = true;
         desk.ledger.lost_since(self.index, 0);
         desk.reference.adopt(self.index, &*self.storage);
         self.spoil_again();
@@ -301,6 +323,7 @@ impl Host {
         assert!(restored.is_ok(), "a new disk takes a copy");
         self.storage = Arc::new(storage);
         self.unconfirmed = Some(Vec::new());
+        self.has_forgotten = true;
         desk.ledger.lost_since(self.index, copy.ledger_place);
         desk.reference.adopt(self.index, &*self.storage);
         self.spoil_again();
@@ -388,6 +411,7 @@ impl Host {
             identity,
             workers,
             dialling: vec![Dialling::Waiting { attempts: 0 }; desk.plan.regions.len()],
+            sessions: BTreeMap::new(),
             is_met: vec![false; desk.plan.regions.len()],
             started: desk.now,
             saving: None,

@@ -8,11 +8,14 @@ use node::core::{
     message::{Held, Message, SessionId},
 };
 
-use super::{Host, actors};
-use crate::sim::{
-    agenda::{Due, Event, HostIndex},
-    desk::Desk,
-    network::{Answer, Dial, DialId, End},
+use super::{Host, Met, actors};
+use crate::{
+    check::Violation,
+    sim::{
+        agenda::{Due, Event, HostIndex},
+        desk::Desk,
+        network::{Answer, Dial, DialId, End},
+    },
 };
 
 /// How far a host is with dialling another.
@@ -114,8 +117,14 @@ impl Host {
             format!("n{} ships to n{peer} on {session:?}", self.index)
         });
         process.dialling[peer] = Dialling::Up(session);
-        self.confirmed_by(peer, desk);
         let region = super::region(peer);
+        let met = Met {
+            region: region.clone(),
+            directory: answer.directory,
+            held: answer.held.clone(),
+        };
+        process.sessions.insert(session, met);
+        self.confirmed_by(peer, desk);
         self.tell_all(
             || Input::SessionUp {
                 region: region.clone(),
@@ -140,6 +149,7 @@ impl Host {
         desk.trace
             .line(desk.now, || format!("n{} lost {session:?}", self.index));
         process.dialling[peer] = Dialling::Waiting { attempts: 0 };
+        process.sessions.remove(&session);
         self.tell_all(|| Input::SessionDown { session }, desk);
         self.redial(peer, desk);
     }
@@ -175,7 +185,7 @@ impl Host {
         desk: &mut Desk,
     ) {
         if desk.dice.chance(desk.plan.unsent) {
-            let actor = actor_of(&message);
+            let actor = message.actor();
             desk.trace.line(desk.now, || {
                 format!("n{} has no room for {}", self.index, shown(&message))
             });
@@ -210,10 +220,22 @@ impl Host {
                     shard,
                     ticket,
                     deltas,
-                } => self.tell(usize::from(shard), Input::Remote { ticket, deltas }, desk),
+                } => {
+                    if desk.dice.chance(desk.plan.refused) {
+                        self.applied(ticket, Applied::Refused, desk);
+                    } else {
+                        self.tell(usize::from(shard), Input::Remote { ticket, deltas }, desk);
+                    }
+                }
                 Intent::Send { session, message } => {
+                    if desk.dice.chance(desk.plan.unanswered) {
+                        desk.trace.line(desk.now, || {
+                            format!("n{} does not answer {}", self.index, shown(&message))
+                        });
+                        continue;
+                    }
                     desk.network
-                        .send(session, 1, message, desk.now, &mut desk.agenda)
+                        .send(session, 1, message, desk.now, &mut desk.agenda);
                 }
                 Intent::Report(event) => desk
                     .trace
@@ -230,6 +252,15 @@ impl Host {
         let held = process.inbox.held(&[*actor]);
         let from = held.first().map_or(crdt::Hlc::ZERO, |held| held.newest);
         desk.ledger.skipped(self.index, *actor, from, *upto);
+        if from < *upto && !self.has_forgotten && !desk.plan.has_tight_outbox() {
+            desk.violations.push(Violation::new(
+                "P1",
+                format!(
+                    "n{} has saved {actor} up to {from}, and its origin has let go of all up to {upto}",
+                    self.index
+                ),
+            ));
+        }
     }
 
     /// Goes on under another number.
@@ -336,16 +367,6 @@ fn forgotten(process: &super::Process, held: &[Held]) -> Option<Held> {
             })
         })
         .copied()
-}
-
-fn actor_of(message: &Message) -> crdt::ActorId {
-    match message {
-        Message::Ship(ship) => ship.actor,
-        Message::Taken { actor, .. }
-        | Message::Declined { actor, .. }
-        | Message::Promise { actor, .. }
-        | Message::Skip { actor, .. } => *actor,
-    }
 }
 
 fn shown(message: &Message) -> String {

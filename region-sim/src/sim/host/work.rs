@@ -16,7 +16,7 @@ use node::{
     storage::{Batch, Durability, Storage},
 };
 
-use super::{Asked, Death, Host, Phase, Queued, RETRY, SAVE_INTERVAL, SYNC_INTERVAL, TICK, Worker};
+use super::{Asked, FULL, Host, Phase, Queued, RETRY, SAVE_INTERVAL, SYNC_INTERVAL, TICK, Worker};
 use crate::{
     check::Violation,
     sim::{agenda::Due, desk::Desk},
@@ -246,14 +246,69 @@ impl Host {
         }
     }
 
-    /// Opens a failed storage again. Whether the failed batch is there is only known now, so everything in memory is built anew.
+    /// Opens a failed storage again, and on it every shard whose commit failed: whether that is there is only known now.
     fn reopen(&mut self, desk: &mut Desk) {
         if self.storage.reopen().is_err() {
             self.due_in(desk, RETRY, Due::Reopen);
             return;
         }
-        self.die(Death::Kill, desk);
-        self.start(desk);
+        desk.trace
+            .line(desk.now, || format!("n{} storage is back", self.index));
+        desk.ledger.found(self.index, &*self.storage, desk.now);
+        let shards = self
+            .process
+            .as_ref()
+            .map_or(0, |process| process.workers.len());
+        for shard in 0..shards {
+            self.reopen_shard(shard, desk);
+        }
+        if let Some(process) = &mut self.process {
+            process.is_failed = false;
+        }
+        let reason = (self.full > 0).then(|| FULL.to_owned());
+        self.tell_all(|| Input::ReadOnly(reason.clone()), desk);
+    }
+
+    fn reopen_shard(&mut self, shard: usize, desk: &mut Desk) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        if !matches!(process.workers[shard].phase, Phase::Over) {
+            return;
+        }
+        let (identity, sessions) = (process.identity.clone(), process.sessions.clone());
+        let wall_ms = self.clock.wall_ms(desk.now);
+        let shards = identity.shards.get();
+        let wrong = desk
+            .reference
+            .verify(self.index, &*self.storage, wall_ms, |key| {
+                usize::from(Position::of(key).partition.shard(shards)) == shard
+            });
+        desk.violations
+            .extend(wrong.into_iter().map(|detail| Violation::new("P1", detail)));
+        let opened = self.open_shard(&identity, shard as u16, false, desk);
+        let Ok(worker) = opened else {
+            desk.violations.push(Violation::new(
+                "core",
+                format!(
+                    "n{} cannot open a shard on a storage that works",
+                    self.index
+                ),
+            ));
+            return;
+        };
+        if let Some(process) = &mut self.process {
+            process.workers[shard] = worker;
+        }
+        for (session, met) in sessions {
+            let input = Input::SessionUp {
+                region: met.region,
+                session,
+                directory: met.directory,
+                held: met.held,
+            };
+            self.tell(shard, input, desk);
+        }
     }
 
     fn carry_out(&mut self, shard: usize, out: Vec<Output>, desk: &mut Desk) {
