@@ -235,7 +235,7 @@ fn writes_of_a_clock_that_runs_ahead_are_not_joined_until_it_is_time() {
     let mut eu = world.client("eu-1");
     eventually(LIMIT, "the clock is ahead", || {
         us.call(&["INCR", "early"]);
-        let refused = world.metric("eu-1", "meridian_declined_total", "clock");
+        let refused = world.metric("eu-1", "meridian_batches_declined_total", "clock");
         holds(refused >= 1.0, || "no stamp was refused".to_owned())
     });
     let early = us.text(&["GET", "early"]).unwrap();

@@ -99,7 +99,7 @@ impl Node {
     }
 
     /// Runs something that reads storage off the asynchronous workers.
-    async fn from_storage<T: Send + 'static>(
+    async fn with_storage<T: Send + 'static>(
         &self,
         work: impl FnOnce(&RocksStorage, u64) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, Reply> {
@@ -123,7 +123,7 @@ impl Backend for Node {
 
     async fn read(&self, ops: Vec<Op>) -> Vec<Reply> {
         let count = ops.len();
-        let replies = self.from_storage(move |storage, wall_ms| {
+        let replies = self.with_storage(move |storage, wall_ms| {
             Ok(ops
                 .iter()
                 .map(|op| read_committed(storage, op, wall_ms))
@@ -156,12 +156,12 @@ impl Backend for Node {
     }
 
     async fn scan(&self, cursor: u64, filter: ScanFilter) -> Result<(u64, Vec<Key>), Reply> {
-        self.from_storage(move |storage, wall_ms| walk::page(storage, cursor, &filter, wall_ms))
+        self.with_storage(move |storage, wall_ms| walk::page(storage, cursor, &filter, wall_ms))
             .await
     }
 
     async fn random_key(&self, entropy: u64) -> Result<Option<Key>, Reply> {
-        self.from_storage(move |storage, wall_ms| {
+        self.with_storage(move |storage, wall_ms| {
             for from in [entropy, 0] {
                 if let Some(key) = walk::first_shown(storage, from, wall_ms)? {
                     return Ok(Some(key));
