@@ -284,6 +284,18 @@ fn the_outbox_is_trimmed_behind_what_every_region_has_saved() {
 }
 
 #[test]
+fn a_position_whose_commit_failed_is_not_taken_for_saved() {
+    let (mut us, mut eu) = pair();
+    us.write("k", set("v"));
+    ship(&mut us, &mut eu, 1);
+    drop(eu.inbox.unsaved()); // its commit fails
+    eu.save_inbox();
+    let saved = position(&us, &eu);
+    eu.restart();
+    assert_eq!(position(&us, &eu), saved);
+}
+
+#[test]
 fn a_receiver_that_is_killed_before_it_saved_its_position_is_sent_the_rest_again() {
     let (mut us, mut eu) = pair();
     ship(&mut us, &mut eu, 1);

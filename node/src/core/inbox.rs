@@ -82,7 +82,6 @@ pub enum InboxEvent {
 #[derive(Debug, Default)]
 struct Source {
     intake: Intake,
-    is_stored: bool,
     /// The position that a crash leaves; and the one that is being stored.
     saved: Hlc,
     saving: Hlc,
@@ -125,7 +124,6 @@ impl Inbox {
                             actor,
                             Source {
                                 intake,
-                                is_stored: true,
                                 saved: intake.position,
                                 saving: intake.position,
                                 accepted: intake.position,
@@ -200,13 +198,13 @@ impl Inbox {
         source.advance(ticket.actor)
     }
 
-    /// What changed since this was last called, to be committed: after the rows that it speaks of, never before, and so that
+    /// What is not saved yet, to be committed: after the rows that it speaks of, never before, and so that
     /// it survives power loss together with them. Then [`Inbox::saved`] is to be called.
     pub fn unsaved(&mut self) -> Batch {
         let mut batch = Batch::default();
         for (&actor, source) in &mut self.sources {
-            if !std::mem::replace(&mut source.is_stored, true) {
-                source.saving = source.intake.position;
+            source.saving = source.intake.position;
+            if source.saving != source.saved {
                 batch.put(
                     Family::Meta,
                     inbox::stored_key(actor),
@@ -350,7 +348,6 @@ impl Source {
             self.intake.complete = done.upto;
         }
         self.intake.position = done.upto;
-        self.is_stored = false;
         assert!(
             self.intake.complete <= self.intake.position,
             "the watermark never passes the position"

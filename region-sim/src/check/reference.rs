@@ -69,6 +69,8 @@ impl Reference {
                 known.in_doubt.push((op.action.clone(), wall_ms));
                 return None;
             }
+            // While a storage is opened again, what was in doubt may show or not.
+            _ if !known.in_doubt.is_empty() && matches!(op.action, Action::Read(_)) => return None,
             _ => {}
         }
         let State::Sure(entry) = &mut known.state else {

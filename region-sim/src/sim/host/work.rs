@@ -252,9 +252,14 @@ impl Host {
             self.due_in(desk, RETRY, Due::Reopen);
             return;
         }
+        desk.ledger.found(self.index, &*self.storage, desk.now);
+        // RocksDB tries itself with a synced write: what turned up is durable before anybody acts on it.
+        if self.commit(&Batch::default(), Durability::Power, desk).is_err() {
+            self.due_in(desk, RETRY, Due::Reopen);
+            return;
+        }
         desk.trace
             .line(desk.now, || format!("n{} storage is back", self.index));
-        desk.ledger.found(self.index, &*self.storage, desk.now);
         let shards = self
             .process
             .as_ref()
