@@ -254,7 +254,10 @@ impl Host {
         }
         desk.ledger.found(self.index, &*self.storage, desk.now);
         // RocksDB tries itself with a synced write: what turned up is durable before anybody acts on it.
-        if self.commit(&Batch::default(), Durability::Power, desk).is_err() {
+        if self
+            .commit(&Batch::default(), Durability::Power, desk)
+            .is_err()
+        {
             self.due_in(desk, RETRY, Due::Reopen);
             return;
         }
