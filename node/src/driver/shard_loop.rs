@@ -33,7 +33,7 @@ use crate::{
         Input, Output, RequestId, Shard, ShardConfig,
         identity::DirectoryId,
         inbox::Applied,
-        message::{Held, SessionId},
+        message::{Held, Message, SessionId},
         op::{Action, Op},
         read::read,
         reply::{Refusal, Reply},
@@ -71,6 +71,24 @@ struct Met {
     region: RegionName,
     directory: DirectoryId,
     held: Vec<Held>,
+}
+
+impl Met {
+    /// What was acknowledged since the handshake counts: to a shard that is opened again, a peer that has less than it once said
+    /// looks as if it had lost data.
+    fn note(&mut self, message: &Message) {
+        let Message::Taken { actor, taken, .. } = message else {
+            return;
+        };
+        match self.held.iter_mut().find(|held| held.actor == *actor) {
+            Some(held) => held.taken = held.taken.max(*taken),
+            None => self.held.push(Held {
+                actor: *actor,
+                taken: *taken,
+                newest: *taken,
+            }),
+        }
+    }
 }
 
 /// Requests of one connection in the open batch.
@@ -283,7 +301,7 @@ impl ShardLoop {
         }
     }
 
-    fn send(&mut self, session: SessionId, message: crate::core::message::Message) {
+    fn send(&mut self, session: SessionId, message: Message) {
         let actor = message.actor();
         if self.outbound.send(session, message).is_err() {
             self.input(Input::Unsent { session, actor });
@@ -341,6 +359,11 @@ impl ShardLoop {
             }
             Input::SessionDown { session } => {
                 self.sessions.remove(session);
+            }
+            Input::Acknowledged { session, message } => {
+                if let Some(met) = self.sessions.get_mut(session) {
+                    met.note(message);
+                }
             }
             Input::ReadOnly(reason) => self.read_only.clone_from(reason),
             _ => {}

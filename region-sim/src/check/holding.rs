@@ -28,6 +28,8 @@ pub struct Ending<'a> {
     pub hosts: Vec<Holder>,
     /// From the end of the last fault until nothing waited any more; `None` if something still does.
     pub settled_after: Option<Duration>,
+    /// Whether a region may lack rows for good: bounds dropped them, or its data was deleted by hand.
+    pub may_lack: bool,
 }
 
 /// One host in the end.
@@ -47,6 +49,8 @@ pub struct Holder {
     pub has_lost: bool,
     /// What its shards think still waits, if anything.
     pub waiting: Vec<String>,
+    /// Regions that its shards think lack rows.
+    pub repairs: Vec<String>,
 }
 
 impl Ending<'_> {

@@ -14,6 +14,13 @@ pub fn check(ending: &Ending<'_>, bound: Duration) -> Vec<Violation> {
         ));
     }
     for host in &ending.hosts {
+        if !ending.may_lack {
+            let repairs = host.repairs.iter();
+            wrong.extend(repairs.map(|region| {
+                let detail = format!("n{} would have {region} repaired for nothing", host.index);
+                Violation::new("P6", detail)
+            }));
+        }
         for waiting in &host.waiting {
             wrong.push(Violation::new("P6", format!("n{}: {waiting}", host.index)));
         }

@@ -140,11 +140,21 @@ impl Ledger {
         self.forgetful.contains(&actor)
     }
 
-    /// A host lost every row from a place in the ledger on.
-    pub fn lost_since(&mut self, host: HostIndex, place: usize) {
+    /// The rows that a host has of its own.
+    pub fn kept(&self, host: HostIndex) -> BTreeSet<usize> {
+        let rows = self.rows.iter().enumerate();
+        rows.filter(|(_, row)| row.origin == host && !row.is_lost)
+            .map(|(place, _)| place)
+            .collect()
+    }
+
+    /// Of its own rows a host has these again, or still, and no others.
+    pub fn replaced(&mut self, host: HostIndex, kept: &BTreeSet<usize>) {
         self.unsynced[host].clear();
-        for row in &mut self.rows[place..] {
-            row.is_lost |= row.origin == host;
+        for (place, row) in self.rows.iter_mut().enumerate() {
+            if row.origin == host {
+                row.is_lost = !kept.contains(&place);
+            }
         }
     }
 

@@ -433,6 +433,8 @@ impl World {
             ledger: &self.desk.ledger,
             hosts: holders,
             settled_after: self.settled_after,
+            may_lack: self.desk.plan.has_tight_outbox()
+                || self.hosts.iter().any(|host| host.has_forgotten),
         };
         wrong.extend(check::settled::check(&ending, SETTLE_MAX));
         wrong.extend(check::converged::check(&ending));
@@ -481,6 +483,7 @@ fn hold(host: &Host, ledger: &Ledger) -> Result<Holder, Violation> {
             .iter()
             .any(|row| row.origin == host.index && (row.is_lost || row.is_doubtful)),
         waiting: host.waiting(),
+        repairs: host.repairs(),
     })
 }
 

@@ -10,7 +10,7 @@ mod peers;
 mod work;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     num::NonZeroU16,
     sync::Arc,
     time::Duration,
@@ -67,7 +67,7 @@ pub struct Host {
     /// Its data came from an old copy, and not every peer has said yet what it knows.
     pub unconfirmed: Option<Vec<HostIndex>>,
     /// It lost data that it had said was saved: others may have let go of it.
-    has_forgotten: bool,
+    pub has_forgotten: bool,
     name: NodeName,
     plan: HostPlan,
     regions: Vec<RegionName>,
@@ -79,7 +79,8 @@ pub struct Host {
 #[derive(Debug)]
 pub struct Copy {
     rows: Vec<(Family, Vec<u8>, Vec<u8>)>,
-    ledger_place: usize,
+    /// The rows that it has of its own, by their place in the ledger.
+    kept: BTreeSet<usize>,
 }
 
 /// A running process.
@@ -207,7 +208,6 @@ impl Host {
             self.start_in(desk, RETRY);
             return;
         }
-        desk.ledger.found(self.index, &*self.storage, desk.now);
         let wall_ms = self.clock.wall_ms(desk.now);
         let wrong = desk
             .reference
@@ -285,7 +285,7 @@ impl Host {
         self.copy = None;
         self.unconfirmed = None;
         self.has_forgotten = true;
-        desk.ledger.lost_since(self.index, 0);
+        desk.ledger.replaced(self.index, &BTreeSet::new());
         desk.reference.adopt(self.index, &*self.storage);
         self.spoil_again();
     }
@@ -302,7 +302,7 @@ impl Host {
         }
         self.copy = Some(Copy {
             rows,
-            ledger_place: desk.ledger.rows().len(),
+            kept: desk.ledger.kept(self.index),
         });
     }
 
@@ -324,7 +324,7 @@ impl Host {
         self.storage = Arc::new(storage);
         self.unconfirmed = Some(Vec::new());
         self.has_forgotten = true;
-        desk.ledger.lost_since(self.index, copy.ledger_place);
+        desk.ledger.replaced(self.index, &copy.kept);
         desk.reference.adopt(self.index, &*self.storage);
         self.spoil_again();
     }
@@ -371,6 +371,16 @@ impl Host {
         waiting
     }
 
+    /// Regions that lack rows for good, as the shards see it.
+    pub fn repairs(&self) -> Vec<String> {
+        let workers = self.process.iter().flat_map(|process| &process.workers);
+        workers
+            .flat_map(|worker| worker.shard.shipper().lags())
+            .filter(|(_, lag)| lag.needs_repair)
+            .map(|(region, _)| region.to_string())
+            .collect()
+    }
+
     /// Bounds that always hold.
     pub fn check(&self, desk: &Desk) -> Vec<Violation> {
         let mut bytes = 0;
@@ -402,6 +412,7 @@ impl Host {
         let mut batch = Batch::default();
         identity.put(&mut batch);
         self.commit(&batch, Durability::Power, desk)?;
+        desk.ledger.found(self.index, &*self.storage, desk.now);
         let shards = identity.shards.get();
         let workers = (0..shards)
             .map(|shard| self.open_shard(&identity, shard, was_clean, desk))

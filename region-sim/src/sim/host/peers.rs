@@ -161,6 +161,9 @@ impl Host {
         });
         match &message {
             Message::Taken { actor, .. } | Message::Declined { actor, .. } => {
+                if let Some(met) = self.met(session) {
+                    met.note(&message);
+                }
                 let shard = usize::from(actor.shard());
                 self.tell(shard, Input::Acknowledged { session, message }, desk);
             }
@@ -174,6 +177,10 @@ impl Host {
                 self.intend(intents, desk);
             }
         }
+    }
+
+    fn met(&mut self, session: SessionId) -> Option<&mut Met> {
+        self.process.as_mut()?.sessions.get_mut(&session)
     }
 
     /// A shard sends. Sometimes its session has no room.
@@ -353,6 +360,23 @@ impl Host {
     pub fn taken(&self, actor: crdt::ActorId) -> Option<crdt::Hlc> {
         let process = self.process.as_ref()?;
         process.inbox.held(&[actor]).first().map(|held| held.newest)
+    }
+}
+
+impl Met {
+    /// What a shard that is opened again is told must not be older than what was acknowledged since.
+    fn note(&mut self, message: &Message) {
+        let Message::Taken { actor, taken, .. } = message else {
+            return;
+        };
+        match self.held.iter_mut().find(|held| held.actor == *actor) {
+            Some(held) => held.taken = held.taken.max(*taken),
+            None => self.held.push(Held {
+                actor: *actor,
+                taken: *taken,
+                newest: *taken,
+            }),
+        }
     }
 }
 

@@ -252,7 +252,6 @@ impl Host {
             self.due_in(desk, RETRY, Due::Reopen);
             return;
         }
-        desk.ledger.found(self.index, &*self.storage, desk.now);
         // RocksDB tries itself with a synced write: what turned up is durable before anybody acts on it.
         if self
             .commit(&Batch::default(), Durability::Power, desk)
@@ -261,6 +260,7 @@ impl Host {
             self.due_in(desk, RETRY, Due::Reopen);
             return;
         }
+        desk.ledger.found(self.index, &*self.storage, desk.now);
         desk.trace
             .line(desk.now, || format!("n{} storage is back", self.index));
         let shards = self
