@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup rocksdb demo test lint purity bench release redis-suite soak
+.PHONY: help setup rocksdb demo test lint purity bench release redis-suite clients soak
 
 # Given to the program that a target runs: make demo ARGS="--detach", make test ARGS="-p crdt", make soak ARGS="--seeds 0..100".
 ARGS ?=
@@ -42,6 +42,9 @@ bench: release ## figures beside Redis, set sizes, replication lag
 
 redis-suite: release ## Redis's own test suite against a node; fails on what is not in scripts/redis-suite/expected-failures.txt
 	@scripts/redis-suite.sh $(ARGS)
+
+clients: release ## redis-cli, redis-benchmark and redis-py against a node, and random commands beside redis-server
+	@scripts/clients.sh $(ARGS)
 
 soak: release ## the long tier: ten thousand seeds, the end-to-end tests twenty times
 	@scripts/with-rocksdb.sh scripts/soak.sh $(ARGS)

@@ -122,6 +122,7 @@ cli_stdin() {
 cli_mass_insertion() {
     local n
     for ((n = 0; n < 5000; n++)); do
+        # shellcheck disable=SC2016 # The protocol's own dollars.
         printf '*3\r\n$3\r\nSET\r\n$%d\r\npipe:%d\r\n$1\r\nx\r\n' $((5 + ${#n})) "$n"
     done >"$work/commands"
     expect_line '^errors: 0, replies: 5000$' cli --pipe <"$work/commands"

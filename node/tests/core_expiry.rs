@@ -2,6 +2,11 @@
 //!
 //! Method: one shard over the memory storage under a clock that is set by hand; where regions meet, two of them.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 mod core_support;
 
 use core_support::{Region, WALL_MS, add, bulk, bytes, incr, set, ship};

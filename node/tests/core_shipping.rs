@@ -2,6 +2,11 @@
 //!
 //! Method: two shards and their inboxes, message by message: lost, doubled, reordered, refused.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 mod core_support;
 
 use std::time::Duration;

@@ -2,6 +2,11 @@
 //!
 //! Method: one shard over the memory storage, command by command; where regions meet, two shards and their inboxes by hand.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 mod core_support;
 
 use core_support::{Region, add, bulk, bytes, connect, deliver, incr, set, ship};

@@ -127,7 +127,7 @@ fn a_full_disk_loses_nothing(durability: Durability) {
     disk.write_ballast(BALLAST);
     let rows = disk.path().join("rocksdb");
     let storage = RocksStorage::open(&rows, OPTIONS).unwrap();
-    let (refused, error) = fill(&storage, 0, durability);
+    let (mut refused, error) = fill(&storage, 0, durability);
     assert!(refused > 10, "{refused}: {error}");
     assert!(storage.failure().is_some());
     disk.leave(0);
@@ -136,7 +136,11 @@ fn a_full_disk_loses_nothing(durability: Durability) {
     let again = storage.commit(&batch(refused), durability).unwrap_err();
     assert!(again.to_string().contains("refused"), "{again}");
     assert!(storage.sync().is_err());
-    assert!(storage.reopen().is_err(), "the disk is still full");
+    // The engine may give space back behind the ballast, by dropping a log that it flushed: then it is used up again.
+    while storage.reopen().is_ok() {
+        refused = fill(&storage, refused, durability).0;
+        disk.leave(0);
+    }
     assert!(storage.commit(&batch(refused), durability).is_err());
     holds_all(&storage, refused);
 

@@ -13,6 +13,7 @@ use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    ops::Range,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
@@ -23,6 +24,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use rcgen::{CertificateParams, Issuer, KeyPair};
 use tempfile::TempDir;
 
 /// How long anything may take on a busy machine.
@@ -75,6 +77,22 @@ impl Site {
 
     pub fn tls(&self) -> PathBuf {
         self.path().join("tls")
+    }
+
+    /// Issues a certificate for any names and years, in files named `label`.
+    pub fn issue(&self, label: &str, names: &[&str], years: Range<i32>) {
+        let tls = self.tls();
+        let read = |file: &str| fs::read_to_string(tls.join(file)).unwrap();
+        let key = KeyPair::from_pem(&read("ca.key")).unwrap();
+        let issuer = Issuer::from_ca_cert_pem(&read("ca.pem"), key).unwrap();
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        fs::write(tls.join(format!("{label}.pem")), certificate.pem()).unwrap();
+        fs::write(tls.join(format!("{label}.key")), key.serialize_pem()).unwrap();
     }
 
     /// A node with a certificate, any free ports, and no peers.

@@ -123,6 +123,12 @@ impl World {
         serde_json::from_str(&text.expect("a status is a string")).expect("a status is JSON")
     }
 
+    fn status_over_http(&self, node: &str) -> Status {
+        let text = self.http(node, "/v1/status");
+        let text = text.unwrap_or_else(|error| panic!("{node}: {error}"));
+        serde_json::from_str(&text).expect("a status is JSON")
+    }
+
     /// What a node says of another region.
     pub fn region(&self, node: &str, region: &str) -> RegionStatus {
         let regions = self.status(node).regions;
@@ -210,6 +216,17 @@ impl World {
         });
     }
 
+    /// Waits until the watermark of a region moves on by this much at a node, which takes at least as long.
+    pub fn await_idle(&self, node: &str, region: &str, advance_ms: u64) {
+        let before = self.region(node, region).watermark;
+        eventually(LIMIT, "an idle watermark advances", || {
+            let now = self.region(node, region).watermark;
+            holds(now >= before + advance_ms, || {
+                format!("{node} → {region}: {before} to {now} ms")
+            })
+        });
+    }
+
     /// Waits until no node owes another anything.
     pub fn await_no_lag(&self, within: Duration) {
         for node in NODES {
@@ -224,19 +241,12 @@ impl World {
     /// Waits until nothing is owed and all nodes hold the same: one digest, by either door.
     pub fn await_converged(&self) {
         self.await_no_lag(LIMIT);
-        let digest = eventually(LIMIT, "digests are equal", || {
+        eventually(LIMIT, "digests are equal", || {
             let digests = NODES.map(|node| self.status(node).digest);
-            holds(digests.iter().all(|digest| *digest == digests[0]), || {
-                format!("{digests:?}")
-            })?;
-            Ok(digests[0].clone())
+            let over_http = NODES.map(|node| self.status_over_http(node).digest);
+            let is_one = digests.iter().chain(&over_http).all(|d| *d == digests[0]);
+            holds(is_one, || format!("{digests:?}, over HTTP {over_http:?}"))
         });
-        for node in NODES {
-            let text = self.http(node, "/v1/status");
-            let text = text.unwrap_or_else(|error| panic!("{node}: {error}"));
-            let status: Status = serde_json::from_str(&text).expect("a status is JSON");
-            assert_eq!(status.digest, digest, "{node} over HTTP");
-        }
     }
 
     /// Waits until a command gives the same string everywhere.

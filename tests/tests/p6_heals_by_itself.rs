@@ -94,24 +94,13 @@ fn a_region_that_was_dead_while_others_wrote_gets_it_all() {
     world.await_converged();
 }
 
-/// Waits until the watermark of a region moves on by this much, which takes at least as long.
-fn await_idle(world: &World, node: &str, region: &str, advance_ms: u64) {
-    let before = world.region(node, region).watermark;
-    eventually(LIMIT, "an idle watermark advances", || {
-        let now = world.region(node, region).watermark;
-        holds(now >= before + advance_ms, || {
-            format!("{node} → {region}: {before} to {now} ms")
-        })
-    });
-}
-
 #[test]
 fn watermarks_advance_and_lag_is_nothing_while_nobody_writes() {
     let world = World::start();
     world.client("us-1").call(&["SET", "k", "v"]);
     world.await_converged();
     for (node, region) in [("us-1", "eu"), ("eu-1", "us"), ("ap-1", "us")] {
-        await_idle(&world, node, region, 2_000);
+        world.await_idle(node, region, 2_000);
     }
     world.await_no_lag(Duration::from_secs(1));
 }
@@ -149,7 +138,7 @@ fn past_the_bound_on_hints_the_oldest_are_dropped_for_the_region_that_is_away_an
         let keys = other.int(&["DBSIZE"]);
         holds(keys == written, || format!("{keys} of {written}"))
     });
-    await_idle(&world, "us-1", "eu", 3_000); // until then it is kept for the one that is here, and would be sent to both
+    world.await_idle("us-1", "eu", 3_000); // until then it is kept for the one that is here, and would be sent to both
     world.heal();
     assert_flows(&world, Instant::now(), "healed");
     let ap = world.region("us-1", "ap");
@@ -171,7 +160,7 @@ fn rows_older_than_the_window_are_dropped_and_what_came_later_is_not() {
         })
     });
     assert!(world.metric("us-1", "meridian_hints_dropped_total", "") >= 1.0);
-    await_idle(&world, "us-1", "eu", 3_000);
+    world.await_idle("us-1", "eu", 3_000);
     us.call(&["SET", "{k}:young", "v"]);
     world.heal();
     assert_flows(&world, Instant::now(), "healed");
@@ -246,7 +235,7 @@ fn writes_of_a_clock_that_runs_ahead_are_not_joined_until_it_is_time() {
     let mut eu = world.client("eu-1");
     eventually(LIMIT, "the clock is ahead", || {
         us.call(&["INCR", "early"]);
-        let refused = world.metric("eu-1", "meridian_declined_total", "clock");
+        let refused = world.metric("eu-1", "meridian_batches_declined_total", "clock");
         holds(refused >= 1.0, || "no stamp was refused".to_owned())
     });
     let early = us.text(&["GET", "early"]).unwrap();
@@ -263,7 +252,7 @@ fn a_wiped_node_is_a_new_one_and_gets_what_is_still_in_outboxes() {
     world.client("us-1").call(&["SET", "old", "everywhere"]);
     world.client("ap-1").call(&["INCRBY", "own", "5"]);
     world.await_converged();
-    await_idle(&world, "us-1", "ap", 4_000); // by then what everybody has saved has left the outboxes
+    world.await_idle("us-1", "ap", 4_000); // by then what everybody has saved has left the outboxes
     world.isolate("ap");
     world.client("us-1").call(&["SET", "owed", "in the outbox"]);
     world

@@ -18,7 +18,6 @@ use std::{
     time::Duration,
 };
 
-use rcgen::{CertificateParams, Issuer, KeyPair};
 use tests::hostile::{Plan, Reply, Site, quoted, run};
 
 /// Fails unless the node exits with this code and says all of these words.
@@ -138,25 +137,11 @@ fn certificates_out_of_their_time_are_refused_by_file_and_reason() {
         ("old", 2020, 2021, "expired"),
         ("new", 2090, 2091, "not valid yet"),
     ] {
-        issue(&tls, label, from, to);
+        site.issue(label, &["us-1.demo.meridian"], from..to);
         let plan = good.clone().certificate(&tls, label);
         refused(&plan, 2, &[&format!("{label}.pem"), words]);
     }
     assert!(!good.data_dir().exists(), "nothing was touched");
-}
-
-/// A certificate for us-1 by the site's authority, with these years; in files of another name.
-fn issue(tls: &Path, label: &str, from: i32, to: i32) {
-    let read = |file: &str| fs::read_to_string(tls.join(file)).unwrap();
-    let key = KeyPair::from_pem(&read("ca.key")).unwrap();
-    let issuer = Issuer::from_ca_cert_pem(&read("ca.pem"), key).unwrap();
-    let mut params = CertificateParams::new(vec!["us-1.demo.meridian".to_owned()]).unwrap();
-    params.not_before = rcgen::date_time_ymd(from, 1, 1);
-    params.not_after = rcgen::date_time_ymd(to, 1, 1);
-    let key = KeyPair::generate().unwrap();
-    let certificate = params.signed_by(&key, &issuer).unwrap();
-    fs::write(tls.join(format!("{label}.pem")), certificate.pem()).unwrap();
-    fs::write(tls.join(format!("{label}.key")), key.serialize_pem()).unwrap();
 }
 
 #[test]

@@ -554,24 +554,22 @@ impl Frame {
 
 impl Destination {
     fn lag(&self) -> Lag {
-        let pending = self
+        let pending = || {
+            self.streams
+                .values()
+                .filter(|stream| stream.pending_rows > 0)
+        };
+        // A former actor's stream that was taken whole says nothing about today: only what is pending holds the watermark back.
+        let behind = pending().map(|stream| stream.cursor.taken).min();
+        let newest = self
             .streams
             .values()
-            .filter(|stream| stream.pending_rows > 0);
+            .map(|stream| stream.cursor.taken)
+            .max();
         Lag {
-            rows: self
-                .streams
-                .values()
-                .map(|stream| stream.pending_rows)
-                .sum(),
-            watermark: self
-                .streams
-                .values()
-                .map(|stream| stream.cursor.taken)
-                .filter(|taken| *taken > Hlc::ZERO)
-                .min()
-                .unwrap_or(Hlc::ZERO),
-            since: pending
+            rows: pending().map(|stream| stream.pending_rows).sum(),
+            watermark: behind.or(newest).unwrap_or(Hlc::ZERO),
+            since: pending()
                 .map(|stream| stream.pending_since.max(stream.cursor.taken))
                 .min(),
             needs_repair: self

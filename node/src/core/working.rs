@@ -47,6 +47,9 @@ pub struct OutboxRow {
 
 pub use crate::storage::record::head::Conflict;
 
+/// Rows by their stored keys.
+type StoredRows = Vec<(Vec<u8>, Dots<()>)>;
+
 /// What a closed batch leaves to be done once it is committed.
 #[derive(Debug)]
 pub struct Closed {
@@ -458,7 +461,7 @@ impl Working {
         storage: &dyn Storage,
         from: &[u8],
         to: &[u8],
-    ) -> Result<Vec<(Vec<u8>, Dots<()>)>, StorageError> {
+    ) -> Result<StoredRows, StorageError> {
         let mut live: BTreeMap<Vec<u8>, Dots<()>> = BTreeMap::new();
         if !self.is_cleared(from) {
             let mut failed = None;

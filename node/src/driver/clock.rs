@@ -45,11 +45,6 @@ impl WallClock {
         u64::try_from(system_us as i128 + offset_us).unwrap_or(0)
     }
 
-    /// When the process started.
-    pub fn started(&self) -> Instant {
-        self.started
-    }
-
     /// Reads the offset anew. A file that is not there means none; one that is no number is reported and ignored.
     pub fn read_offset(&self) {
         let Some(file) = &self.offset_file else {

@@ -19,10 +19,6 @@ pub fn sections(node: &Inner) -> Vec<(&'static str, Vec<(String, String)>)> {
                 pair("meridian_region", node.region.to_string()),
                 pair("meridian_cluster", node.cluster.to_string()),
                 pair("meridian_shards", node.shards.len().to_string()),
-                pair(
-                    "uptime_in_seconds",
-                    node.clock.started().elapsed().as_secs().to_string(),
-                ),
             ],
         ),
         (

@@ -26,6 +26,7 @@ mod router;
 mod shard_loop;
 mod shutdown;
 mod start;
+mod walk;
 mod watch;
 
 use std::{io, net::SocketAddr};

@@ -1,8 +1,7 @@
 //! The node as its doors see it: commands to shards, reads from storage, the status of it all.
 
-use std::{future::Future, ops::ControlFlow, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
 
 use super::{
@@ -12,22 +11,21 @@ use super::{
     health::Health,
     outbound::Outbound,
     queue::{Inspection, ShardQueue, Work},
+    walk,
 };
 use crate::{
     core::{
-        glob,
         op::{Action, Key, Op, Write},
         read::read,
-        recover::visit_heads,
         reply::{Refusal, Reply},
         view::Committed,
     },
     http::NodeView,
     names::{ClusterName, NodeName, RegionName},
-    placement::{Partition, Position},
+    placement::Partition,
     resp::backend::{Backend, ScanFilter},
     status::{Reason, Status},
-    storage::{StorageError, record::head::Shown, rocks::RocksStorage},
+    storage::{StorageError, rocks::RocksStorage},
 };
 
 /// A handle on the running node; clones are the same node.
@@ -101,7 +99,7 @@ impl Node {
     }
 
     /// Runs something that reads storage off the asynchronous workers.
-    async fn from_storage<T: Send + 'static>(
+    async fn with_storage<T: Send + 'static>(
         &self,
         work: impl FnOnce(&RocksStorage, u64) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, Reply> {
@@ -125,7 +123,7 @@ impl Backend for Node {
 
     async fn read(&self, ops: Vec<Op>) -> Vec<Reply> {
         let count = ops.len();
-        let replies = self.from_storage(move |storage, wall_ms| {
+        let replies = self.with_storage(move |storage, wall_ms| {
             Ok(ops
                 .iter()
                 .map(|op| read_committed(storage, op, wall_ms))
@@ -158,14 +156,14 @@ impl Backend for Node {
     }
 
     async fn scan(&self, cursor: u64, filter: ScanFilter) -> Result<(u64, Vec<Key>), Reply> {
-        self.from_storage(move |storage, wall_ms| scan_page(storage, cursor, &filter, wall_ms))
+        self.with_storage(move |storage, wall_ms| walk::page(storage, cursor, &filter, wall_ms))
             .await
     }
 
     async fn random_key(&self, entropy: u64) -> Result<Option<Key>, Reply> {
-        self.from_storage(move |storage, wall_ms| {
+        self.with_storage(move |storage, wall_ms| {
             for from in [entropy, 0] {
-                if let Some(key) = first_shown(storage, from, wall_ms)? {
+                if let Some(key) = walk::first_shown(storage, from, wall_ms)? {
                     return Ok(Some(key));
                 }
             }
@@ -316,68 +314,6 @@ fn read_committed(storage: &RocksStorage, op: &Op, wall_ms: u64) -> Reply {
             Refusal::Unavailable("a write was sent where only reads are answered".to_owned()).into()
         }
     }
-}
-
-/// One page of SCAN: keys from the cursor's position on; keys that share a cursor share a page.
-fn scan_page(
-    storage: &RocksStorage,
-    cursor: u64,
-    filter: &ScanFilter,
-    wall_ms: u64,
-) -> Result<(u64, Vec<Key>), StorageError> {
-    let (mut next, mut looked_at, mut last) = (0, 0usize, None);
-    let mut keys = Vec::new();
-    visit_heads(
-        storage,
-        &Position::from_cursor(cursor).to_bytes(),
-        None,
-        &mut |position, key, _, head| {
-            let at = position.cursor();
-            if looked_at >= filter.count && last != Some(at) && at != 0 {
-                next = at;
-                return ControlFlow::Break(());
-            }
-            looked_at += 1;
-            last = Some(at);
-            // A damaged one is neither shown nor known to be gone: whoever asks for it by name is told.
-            let kind = match head.map(|head| head.shown(wall_ms)) {
-                Ok(Shown::Absent) | Err(_) => return ControlFlow::Continue(()),
-                Ok(Shown::String) => "string",
-                Ok(Shown::Set) => "set",
-            };
-            let is_wanted = filter.kind.is_none_or(|wanted| wanted == kind)
-                && filter
-                    .pattern
-                    .as_deref()
-                    .is_none_or(|pattern| glob::matches(pattern, key));
-            if is_wanted {
-                keys.push(Bytes::copy_from_slice(key));
-            }
-            ControlFlow::Continue(())
-        },
-    )?;
-    Ok((next, keys))
-}
-
-fn first_shown(
-    storage: &RocksStorage,
-    cursor: u64,
-    wall_ms: u64,
-) -> Result<Option<Key>, StorageError> {
-    let mut found = None;
-    visit_heads(
-        storage,
-        &Position::from_cursor(cursor).to_bytes(),
-        None,
-        &mut |_, key, _, head| {
-            if head.map_or(Shown::Absent, |head| head.shown(wall_ms)) == Shown::Absent {
-                return ControlFlow::Continue(());
-            }
-            found = Some(Bytes::copy_from_slice(key));
-            ControlFlow::Break(())
-        },
-    )?;
-    Ok(found)
 }
 
 /// Keys deleted per round of FLUSHALL.

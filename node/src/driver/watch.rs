@@ -30,7 +30,7 @@ pub struct Watch {
 impl Watch {
     /// Watches until the other end of `running` is dropped.
     pub fn run(self) {
-        let mut is_full = false;
+        let (mut is_full, mut is_told) = (false, true);
         let mut save_at = Instant::now() + SAVE_INTERVAL;
         let mut reopen_at = Instant::now();
         while self.running.recv_timeout(WATCH_INTERVAL) == Err(RecvTimeoutError::Timeout) {
@@ -39,9 +39,16 @@ impl Watch {
             if let Some(failure) = self.node.inner().storage.failure() {
                 if Instant::now() >= reopen_at {
                     reopen_at = Instant::now() + REOPEN_INTERVAL;
-                    self.mend(&failure, is_full);
+                    is_told = self.mend(&failure);
                 }
-            } else if Instant::now() >= save_at {
+                continue;
+            }
+            // A full queue hears of it later: a shard that is never told would refuse writes for ever.
+            is_told = is_told || self.tell(|| Work::Reopened);
+            if is_told && !is_full {
+                self.node.inner().health.mend(health::DISK);
+            }
+            if Instant::now() >= save_at {
                 save_at = Instant::now() + SAVE_INTERVAL;
                 self.save_intake();
             }
@@ -67,13 +74,14 @@ impl Watch {
             self.min_free_bytes
         };
         let is_full = free < wanted;
-        if is_full != was_full {
-            self.tell_space(is_full, free);
+        if is_full != was_full && !self.tell_space(is_full, free) {
+            return was_full; // to be told again
         }
         is_full
     }
 
-    fn tell_space(&self, is_full: bool, free: u64) {
+    /// Whether every shard knows.
+    fn tell_space(&self, is_full: bool, free: u64) -> bool {
         let reason = is_full.then(|| {
             format!(
                 "{free} bytes are free on the disk of this node, storage.min_free_disk is {}",
@@ -89,30 +97,21 @@ impl Watch {
                 );
                 self.node.inner().health.fail(health::DISK, reason.clone());
             }
-            None => {
-                tracing::info!(free, "the disk has space again: writes are taken");
-                self.node.inner().health.mend(health::DISK);
-            }
+            None => tracing::info!(free, "the disk has space again: writes are taken"),
         }
-        self.tell(|| Work::Input(Input::ReadOnly(reason.clone())));
+        self.tell(|| Work::Input(Input::ReadOnly(reason.clone())))
     }
 
-    fn mend(&self, failure: &str, is_full: bool) {
+    /// Opens storage again. Whether every shard knows, if it worked.
+    fn mend(&self, failure: &str) -> bool {
         self.node
             .inner()
             .health
             .fail(health::DISK, format!("storage failed: {failure}"));
-        if self.reopen() && !is_full {
-            self.node.inner().health.mend(health::DISK);
-        }
-    }
-
-    fn reopen(&self) -> bool {
         match self.node.inner().storage.reopen() {
             Ok(()) => {
                 tracing::info!("storage was reopened after a failure");
-                self.tell(|| Work::Reopened);
-                true
+                self.tell(|| Work::Reopened)
             }
             Err(error) => {
                 tracing::error!(%error, "storage could not be reopened; it is tried again");
@@ -137,12 +136,16 @@ impl Watch {
         }
     }
 
-    fn tell(&self, work: impl Fn() -> Work) {
+    /// Whether every shard was told. Being told twice changes nothing.
+    fn tell(&self, work: impl Fn() -> Work) -> bool {
+        let mut is_told = true;
         for queue in &self.node.inner().shards {
             if let Err(error) = queue.send(work()) {
-                tracing::error!(%error, "a shard was not told about the disk");
+                is_told = false;
+                tracing::warn!(%error, "a shard was not told about the disk; it is tried again");
             }
         }
+        is_told
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Ends {
     pub local: String,
 }
 
-/// One connected client. Written by its connection alone, once per round; read by anyone.
+/// One connected client. Written by its connection alone; read by anyone.
 #[derive(Debug)]
 pub(super) struct Client {
     id: u64,
@@ -67,14 +67,16 @@ impl Client {
         self.protocol.store(version, Ordering::Relaxed);
     }
 
-    /// Notes that the client was heard of `now`, and the command that it asked for.
-    pub(super) fn touch(&self, now: Instant, command: Option<CommandIndex>) {
+    /// Notes that the client was heard of `now`.
+    pub(super) fn touch(&self, now: Instant) {
         let ms = now.saturating_duration_since(self.since).as_millis();
         let ms = u64::try_from(ms).unwrap_or(u64::MAX);
         self.active_ms.store(ms, Ordering::Relaxed);
-        if let Some(command) = command {
-            self.last_command.store(command.0, Ordering::Relaxed);
-        }
+    }
+
+    /// Notes the command that the client asks for, which may be the one that shows it.
+    pub(super) fn begin(&self, command: CommandIndex) {
+        self.last_command.store(command.0, Ordering::Relaxed);
     }
 
     /// The line of CLIENT LIST, without its end.

@@ -141,7 +141,7 @@ impl<B: Backend> Conversation<B> {
         let next = self.work(input).await;
         self.settle().await;
         let now = Instant::now();
-        self.session.client.touch(now, self.tally.last());
+        self.session.client.touch(now);
         let took = now.saturating_duration_since(began);
         self.lobby.meters.settle(&mut self.tally, took);
         next
@@ -192,6 +192,7 @@ impl<B: Backend> Conversation<B> {
             }
             Err(rejected) => return Taken::Rejected(rejected),
         };
+        self.session.client.begin(found.index);
         let mut context = Context {
             session: &mut self.session,
             lobby: &self.lobby,

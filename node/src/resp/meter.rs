@@ -80,11 +80,6 @@ impl Tally {
             Outcome::Rejected => row.rejected += 1,
         }
     }
-
-    /// The last new command of the round.
-    pub(super) fn last(&self) -> Option<CommandIndex> {
-        self.rows.last().map(|row| row.command)
-    }
 }
 
 /// The meters of all commands.
