@@ -57,7 +57,7 @@ pub struct SimArgs {
 pub fn run(args: &SimArgs, out: &mut impl Write) -> std::io::Result<bool> {
     let seeds = args.seed.map_or(args.seeds.clone(), |seed| seed..seed + 1);
     let begun = Instant::now();
-    let (mut passed, mut failed, mut simulated) = (0u64, 0u64, 0.0);
+    let (mut passed, mut failed, mut simulated, mut slowest) = (0u64, 0u64, 0.0, 0.0f64);
     let mode = if args.trace {
         TraceMode::Keep
     } else {
@@ -68,6 +68,8 @@ pub fn run(args: &SimArgs, out: &mut impl Write) -> std::io::Result<bool> {
             writeln!(out, "{line}")?;
         }
         simulated += outcomes.simulated.as_secs_f64();
+        let settled = outcomes.settled_after.unwrap_or_default();
+        slowest = slowest.max(settled.as_secs_f64());
         if outcomes.violations.is_empty() {
             passed += 1;
             continue;
@@ -88,7 +90,7 @@ pub fn run(args: &SimArgs, out: &mut impl Write) -> std::io::Result<bool> {
         let (speed, pace) = (simulated / real, (passed + failed) as f64 * 60.0 / real);
         writeln!(
             out,
-            "simulated {simulated:.0} s in {real:.1} s ({speed:.0} times as fast), {pace:.0} seeds a minute"
+            "simulated {simulated:.0} s in {real:.1} s ({speed:.0} times as fast), {pace:.0} seeds a minute; the slowest settled {slowest:.1} s after its faults"
         )?;
     }
     writeln!(
@@ -114,6 +116,7 @@ pub fn run_seed(seed: u64, steps: Option<usize>, mode: TraceMode) -> Outcomes {
             simulated: std::time::Duration::ZERO,
             events: 0,
             operations: 0,
+            settled_after: None,
         }
     })
 }

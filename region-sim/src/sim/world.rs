@@ -61,6 +61,8 @@ pub struct Outcomes {
     pub events: u64,
     /// What clients asked.
     pub operations: usize,
+    /// From the end of the last fault until nothing waited any more.
+    pub settled_after: Option<Duration>,
 }
 
 impl World {
@@ -128,6 +130,7 @@ impl World {
             simulated: self.desk.now,
             events: self.events,
             operations: self.history.operations.len(),
+            settled_after: self.settled_after,
         }
     }
 
