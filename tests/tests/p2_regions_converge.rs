@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use region_sim::{link::Loss, live::Change};
 use tests::{
+    client::Client,
     load::Load,
     patience::{eventually, holds},
     world::{LIMIT, NODES, REGIONS, World},
@@ -158,6 +159,15 @@ fn a_link_that_is_cut_between_two_regions_does_not_keep_either_from_the_third() 
     assert_eq!(us.texts(&["SMEMBERS", "regions"]), ["ap", "eu", "us"]);
 }
 
+fn wall_ms(client: &mut Client) -> u64 {
+    let time: Vec<u64> = client
+        .texts(&["TIME"])
+        .iter()
+        .map(|part| part.parse().unwrap())
+        .collect();
+    time[0] * 1000 + time[1] / 1000
+}
+
 #[test]
 fn what_clashes_is_the_same_everywhere() {
     let world = World::start();
@@ -173,6 +183,12 @@ fn what_clashes_is_the_same_everywhere() {
     ap.call(&["FLUSHALL"]);
     us.call(&["EXPIRE", "kept by nobody", "1000"]);
     us.call(&["SET", "lasting", "v", "PX", "60000"]);
+    // Writes of one millisecond in two regions have no order but that of their stamps.
+    let written = wall_ms(&mut us);
+    eventually(LIMIT, "eu's clock is past the write", || {
+        let now = wall_ms(&mut eu);
+        holds(now > written, || format!("{now} is not after {written}"))
+    });
     eu.call(&["SET", "lasting", "v"]);
     world.heal();
     world.await_converged();
