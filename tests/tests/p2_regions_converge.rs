@@ -163,7 +163,7 @@ fn wall_ms(client: &mut Client) -> u64 {
     let time: Vec<u64> = client
         .texts(&["TIME"])
         .iter()
-        .map(|part| part.parse().unwrap())
+        .map(|part| part.parse().expect("TIME answers with two numbers"))
         .collect();
     time[0] * 1000 + time[1] / 1000
 }
