@@ -26,6 +26,7 @@ mod greeting;
 mod journal;
 pub mod limits;
 mod link;
+mod path;
 mod pulse;
 mod queue;
 mod refusal;

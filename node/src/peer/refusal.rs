@@ -204,6 +204,8 @@ pub(super) const CLOSE_SILENT: VarInt = VarInt::from_u32(2);
 pub(super) const CLOSE_REPLACED: VarInt = VarInt::from_u32(3);
 /// Closes a session because of a fault of this node.
 pub(super) const CLOSE_INTERNAL: VarInt = VarInt::from_u32(4);
+/// The path has grown: a new connection fits it better.
+pub(super) const CLOSE_PATH: VarInt = VarInt::from_u32(5);
 /// From here on the code is a refusal, less this.
 const CLOSE_REFUSED: u32 = 0x100;
 

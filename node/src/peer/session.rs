@@ -25,9 +25,12 @@ use super::{
     greeting::Greeted,
     limits::{CONTROL_BYTES_MAX, DRAIN_MAX, FRAME_BYTES_MAX, HEARTBEAT, SILENCE_MAX, WRITE_BYTES},
     lock,
+    path::{Grown, Path},
     pulse::{Pulse, Reading, Verdict},
     queue::Queue,
-    refusal::{CLOSE_BYE, CLOSE_INTERNAL, CLOSE_REPLACED, CLOSE_SILENT, Refusal, printable},
+    refusal::{
+        CLOSE_BYE, CLOSE_INTERNAL, CLOSE_PATH, CLOSE_REPLACED, CLOSE_SILENT, Refusal, printable,
+    },
     shared::Shared,
     stream::{FrameReader, FrameWriter, StreamError},
     wire::{Control, STREAM_MESSAGES, decode_control, decode_message, encode_control},
@@ -148,6 +151,7 @@ pub(super) async fn run(
         end = say_goodbye(session, &connection) => end,
         end = listen(shared, session, reader, pongs) => end,
         end = deliver(shared, session, &connection, held) => end,
+        end = outgrow(session, &connection) => end,
         end = broken(&mut writers) => end,
     };
     finish(shared, session, &connection, &end).await;
@@ -194,7 +198,7 @@ async fn finish(shared: &Shared, session: &Session, connection: &Connection, end
 
 fn log_end(session: &Session, end: &End) {
     let (id, peer, reason) = (session.id.0, &session.peer.name, &end.reason);
-    if end.code == CLOSE_BYE {
+    if end.code == CLOSE_BYE || end.code == CLOSE_PATH {
         info!(session = id, %peer, address = %session.address, direction = ?session.direction, "peer is down: {reason}");
     } else {
         warn!(session = id, %peer, address = %session.address, direction = ?session.direction, "session closed: {reason}");
@@ -349,6 +353,23 @@ async fn expect_messages(stream: &mut RecvStream) -> Result<(), StreamError> {
             Err(error.into())
         }
         Err(_) => Err(StreamError::Abandoned),
+    }
+}
+
+/// Ends the session once its path has become too long for its connection. Only the side that dialled does, since it is the one that ships.
+async fn outgrow(session: &Session, connection: &Connection) -> End {
+    if session.direction == Direction::Accepted {
+        return std::future::pending().await;
+    }
+    let mut path = Path::default();
+    let mut samples = interval(HEARTBEAT);
+    samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        samples.tick().await;
+        if let Some(Grown { from, to }) = path.sample(connection.rtt()) {
+            let reason = format!("the round trip has grown from {from:?} to {to:?}: opened again");
+            return End::new(CLOSE_PATH, reason);
+        }
     }
 }
 
