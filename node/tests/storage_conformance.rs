@@ -3,6 +3,10 @@
 //!
 //! Method: the one suite on both; then logs cut and damaged at every place behind the last sync, and disks that are full.
 #![cfg(feature = "server")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
 
 mod storage_support;
 
@@ -189,6 +193,31 @@ fn a_reader_that_does_not_let_go_makes_reopening_give_way() {
     assert!(rocks.engine().failure().is_some());
     rocks.engine().reopen().unwrap();
     commit(rocks.storage(), 2);
+}
+
+#[test]
+fn reads_go_on_where_the_database_does_not_open_for_writing() {
+    let rocks = Rocks::new();
+    commit(rocks.storage(), 1);
+    // Who opens for writing takes this file, who opens for reading does not.
+    let lock = rocks.path().join("LOCK");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    assert!(rocks.engine().reopen().is_err());
+    let reason = rocks.engine().failure().unwrap();
+    assert!(reason.contains("LOCK"), "{reason}");
+    assert_eq!(numbers(rocks.storage()), [1]);
+    let cached = rocks.engine().try_get(Family::Head, &[1]);
+    assert_eq!(cached, Ok(Cached::Found(vec![1; 40])));
+    let refused = rocks
+        .storage()
+        .commit(&Batch::default(), Durability::Process);
+    assert!(refused.unwrap_err().to_string().contains("refused"));
+
+    fs::remove_dir(&lock).unwrap();
+    rocks.engine().reopen().unwrap();
+    commit(rocks.storage(), 2);
+    assert_eq!(numbers(rocks.storage()), [1, 2]);
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //! A delta may come twice (a session died, a cursor was behind): joining it again changes nothing. What must never happen is a position
 //! that passes rows that are not durable here; so it moves only over a prefix of what was accepted, when each part was committed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crdt::{ActorId, Delta, Hlc};
 
@@ -82,7 +82,9 @@ pub enum InboxEvent {
 #[derive(Debug, Default)]
 struct Source {
     intake: Intake,
-    is_stored: bool,
+    /// The position that a crash leaves; and the one that is being stored.
+    saved: Hlc,
+    saving: Hlc,
     /// The stream is accepted up to here: durable, or in `queue`.
     accepted: Hlc,
     queue: VecDeque<Arrival>,
@@ -93,7 +95,8 @@ struct Source {
 #[derive(Debug)]
 struct Arrival {
     number: u64,
-    session: SessionId,
+    /// Who waits for it: a stream that was sent again on another session waits for what came on the first one.
+    sessions: Vec<SessionId>,
     upto: Hlc,
     parts_left: usize,
     bytes: usize,
@@ -121,7 +124,8 @@ impl Inbox {
                             actor,
                             Source {
                                 intake,
-                                is_stored: true,
+                                saved: intake.position,
+                                saving: intake.position,
                                 accepted: intake.position,
                                 ..Source::default()
                             },
@@ -176,31 +180,31 @@ impl Inbox {
         let Some(source) = self.sources.get_mut(&ticket.actor) else {
             return Vec::new();
         };
-        let Some(arrival) = source
+        let Some(at) = source
             .queue
-            .iter_mut()
-            .find(|arrival| arrival.number == ticket.number)
+            .iter()
+            .position(|arrival| arrival.number == ticket.number)
         else {
             return Vec::new(); // of an arrival that was refused as a whole
         };
+        let arrival = &mut source.queue[at];
         assert!(arrival.parts_left > 0, "a part was applied twice");
         arrival.parts_left -= 1;
         match applied {
             Applied::Whole => {}
             Applied::Damaged => arrival.is_whole = false,
-            Applied::Refused => {
-                let session = arrival.session;
-                return source.refuse(session, ticket.actor, Decline::ReadOnly);
-            }
+            Applied::Refused => return source.forget_from(at, ticket.actor, Decline::ReadOnly),
         }
         source.advance(ticket.actor)
     }
 
-    /// What changed since this was last called, to be committed: after the rows that it speaks of, never before.
+    /// What is not saved yet, to be committed: after the rows that it speaks of, never before, and so that
+    /// it survives power loss together with them. Then [`Inbox::saved`] is to be called.
     pub fn unsaved(&mut self) -> Batch {
         let mut batch = Batch::default();
         for (&actor, source) in &mut self.sources {
-            if !std::mem::replace(&mut source.is_stored, true) {
+            source.saving = source.intake.position;
+            if source.saving != source.saved {
                 batch.put(
                     Family::Meta,
                     inbox::stored_key(actor),
@@ -211,11 +215,23 @@ impl Inbox {
         batch
     }
 
+    /// What [`Inbox::unsaved`] gave last is durable, and so is every row that it speaks of: no crash takes it back. The origins
+    /// hear of it with their next acknowledgement, and only then let go of the rows.
+    pub fn saved(&mut self) {
+        for source in self.sources.values_mut() {
+            source.saved = source.saving;
+        }
+    }
+
     fn ship(&mut self, session: SessionId, ship: Ship, wall_ms: u64) -> Vec<Intent> {
         let actor = ship.actor;
         let source = self.sources.entry(actor).or_default();
         if ship.last <= source.intake.position {
             return vec![source.taken(session, actor)];
+        }
+        if ship.last <= source.accepted {
+            source.wait_with(session, ship.last);
+            return Vec::new();
         }
         if ship.after > source.accepted {
             return source.refuse(session, actor, Decline::Gap);
@@ -291,7 +307,7 @@ impl Source {
         self.queued_bytes += bytes;
         self.queue.push_back(Arrival {
             number,
-            session,
+            sessions: vec![session],
             upto,
             parts_left: parts,
             bytes,
@@ -300,17 +316,27 @@ impl Source {
         Ticket { actor, number }
     }
 
+    /// Another session waits for what was accepted up to `upto`.
+    fn wait_with(&mut self, session: SessionId, upto: Hlc) {
+        let covering = self.queue.iter_mut().find(|arrival| arrival.upto >= upto);
+        if let Some(arrival) = covering
+            && !arrival.sessions.contains(&session)
+        {
+            arrival.sessions.push(session);
+        }
+    }
+
     /// Moves the position over the arrivals at the front that are durable.
     fn advance(&mut self, actor: ActorId) -> Vec<Intent> {
-        let mut session = None;
+        let mut sessions = BTreeSet::new();
         while let Some(done) = self.queue.pop_front_if(|arrival| arrival.parts_left == 0) {
             self.queued_bytes -= done.bytes;
-            session = Some(done.session);
             self.pass_over(&done);
+            sessions.extend(done.sessions);
         }
-        session
-            .map(|session| self.taken(session, actor))
+        sessions
             .into_iter()
+            .map(|session| self.taken(session, actor))
             .collect()
     }
 
@@ -322,27 +348,45 @@ impl Source {
             self.intake.complete = done.upto;
         }
         self.intake.position = done.upto;
-        self.is_stored = false;
         assert!(
             self.intake.complete <= self.intake.position,
             "the watermark never passes the position"
         );
     }
 
-    /// Forgets what is accepted and not durable: the origin sends it again from the position.
-    fn refuse(&mut self, session: SessionId, actor: ActorId, reason: Decline) -> Vec<Intent> {
-        self.queue.clear();
-        self.queued_bytes = 0;
-        self.accepted = self.intake.position;
-        let message = Message::Declined {
-            actor,
-            taken: self.intake.position,
-            reason,
-        };
+    /// Does not take a message. What was accepted before it stays.
+    fn refuse(&self, session: SessionId, actor: ActorId, reason: Decline) -> Vec<Intent> {
         vec![
-            Intent::Send { session, message },
+            self.declined(session, actor, reason),
             Intent::Report(InboxEvent::Declined { actor, reason }),
         ]
+    }
+
+    /// Forgets what was accepted from an arrival on: it is not durable, and the origin sends it again.
+    fn forget_from(&mut self, at: usize, actor: ActorId, reason: Decline) -> Vec<Intent> {
+        let forgotten = self.queue.split_off(at);
+        let sessions: BTreeSet<SessionId> = forgotten
+            .iter()
+            .flat_map(|arrival| arrival.sessions.iter().copied())
+            .collect();
+        self.queued_bytes = self.queue.iter().map(|arrival| arrival.bytes).sum();
+        let kept = self.queue.iter().map(|arrival| arrival.upto).max();
+        self.accepted = self.intake.position.max(kept.unwrap_or(Hlc::ZERO));
+        sessions
+            .into_iter()
+            .map(|session| self.declined(session, actor, reason))
+            .chain([Intent::Report(InboxEvent::Declined { actor, reason })])
+            .collect()
+    }
+
+    fn declined(&self, session: SessionId, actor: ActorId, reason: Decline) -> Intent {
+        let taken = self.intake.position;
+        let message = Message::Declined {
+            actor,
+            taken,
+            reason,
+        };
+        Intent::Send { session, message }
     }
 
     fn taken(&self, session: SessionId, actor: ActorId) -> Intent {
@@ -352,7 +396,7 @@ impl Source {
             message: Message::Taken {
                 actor,
                 taken: position,
-                majority: position,
+                majority: self.saved,
             },
         }
     }

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 pub enum Message {
     /// Outbox rows of one actor, in order and without a gap.
     Ship(Ship),
-    /// Everything of `actor` up to `taken` is durable here, and up to `majority` on a majority of this region.
+    /// Everything of `actor` up to `taken` is durable here. Up to `majority` a majority of this region has it and has saved that
+    /// it does, so that no crash makes it ask again: only there may the sender forget.
     Taken {
         actor: ActorId,
         taken: Hlc,
@@ -81,4 +82,17 @@ pub struct Held {
     pub taken: Hlc,
     /// The newest stamp of it that the speaker knows of; newer than the actor's own newest means that the actor forgot.
     pub newest: Hlc,
+}
+
+impl Message {
+    /// Whose stream it is about.
+    pub fn actor(&self) -> ActorId {
+        match self {
+            Self::Ship(ship) => ship.actor,
+            Self::Taken { actor, .. }
+            | Self::Declined { actor, .. }
+            | Self::Promise { actor, .. }
+            | Self::Skip { actor, .. } => *actor,
+        }
+    }
 }

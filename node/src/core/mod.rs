@@ -64,6 +64,7 @@ use self::{
     op::Op,
     reply::Reply,
     ship::ShipEvent,
+    working::Conflict,
 };
 use crate::{
     names::RegionName,
@@ -145,6 +146,8 @@ pub enum Output {
 pub enum Event {
     /// About shipping to a region.
     Ship(ShipEvent),
+    /// A join kept something that a reader does not see.
+    Conflict { kind: Conflict },
     /// A row is damaged, or storage could not be read.
     Damaged(StorageError),
 }

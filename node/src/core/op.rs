@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 
-/// A key: arbitrary bytes.
+/// A key: arbitrary bytes. What a [`Read`] carries may be a slice of a connection's read buffer and keeps that alive: copy
+/// it before keeping it, in a cache say. What a [`Write`] carries stands by itself.
 pub type Key = Bytes;
 
 /// One request on one key.

@@ -27,7 +27,7 @@ pub fn read<V: View>(view: &V, key: &[u8], read: &Read, wall_ms: u64) -> Result<
     else {
         return Ok(absent(read));
     };
-    if let Some(reply) = about_key(head, key, read) {
+    if let Some(reply) = about_key(head, key, read, wall_ms) {
         return Ok(reply);
     }
     match head.slot() {
@@ -53,7 +53,12 @@ fn absent(read: &Read) -> Reply {
 }
 
 /// The reply to what can be asked of a key of any type.
-fn about_key(head: &Head, key: &[u8], read: &Read) -> Option<Reply> {
+fn about_key(head: &Head, key: &[u8], read: &Read, wall_ms: u64) -> Option<Reply> {
+    let expires_at = || {
+        head.expiry
+            .at_ms
+            .map_or(-1, |at_ms| i64::try_from(at_ms).unwrap_or(i64::MAX))
+    };
     Some(match read {
         Read::Exists => Reply::Int(1),
         Read::Type => Reply::Simple(if head.slot() == Shown::Set {
@@ -61,11 +66,8 @@ fn about_key(head: &Head, key: &[u8], read: &Read) -> Option<Reply> {
         } else {
             "string"
         }),
-        Read::ExpiresAtMs => Reply::Int(
-            head.expiry
-                .at_ms
-                .map_or(-1, |at| i64::try_from(at).unwrap_or(i64::MAX)),
-        ),
+        Read::ExpiresAtMs => Reply::Int(expires_at()),
+        Read::RemainingMs => Reply::Int(remaining_ms(expires_at(), wall_ms)),
         Read::MemoryUsage => Reply::Int(i64::try_from(memory_usage(head, key)).unwrap_or(i64::MAX)),
         Read::Encoding => Reply::Bulk(Bytes::from_static(encoding(head))),
         _ => return None,
@@ -129,7 +131,7 @@ pub(super) fn string_text(head: &Head) -> Bytes {
 }
 
 /// Milliseconds that a key has left: -1 without expiry.
-pub fn remaining_ms(at_ms: i64, wall_ms: u64) -> i64 {
+fn remaining_ms(at_ms: i64, wall_ms: u64) -> i64 {
     if at_ms < 0 {
         at_ms
     } else {
@@ -153,8 +155,9 @@ pub(super) fn members<V: View>(
     Ok(members)
 }
 
-/// Randomly chosen elements. Exact for sets of up to [`SAMPLE_ALL_MAX`]; a larger set is entered at random hashes,
-/// each a few random steps in, which favours no element by more than a small factor and never reads the whole set.
+/// Randomly chosen elements. Exact for sets of up to [`SAMPLE_ALL_MAX`], and where so many are wanted that reading the set costs
+/// less; a larger set is entered at random hashes, each a few random steps in, which favours no element by more than a small
+/// factor.
 pub(super) fn random<V: View>(
     view: &V,
     position: &Position,
@@ -168,20 +171,9 @@ pub(super) fn random<V: View>(
         Pick::Distinct(count) => (count, true),
         Pick::Repeating(count) => (count, false),
     };
-    if live <= SAMPLE_ALL_MAX || (is_distinct && count as u64 > live / 4) {
-        let mut all = members(view, position, key)?;
-        if is_distinct {
-            sampler.shuffle_front(&mut all, count);
-            all.truncate(count);
-            return Ok(all);
-        }
-        return Ok(if all.is_empty() {
-            all
-        } else {
-            (0..count)
-                .map(|_| all[sampler.below(all.len())].clone())
-                .collect()
-        });
+    if live <= SAMPLE_ALL_MAX || count as u64 > live / SAMPLE_STEPS as u64 {
+        let all = members(view, position, key)?;
+        return Ok(choose(all, count, is_distinct, &mut sampler));
     }
     let mut chosen = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
@@ -196,6 +188,24 @@ pub(super) fn random<V: View>(
     Ok(chosen)
 }
 
+fn choose(
+    mut all: Vec<Bytes>,
+    count: usize,
+    is_distinct: bool,
+    sampler: &mut Sampler,
+) -> Vec<Bytes> {
+    if is_distinct {
+        sampler.shuffle_front(&mut all, count);
+        all.truncate(count);
+        return all;
+    }
+    let count = if all.is_empty() { 0 } else { count };
+    (0..count)
+        .map(|_| all[sampler.below(all.len())].clone())
+        .collect()
+}
+
+/// The elements are a ring: past the last one the steps go on at the first, or the last would be hit by all that run over.
 fn enter_at_random<V: View>(
     view: &V,
     position: &Position,
@@ -203,18 +213,19 @@ fn enter_at_random<V: View>(
     sampler: &mut Sampler,
 ) -> Result<Option<Bytes>, V::Error> {
     let mut found = None;
-    for from in [sampler.draw(), 0] {
-        let mut steps = sampler.below(SAMPLE_STEPS);
+    let from = sampler.draw();
+    let mut steps = 1 + sampler.below(SAMPLE_STEPS);
+    for from in [from, 0] {
         view.elements(position, key, from, &mut |_, element| {
             found = Some(Bytes::copy_from_slice(element));
-            steps = steps.saturating_sub(1);
+            steps -= 1;
             if steps == 0 {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
             }
         })?;
-        if found.is_some() {
+        if steps == 0 {
             break;
         }
     }
@@ -294,9 +305,99 @@ fn encoding(head: &Head) -> &'static [u8] {
 
 /// Sets up to this size are read whole to choose from them.
 const SAMPLE_ALL_MAX: u64 = 4096;
-/// A larger one is entered at a random hash and left after fewer than this many steps.
+/// A larger one is entered at a random hash and left after at most this many steps.
 const SAMPLE_STEPS: usize = 32;
 /// What an element is taken to cost in memory.
 const ELEMENT_BYTES_ESTIMATE: u64 = 96;
 /// Redis embeds strings up to this size into their object.
 const EMBEDDED_STRING_BYTES_MAX: usize = 44;
+
+#[cfg(test)]
+mod tests {
+    use std::{borrow::Cow, collections::BTreeMap, convert::Infallible};
+
+    use super::*;
+    use crate::core::view::VisitElement;
+
+    /// Elements by their hashes, evenly apart, of a key that nobody asks about otherwise.
+    struct Evenly(BTreeMap<u64, Bytes>);
+
+    impl Evenly {
+        fn of(count: u64) -> Self {
+            let step = u64::MAX / count;
+            let element = |number: u64| (number * step, Bytes::from(number.to_string()));
+            Self((0..count).map(element).collect())
+        }
+    }
+
+    impl View for Evenly {
+        type Error = Infallible;
+
+        fn head(&self, _: &Position, _: &[u8]) -> Result<Option<Cow<'_, Head>>, Infallible> {
+            Ok(None)
+        }
+
+        fn has_element(&self, _: &Position, _: &[u8], _: &[u8]) -> Result<bool, Infallible> {
+            Ok(false)
+        }
+
+        fn elements(
+            &self,
+            _: &Position,
+            _: &[u8],
+            from: u64,
+            visit: VisitElement<'_>,
+        ) -> Result<(), Infallible> {
+            for (hash, element) in self.0.range(from..) {
+                if visit(*hash, element).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    fn drawn(count: u64, pick: Pick) -> Vec<Bytes> {
+        let (view, key) = (Evenly::of(count), b"key");
+        let Ok(drawn) = random(&view, &Position::of(key), key, count, pick, 7);
+        drawn
+    }
+
+    #[test]
+    fn no_element_of_a_large_set_is_drawn_much_more_often_than_another() {
+        let count = SAMPLE_ALL_MAX + 1;
+        let mut times = BTreeMap::<Bytes, usize>::new();
+        let view = Evenly::of(count);
+        for entropy in 0..count * 10 {
+            let mut sampler = Sampler::new(entropy);
+            let Ok(element) = enter_at_random(&view, &Position::of(b"key"), b"key", &mut sampler);
+            *times
+                .entry(element.expect("the set is not empty"))
+                .or_default() += 1;
+        }
+        let most = times.values().max().copied();
+        assert!(most < Some(40), "10 are expected of each, {most:?} of one");
+        assert!(
+            times.len() as u64 > count * 99 / 100,
+            "{} of {count}",
+            times.len()
+        );
+    }
+
+    #[test]
+    fn as_many_different_elements_are_drawn_as_are_wanted_and_there() {
+        for count in [1, SAMPLE_ALL_MAX, SAMPLE_ALL_MAX + 1] {
+            for wanted in [0, 1, 100, SAMPLE_ALL_MAX as usize, 10_000] {
+                let mut drawn = drawn(count, Pick::Distinct(wanted));
+                drawn.sort();
+                drawn.dedup();
+                assert_eq!(
+                    drawn.len(),
+                    wanted.min(count as usize),
+                    "{wanted} of {count}"
+                );
+            }
+            assert_eq!(drawn(count, Pick::Repeating(9_000)).len(), 9_000);
+        }
+    }
+}

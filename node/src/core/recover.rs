@@ -34,8 +34,11 @@ pub fn tallies(
             &from,
             to.as_deref(),
             &mut |position, key, value, head| {
-                let after = (head.slot() != Shown::Absent, head::digest(key, value));
-                tallies.replace(position.partition, (false, 0), after);
+                // One that is damaged is no reason not to start. The walk for expiries, which follows every start, tells of it.
+                if let Ok(head) = head {
+                    let after = (head.slot() != Shown::Absent, head::digest(key, value));
+                    tallies.replace(position.partition, (false, 0), after);
+                }
                 ControlFlow::Continue(())
             },
         )?;
@@ -48,6 +51,8 @@ pub fn tallies(
 pub struct VolatileKeys {
     /// When, and which.
     pub found: Vec<(u64, Key)>,
+    /// Keys that may expire or not: their rows cannot be read.
+    pub damaged: Vec<StorageError>,
     /// Where the next page begins; `None` after the last.
     pub next: Option<Position>,
 }
@@ -59,7 +64,7 @@ pub fn volatile_keys(
     shard: u16,
     shards: u16,
 ) -> Result<VolatileKeys, StorageError> {
-    let mut found = Vec::new();
+    let (mut found, mut damaged) = (Vec::new(), Vec::new());
     let mut looked_at = 0;
     let first = u32::from(from.partition.index());
     let owned = (first..u32::from(PARTITIONS))
@@ -81,43 +86,59 @@ pub fn volatile_keys(
                         next = Some(position);
                         return ControlFlow::Break(());
                     }
-                    found.extend(
-                        head.expiry
-                            .at_ms
-                            .map(|at_ms| (at_ms, Bytes::copy_from_slice(key))),
-                    );
+                    match head.map(|head| head.expiry.at_ms) {
+                        Ok(None) => {}
+                        Ok(Some(at_ms)) => found.push((at_ms, Bytes::copy_from_slice(key))),
+                        Err(error) => damaged.push(error),
+                    }
                     ControlFlow::Continue(())
                 },
             )?;
         }
         if next.is_some() {
-            return Ok(VolatileKeys { found, next });
+            return Ok(VolatileKeys {
+                found,
+                damaged,
+                next,
+            });
         }
     }
-    Ok(VolatileKeys { found, next: None })
+    Ok(VolatileKeys {
+        found,
+        damaged,
+        next: None,
+    })
 }
 
-/// Visits heads in `from..to`; one that is damaged is an error that names it.
+/// Visits heads in `from..to`: position, key, stored value, and the head or, where it is damaged, an error that names the key.
 pub fn visit_heads(
     storage: &dyn Storage,
     from: &[u8],
     to: Option<&[u8]>,
-    visit: &mut dyn FnMut(Position, &[u8], &[u8], &Head) -> ControlFlow<()>,
+    visit: VisitHead<'_>,
 ) -> Result<(), StorageError> {
     let mut failed = None;
-    storage.scan(Family::Head, from, to, &mut |stored, value| {
-        let decoded = head::user_key(stored)
-            .and_then(|(position, key)| Ok((position, key, Head::decode(key, value)?)));
-        match decoded {
-            Ok((position, key, head)) => visit(position, key, value, &head),
+    storage.scan(
+        Family::Head,
+        from,
+        to,
+        &mut |stored, value| match head::user_key(stored) {
+            Ok((position, key)) => {
+                let head = Head::decode(key, value);
+                visit(position, key, value, head.as_ref().map_err(Clone::clone))
+            }
             Err(error) => {
                 failed = Some(error);
                 ControlFlow::Break(())
             }
-        }
-    })?;
+        },
+    )?;
     failed.map_or(Ok(()), Err)
 }
+
+/// What is shown a head.
+pub type VisitHead<'a> =
+    &'a mut dyn FnMut(Position, &[u8], &[u8], Result<&Head, StorageError>) -> ControlFlow<()>;
 
 /// The stored keys of a partition's heads from a hash on.
 fn bounds(partition: u16, hash: u64) -> (Vec<u8>, Option<Vec<u8>>) {

@@ -13,26 +13,28 @@ use super::{
 use crate::storage::{StorageError, record::head::Shown};
 
 impl Coordinator<'_> {
-    /// Every element that is new takes a stamp of its own: a remove of one must never be taken for a remove of another.
+    /// Every element takes a stamp of its own: a remove of one must never be taken for a remove of another. One that is there already
+    /// takes a new one all the same, for the regions that may be removing it right now: an add wins over a remove that did not see it.
     pub(super) fn add(&mut self, target: &Target<'_>, members: &[Bytes]) -> Result<Reply, Stop> {
         self.expect_set(target)?;
         let mut added = 0;
         for member in members {
-            if !self.dots(target, member)?.is_empty() {
+            let dots = self.dots(target, member)?;
+            if !dots.is_empty() && !self.is_shipping {
                 continue;
             }
+            added += i64::from(dots.is_empty());
             let stamp = self.stamp();
             let set = &self.head(target)?.set;
             let delta = rows::add(
                 &set.context,
                 stamp,
                 Bytes::copy_from_slice(member),
-                &Dots::default(),
+                &dots,
                 (),
                 set.live == 0,
             );
             self.coordinate(target, vec![Part::Set(delta)])?;
-            added += 1;
         }
         Ok(Reply::Int(added))
     }

@@ -11,25 +11,30 @@
 //! leaves when every region has acknowledged it as durable, and is sent again from the cursor whenever a session dies or the
 //! receiver declines. What is in memory is a copy: the tail that streams which keep up read from, and never more than its bound.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    ops::ControlFlow,
-    time::Duration,
-};
+mod extent;
+mod log;
+mod stream;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use crdt::{ActorId, Hlc};
 
+use self::{
+    extent::{cut_beyond, measure},
+    log::Log,
+    stream::Stream,
+};
 use super::{
     identity::DirectoryId,
-    message::{Decline, Held, Message, SessionId, Ship},
+    message::{Decline, Held, Message, SessionId},
     sample::Sampler,
 };
 use crate::{
     names::RegionName,
     storage::{
         Batch, Family, Storage, StorageError,
-        record::{cursor, cursor::Cursor, meta::Mark, outbox},
+        record::{cursor, meta::Mark, outbox},
     },
 };
 
@@ -90,42 +95,10 @@ pub struct Lag {
     pub needs_repair: bool,
 }
 
-/// One actor's rows in the outbox.
-#[derive(Debug, Default)]
-struct Log {
-    trimmed: Hlc,
-    newest: Hlc,
-    bytes: u64,
-    /// The newest rows; all that come after `tail_after`.
-    tail: VecDeque<(Hlc, Bytes)>,
-    tail_after: Hlc,
-    tail_bytes: usize,
-}
-
 #[derive(Debug, Default)]
 struct Destination {
     session: Option<(SessionId, DirectoryId)>,
     streams: BTreeMap<ActorId, Stream>,
-}
-
-#[derive(Debug, Default)]
-struct Stream {
-    cursor: Cursor,
-    is_cursor_stored: bool,
-    sent: Hlc,
-    in_flight: VecDeque<InFlight>,
-    in_flight_bytes: usize,
-    pending_rows: u64,
-    pending_since: Hlc,
-    resume_at: Duration,
-    backoff: Duration,
-}
-
-#[derive(Debug)]
-struct InFlight {
-    last: Hlc,
-    rows: u64,
-    bytes: usize,
 }
 
 impl Shipper {
@@ -214,13 +187,7 @@ impl Shipper {
             };
             let before = stream.cursor.taken;
             stream.meet(region, actor, directory, taken, log, events);
-            let after = stream.cursor.taken;
-            let between = measure(storage, actor, before.min(after), Some(before.max(after)))?.rows;
-            stream.pending_rows = if after < before {
-                stream.pending_rows + between
-            } else {
-                stream.pending_rows.saturating_sub(between)
-            };
+            stream.recount(storage, actor, before)?;
         }
         Ok(())
     }
@@ -239,29 +206,40 @@ impl Shipper {
     }
 
     /// A region acknowledged.
-    pub fn taken(&mut self, session: SessionId, actor: ActorId, taken: Hlc, majority: Hlc) {
-        if let Some((_, stream)) = self.stream(session, actor) {
-            stream.advance(taken, majority);
+    pub fn taken(
+        &mut self,
+        storage: &dyn Storage,
+        session: SessionId,
+        actor: ActorId,
+        taken: Hlc,
+        majority: Hlc,
+    ) -> Result<(), StorageError> {
+        match self.stream(session, actor) {
+            Some((_, stream)) => stream.advance(storage, actor, taken, majority),
+            None => Ok(()),
         }
     }
 
     /// A region did not take what was sent: it is sent again from `taken`, after a pause.
+    #[allow(clippy::too_many_arguments)] // the message's parts, and what is needed to act on it
     pub fn declined(
         &mut self,
+        storage: &dyn Storage,
         session: SessionId,
         actor: ActorId,
         taken: Hlc,
         reason: Decline,
         now: Duration,
         events: &mut Vec<ShipEvent>,
-    ) {
+    ) -> Result<(), StorageError> {
         let draw = self.jitter.draw();
         let Some((region, stream)) = self.stream(session, actor) else {
-            return;
+            return Ok(());
         };
-        stream.advance(taken, taken);
+        stream.advance(storage, actor, taken, Hlc::ZERO)?;
+        stream.fall_back(storage, actor, taken)?;
         if stream.in_flight.is_empty() {
-            return; // an answer to what was sent before the last rewind
+            return Ok(()); // an answer to what was sent before the last rewind
         }
         events.push(ShipEvent::Declined {
             region,
@@ -270,6 +248,7 @@ impl Shipper {
         });
         stream.rewind();
         stream.pause(now, draw);
+        Ok(())
     }
 
     /// A message could not be queued: the session is slower than the stream.
@@ -307,27 +286,19 @@ impl Shipper {
     /// Tells every region that has all of `actor` that no later stamp of it will be at or below `upto`.
     pub fn promise(&mut self, actor: ActorId, upto: Hlc, send: &mut dyn FnMut(SessionId, Message)) {
         for destination in self.destinations.values_mut() {
-            let (Some((session, _)), Some(stream)) =
-                (destination.session, destination.streams.get_mut(&actor))
-            else {
+            let (Some((session, _)), Some(log), Some(stream)) = (
+                destination.session,
+                self.logs.get(&actor),
+                destination.streams.get_mut(&actor),
+            ) else {
                 continue;
             };
-            let has_all = stream.pending_rows == 0 && stream.in_flight.is_empty();
+            // What the receiver has said, never what was counted here: a promise over a row that it lacks would lose the row.
+            let has_all = stream.cursor.taken >= log.newest && stream.in_flight.is_empty();
             if has_all && upto > stream.sent {
-                send(
-                    session,
-                    Message::Promise {
-                        actor,
-                        after: stream.sent,
-                        upto,
-                    },
-                );
-                stream.in_flight.push_back(InFlight {
-                    last: upto,
-                    rows: 0,
-                    bytes: 0,
-                });
-                stream.sent = upto;
+                let after = stream.sent;
+                stream.depart(upto, 0, 0);
+                send(session, Message::Promise { actor, after, upto });
             }
         }
     }
@@ -407,6 +378,9 @@ impl Shipper {
             return Ok(());
         }
         let cut = cut_beyond(storage, actor, log, self.bounds.bytes_max, oldest)?;
+        if cut <= log.trimmed {
+            return Ok(());
+        }
         for (region, destination) in &mut self.destinations {
             let Some(stream) = destination.streams.get_mut(&actor) else {
                 continue;
@@ -429,7 +403,7 @@ impl Shipper {
             .destinations
             .values()
             .filter_map(|destination| destination.streams.get(&actor))
-            .map(|stream| stream.cursor.majority)
+            .map(|stream| stream.cursor.majority.max(stream.released))
             .min();
         let (Some(upto), Some(log)) = (behind, self.logs.get_mut(&actor)) else {
             return Ok(());
@@ -440,7 +414,7 @@ impl Shipper {
         }
         batch.delete_range(
             Family::Outbox,
-            outbox::stored_key(actor, Hlc::ZERO),
+            outbox::stored_key(actor, log.trimmed.next()),
             outbox::stored_key(actor, upto.next()),
         );
         Mark::Trimmed.store(batch, actor, upto);
@@ -453,116 +427,24 @@ impl Shipper {
     }
 }
 
-impl Log {
-    fn open(storage: &dyn Storage, actor: ActorId) -> Result<Self, StorageError> {
-        let trimmed = Mark::Trimmed.load(storage, actor)?;
-        let rows = measure(storage, actor, Hlc::ZERO, None)?;
-        let newest = rows.newest.max(trimmed);
-        Ok(Self {
-            trimmed,
-            newest,
-            bytes: rows.bytes,
-            tail_after: newest,
-            ..Self::default()
-        })
-    }
-
-    fn push(&mut self, last: Hlc, row: Bytes) {
-        assert!(
-            last > self.newest,
-            "outbox rows of one actor are in order: {last} after {}",
-            self.newest
-        );
-        self.newest = last;
-        self.bytes += row.len() as u64;
-        self.tail_bytes += row.len();
-        self.tail.push_back((last, row));
-        while self.tail_bytes > TAIL_BYTES_MAX {
-            let Some((first, row)) = self.tail.pop_front() else {
-                break;
-            };
-            self.tail_after = first;
-            self.tail_bytes -= row.len();
-        }
-    }
-
-    fn forget_tail(&mut self, upto: Hlc) {
-        while let Some((first, row)) = self.tail.pop_front_if(|(last, _)| *last <= upto) {
-            self.tail_after = first;
-            self.tail_bytes -= row.len();
-        }
-    }
-
-    /// Rows after `sent`, as many as one frame holds, at least one if there is one.
-    fn read(
-        &self,
-        storage: &dyn Storage,
-        actor: ActorId,
-        sent: Hlc,
-    ) -> Result<Vec<(Hlc, Bytes)>, StorageError> {
-        let mut frame = Frame::default();
-        if sent >= self.tail_after {
-            let start = self.tail.partition_point(|(last, _)| *last <= sent);
-            for (last, row) in self.tail.range(start..) {
-                if frame.push(*last, || row.clone()).is_break() {
-                    break;
-                }
-            }
-            return Ok(frame.rows);
-        }
-        let (from, to) = outbox::after(actor, sent);
-        storage.scan(
-            Family::Outbox,
-            &from,
-            to.as_deref(),
-            &mut |stored, value| match outbox::last_stamp(stored) {
-                Some(last) => frame.push(last, || Bytes::copy_from_slice(value)),
-                None => ControlFlow::Continue(()),
-            },
-        )?;
-        Ok(frame.rows)
-    }
-}
-
-/// Rows that one message carries.
-#[derive(Default)]
-struct Frame {
-    rows: Vec<(Hlc, Bytes)>,
-    bytes: usize,
-}
-
-impl Frame {
-    fn push(&mut self, last: Hlc, row: impl FnOnce() -> Bytes) -> ControlFlow<()> {
-        if self.bytes >= FRAME_BYTES {
-            return ControlFlow::Break(());
-        }
-        let row = row();
-        self.bytes += row.len();
-        self.rows.push((last, row));
-        ControlFlow::Continue(())
-    }
-}
-
 impl Destination {
     fn lag(&self) -> Lag {
-        let pending = self
+        let pending = || {
+            self.streams
+                .values()
+                .filter(|stream| stream.pending_rows > 0)
+        };
+        // A former actor's stream that was taken whole says nothing about today: only what is pending holds the watermark back.
+        let behind = pending().map(|stream| stream.cursor.taken).min();
+        let newest = self
             .streams
             .values()
-            .filter(|stream| stream.pending_rows > 0);
+            .map(|stream| stream.cursor.taken)
+            .max();
         Lag {
-            rows: self
-                .streams
-                .values()
-                .map(|stream| stream.pending_rows)
-                .sum(),
-            watermark: self
-                .streams
-                .values()
-                .map(|stream| stream.cursor.taken)
-                .filter(|taken| *taken > Hlc::ZERO)
-                .min()
-                .unwrap_or(Hlc::ZERO),
-            since: pending
+            rows: pending().map(|stream| stream.pending_rows).sum(),
+            watermark: behind.or(newest).unwrap_or(Hlc::ZERO),
+            since: pending()
                 .map(|stream| stream.pending_since.max(stream.cursor.taken))
                 .min(),
             needs_repair: self
@@ -572,281 +454,3 @@ impl Destination {
         }
     }
 }
-
-impl Stream {
-    fn open(
-        storage: &dyn Storage,
-        actor: ActorId,
-        region: &RegionName,
-        log: &Log,
-    ) -> Result<Self, StorageError> {
-        let stored = cursor::stored_key(actor, region);
-        let value = storage.get(Family::Cursor, &stored)?;
-        let cursor = value
-            .map(|value| Cursor::decode(&stored, &value))
-            .transpose()?
-            .unwrap_or_default();
-        let pending_rows = measure(storage, actor, cursor.taken, None)?.rows;
-        let pending_since = first_row(storage, actor, cursor.taken)?.unwrap_or(log.newest);
-        Ok(Self {
-            cursor,
-            is_cursor_stored: true,
-            sent: cursor.taken,
-            pending_rows,
-            pending_since,
-            backoff: BACKOFF_MIN,
-            ..Self::default()
-        })
-    }
-
-    /// Begins a session with a node that has everything up to `taken`.
-    fn meet(
-        &mut self,
-        region: &RegionName,
-        actor: ActorId,
-        directory: DirectoryId,
-        taken: Hlc,
-        log: &Log,
-        events: &mut Vec<ShipEvent>,
-    ) {
-        let is_same_holder = self.cursor.holder.is_none_or(|holder| holder == directory);
-        if is_same_holder {
-            self.cursor.taken = self.cursor.taken.max(taken);
-            self.cursor.majority = self.cursor.majority.max(taken);
-        } else if taken < self.cursor.taken {
-            events.push(ShipEvent::Replaced {
-                region: region.clone(),
-                actor,
-                had: self.cursor.taken,
-                has: taken,
-            });
-            (self.cursor.taken, self.cursor.majority) = (taken, taken);
-        }
-        self.cursor.holder = Some(directory);
-        if self.cursor.taken < log.trimmed {
-            events.push(ShipEvent::Dropped {
-                region: region.clone(),
-                actor,
-                after: self.cursor.taken,
-                upto: log.trimmed,
-                rows: 0,
-            });
-            self.cursor.hole = Some(
-                self.cursor
-                    .hole
-                    .map_or(self.cursor.taken, |hole| hole.min(self.cursor.taken)),
-            );
-        }
-        self.is_cursor_stored = false;
-        self.resume_at = Duration::ZERO;
-        self.rewind();
-    }
-
-    fn advance(&mut self, taken: Hlc, majority: Hlc) {
-        if taken > self.cursor.taken {
-            self.cursor.taken = taken;
-            self.backoff = BACKOFF_MIN;
-            self.is_cursor_stored = false;
-        }
-        if majority > self.cursor.majority {
-            self.cursor.majority = majority;
-            self.is_cursor_stored = false;
-        }
-        while let Some(done) = self.in_flight.pop_front_if(|sent| sent.last <= taken) {
-            self.in_flight_bytes -= done.bytes;
-            self.pending_rows = self.pending_rows.saturating_sub(done.rows);
-        }
-    }
-
-    fn rewind(&mut self) {
-        self.in_flight.clear();
-        self.in_flight_bytes = 0;
-        self.sent = self.cursor.taken;
-    }
-
-    fn pause(&mut self, now: Duration, draw: u64) {
-        self.resume_at = now
-            + self
-                .backoff
-                .mul_f64(0.5 + 0.5 * (draw >> 11) as f64 / (1u64 << 53) as f64);
-        self.backoff = (self.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
-    }
-
-    fn pump(
-        &mut self,
-        storage: &dyn Storage,
-        actor: ActorId,
-        log: &Log,
-        now: Duration,
-        send: &mut dyn FnMut(Message),
-    ) -> Result<(), StorageError> {
-        if now < self.resume_at {
-            return Ok(());
-        }
-        if self.sent < log.trimmed {
-            self.skip(actor, log.trimmed, send);
-        }
-        while self.sent < log.newest
-            && self.in_flight_bytes < WINDOW_BYTES
-            && self.in_flight.len() < WINDOW_FRAMES
-        {
-            let rows = log.read(storage, actor, self.sent)?;
-            let Some(&(last, _)) = rows.last() else { break };
-            let bytes = rows.iter().map(|(_, row)| row.len()).sum();
-            self.in_flight.push_back(InFlight {
-                last,
-                rows: rows.len() as u64,
-                bytes,
-            });
-            self.in_flight_bytes += bytes;
-            let ship = Ship {
-                actor,
-                after: self.sent,
-                last,
-                rows: rows.into_iter().map(|(_, row)| row).collect(),
-            };
-            self.sent = last;
-            send(Message::Ship(ship));
-        }
-        Ok(())
-    }
-
-    /// Goes on behind rows that are gone.
-    fn skip(&mut self, actor: ActorId, upto: Hlc, send: &mut dyn FnMut(Message)) {
-        send(Message::Skip {
-            actor,
-            after: self.sent,
-            upto,
-        });
-        self.in_flight.push_back(InFlight {
-            last: upto,
-            rows: 0,
-            bytes: 0,
-        });
-        self.sent = upto;
-    }
-
-    /// Counts everything up to `cut` as never to be taken.
-    fn give_up(
-        &mut self,
-        storage: &dyn Storage,
-        region: &RegionName,
-        actor: ActorId,
-        cut: Hlc,
-        events: &mut Vec<ShipEvent>,
-    ) -> Result<(), StorageError> {
-        let rows = measure(storage, actor, cut, None)?.rows;
-        let dropped = self.pending_rows.saturating_sub(rows);
-        events.push(ShipEvent::Dropped {
-            region: region.clone(),
-            actor,
-            after: self.cursor.taken,
-            upto: cut,
-            rows: dropped,
-        });
-        self.cursor.hole = Some(self.cursor.hole.unwrap_or(self.cursor.taken));
-        // `taken` stays: the region is told by a `Skip` and answers for it. Only the trimming goes on.
-        self.cursor.majority = cut;
-        self.pending_rows = rows;
-        self.pending_since = cut;
-        self.is_cursor_stored = false;
-        Ok(())
-    }
-}
-
-/// Rows of an actor's outbox.
-#[derive(Debug, Default)]
-struct Extent {
-    rows: u64,
-    bytes: u64,
-    newest: Hlc,
-}
-
-/// Measures an actor's rows in `(after, upto]`.
-fn measure(
-    storage: &dyn Storage,
-    actor: ActorId,
-    after: Hlc,
-    upto: Option<Hlc>,
-) -> Result<Extent, StorageError> {
-    let mut extent = Extent::default();
-    let (from, end) = outbox::after(actor, after);
-    let to = upto
-        .map(|upto| outbox::stored_key(actor, upto.next()))
-        .or(end);
-    storage.scan(
-        Family::Outbox,
-        &from,
-        to.as_deref(),
-        &mut |stored, value| {
-            extent.rows += 1;
-            extent.bytes += value.len() as u64;
-            extent.newest = outbox::last_stamp(stored).unwrap_or(extent.newest);
-            ControlFlow::Continue(())
-        },
-    )?;
-    Ok(extent)
-}
-
-fn first_row(
-    storage: &dyn Storage,
-    actor: ActorId,
-    after: Hlc,
-) -> Result<Option<Hlc>, StorageError> {
-    let mut first = None;
-    let (from, to) = outbox::after(actor, after);
-    storage.scan(Family::Outbox, &from, to.as_deref(), &mut |stored, _| {
-        first = outbox::last_stamp(stored);
-        ControlFlow::Break(())
-    })?;
-    Ok(first)
-}
-
-/// The last row to drop so that what is left is within the bounds, with some room so that this is rare.
-fn cut_beyond(
-    storage: &dyn Storage,
-    actor: ActorId,
-    log: &Log,
-    bytes_max: u64,
-    oldest: Hlc,
-) -> Result<Hlc, StorageError> {
-    let mut excess = if log.bytes > bytes_max {
-        log.bytes - bytes_max + bytes_max / 10
-    } else {
-        0
-    };
-    let mut cut = log.trimmed;
-    let (from, to) = outbox::after(actor, log.trimmed);
-    storage.scan(
-        Family::Outbox,
-        &from,
-        to.as_deref(),
-        &mut |stored, value| {
-            let Some(last) = outbox::last_stamp(stored) else {
-                return ControlFlow::Continue(());
-            };
-            if excess == 0 && last >= oldest {
-                return ControlFlow::Break(());
-            }
-            excess = excess.saturating_sub(value.len() as u64);
-            cut = last;
-            ControlFlow::Continue(())
-        },
-    )?;
-    Ok(cut)
-}
-
-/// A frame is closed when it has about this many bytes.
-const FRAME_BYTES: usize = 256 << 10;
-/// In flight per region and actor: enough for 50 MB/s over 80 ms.
-const WINDOW_BYTES: usize = 4 << 20;
-/// Messages in flight per region and actor.
-const WINDOW_FRAMES: usize = 1024;
-/// Newest rows kept in memory per actor, for the streams that keep up.
-const TAIL_BYTES_MAX: usize = 2 << 20;
-/// First pause after a region declined.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// Longest pause.
-const BACKOFF_MAX: Duration = Duration::from_secs(3);
-
-const _: () = assert!(FRAME_BYTES <= WINDOW_BYTES && FRAME_BYTES <= TAIL_BYTES_MAX);

@@ -3,7 +3,7 @@
 //! Everything that changes a key, a client's command or a peer's delta, goes through [`Working::join`]. Each touched row is
 //! written once per batch, however often it was touched; heads stay decoded in a bounded cache between batches.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap}; // HashMap: looked up, never iterated
 
 use bytes::Bytes;
 use crdt::{Delta, Dots, Hlc, Named, Part, RowsDelta, join_row};
@@ -31,6 +31,7 @@ pub struct Working {
     /// Runs of rows deleted as a whole in this batch; the rows above stand over them.
     cleared: Vec<(Vec<u8>, Vec<u8>)>,
     outbox: Vec<OutboxRow>,
+    conflicts: Vec<Conflict>,
     bytes: usize,
 }
 
@@ -43,6 +44,11 @@ pub struct OutboxRow {
     pub last: Hlc,
     bytes: usize,
 }
+
+pub use crate::storage::record::head::Conflict;
+
+/// Rows by their stored keys.
+type StoredRows = Vec<(Vec<u8>, Dots<()>)>;
 
 /// What a closed batch leaves to be done once it is committed.
 #[derive(Debug)]
@@ -82,6 +88,7 @@ impl Working {
             rows: BTreeMap::new(),
             cleared: Vec::new(),
             outbox: Vec::new(),
+            conflicts: Vec::new(),
             bytes: 0,
         }
     }
@@ -89,6 +96,11 @@ impl Working {
     /// About how many bytes the batch would have, if it were closed now.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The conflicts that joins brought about since this was last asked.
+    pub fn take_conflicts(&mut self) -> Vec<Conflict> {
+        std::mem::take(&mut self.conflicts)
     }
 
     /// Whether there is nothing to commit.
@@ -149,7 +161,11 @@ impl Working {
     /// Joins a delta of any origin. An error leaves everything as it was: all that is to be read is read before anything changes.
     pub fn join(&mut self, storage: &dyn Storage, delta: &Delta) -> Result<(), StorageError> {
         let position = Position::of(&delta.key);
-        self.entry(storage, &position, &delta.key)?;
+        let was_clear = self
+            .entry(storage, &position, &delta.key)?
+            .head
+            .conflict()
+            .is_none();
         for part in &delta.parts {
             if let Part::Set(rows) = part {
                 self.join_rows(storage, &position, &delta.key, rows)?;
@@ -163,6 +179,8 @@ impl Working {
                 Part::Set(_) => {}
             }
         }
+        let conflict = entry.head.conflict().filter(|_| was_clear);
+        self.conflicts.extend(conflict);
         self.touch(&delta.key);
         Ok(())
     }
@@ -443,7 +461,7 @@ impl Working {
         storage: &dyn Storage,
         from: &[u8],
         to: &[u8],
-    ) -> Result<Vec<(Vec<u8>, Dots<()>)>, StorageError> {
+    ) -> Result<StoredRows, StorageError> {
         let mut live: BTreeMap<Vec<u8>, Dots<()>> = BTreeMap::new();
         if !self.is_cleared(from) {
             let mut failed = None;

@@ -24,14 +24,23 @@ pub const COMMIT_DURATION_SECONDS: &str = "meridian_commit_duration_seconds";
 pub const REPLICATION_LAG_SECONDS: &str = "meridian_replication_lag_seconds";
 /// Outbox rows (one per commit batch) that `region` has not taken.
 pub const OUTBOX_ENTRIES: &str = "meridian_outbox_entries";
-/// Bytes of frames exchanged with `region`, compressed, without QUIC's own, by `direction` (`sent`, `received`).
+/// Bytes of frames exchanged with `region`, compressed, without QUIC's own, by `direction` (`out`, `in`).
 pub const WAN_BYTES_TOTAL: &str = "meridian_wan_bytes_total";
 /// Outbox rows dropped past `hints.window` or `hints.max_bytes` that some region never took.
 pub const HINTS_DROPPED_TOTAL: &str = "meridian_hints_dropped_total";
 /// Joins that kept something a reader does not see, by `kind` (`text_and_counter`, `two_types`).
 pub const CONFLICTS_TOTAL: &str = "meridian_conflicts_total";
-/// Deltas of `node` that were not taken because their stamps are ahead of this clock by more than `clock.max_skew`.
-pub const STAMPS_REFUSED_TOTAL: &str = "meridian_stamps_refused_total";
+/// Batches that were not taken, by `side` (`origin`, `target`) and `reason` (`gap`, `clock`, `read_only`, `busy`, `malformed`);
+/// `clock` is a wrong clock, here or there.
+pub const BATCHES_DECLINED_TOTAL: &str = "meridian_batches_declined_total";
+/// Requests refused because a shard's queue was full.
+pub const BUSY_TOTAL: &str = "meridian_busy_total";
+/// Rows or commits that failed.
+pub const STORAGE_ERRORS_TOTAL: &str = "meridian_storage_errors_total";
+/// Seconds that a sync of the log takes.
+pub const SYNC_DURATION_SECONDS: &str = "meridian_sync_duration_seconds";
+/// Keys that this node holds and shows.
+pub const KEYS: &str = "meridian_keys";
 /// Seconds that the clock of `node` is ahead of this one.
 pub const CLOCK_OFFSET_SECONDS: &str = "meridian_clock_offset_seconds";
 /// Sessions that this node has open to `node`, those it dialled and those it accepted: 2 when all is well.
@@ -103,7 +112,7 @@ const DURATION_BUCKETS_SECONDS: [f64; 16] = [
     1.0, 2.5, 10.0,
 ];
 
-const METRICS: [Metric; 17] = [
+const METRICS: [Metric; 21] = [
     Metric::new(
         COMMANDS_TOTAL,
         Kind::Counter,
@@ -159,10 +168,34 @@ const METRICS: [Metric; 17] = [
         "Joins that kept something a reader does not see.",
     ),
     Metric::new(
-        STAMPS_REFUSED_TOTAL,
+        BATCHES_DECLINED_TOTAL,
         Kind::Counter,
         Unit::Count,
-        "Deltas not taken because their stamps are too far ahead.",
+        "Batches between regions that were not taken.",
+    ),
+    Metric::new(
+        BUSY_TOTAL,
+        Kind::Counter,
+        Unit::Count,
+        "Requests refused because a shard's queue was full.",
+    ),
+    Metric::new(
+        STORAGE_ERRORS_TOTAL,
+        Kind::Counter,
+        Unit::Count,
+        "Rows or commits that failed.",
+    ),
+    Metric::new(
+        SYNC_DURATION_SECONDS,
+        Kind::Histogram,
+        Unit::Seconds,
+        "Sync of the log.",
+    ),
+    Metric::new(
+        KEYS,
+        Kind::Gauge,
+        Unit::Count,
+        "Keys that this node holds and shows.",
     ),
     Metric::new(
         CLOCK_OFFSET_SECONDS,

@@ -2,14 +2,68 @@
 //!
 //! A node dials every peer it ships to and accepts every peer that ships to it: two sessions between
 //! two nodes, one each way, so no side has to guess which of two crossing connections survives.
+//!
+//! ```text
+//!   Peers ── supervisor ─┬─ dialler, one per target: attempt ▸ greet ▸ session ▸ pause ▸ …
+//!                        ├─ acceptor ── handshake ▸ greet ▸ session, one task each, bounded
+//!                        └─ renewal: a new identity ends every session, so that all greet again
+//!
+//!   session ─┬─ control stream   ping, pong, goodbye; read whatever else is stuck
+//!            ├─ message stream ▸ events (bounded): not read while nobody takes events
+//!            └─ queue (bounded) ▸ message stream
+//! ```
+//!
+//! Invariants: per session `Up` comes before its messages and those before `Down`, each once; messages keep their order; one peer that
+//! is away, slow or hostile costs a bounded amount of memory and nobody else's time.
 
-use crdt::{ActorId, Hlc};
-use serde::{Deserialize, Serialize};
+mod acceptor;
+mod backoff;
+mod dialler;
+mod ending;
+mod endpoint;
+mod frame;
+mod greeting;
+mod journal;
+pub mod limits;
+mod link;
+mod path;
+mod pulse;
+mod queue;
+mod refusal;
+mod roster;
+mod session;
+mod shared;
+mod stream;
+mod supervisor;
+mod wire;
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use crdt::ActorId;
+use quinn::Endpoint;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 
 use crate::{
-    core::identity::DirectoryId,
+    core::{identity::DirectoryId, message::Message},
     names::{NodeName, RegionName},
+    tls::{Credentials, CredentialsError},
 };
+
+pub use crate::core::message::{Held, SessionId};
+pub use journal::Refused;
+pub use link::{LinkState, PeerLink};
+pub use refusal::{Refusal, RefusalKind, Refuser};
+
+use refusal::CLOSE_BYE;
+use shared::Shared;
 
 /// Who is at the other end of a session, as its certificate and its handshake agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +78,6 @@ pub struct Peer {
     pub actors: Vec<ActorId>,
 }
 
-/// A session's number, never used twice in a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub u64);
-
 /// Which side opened a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -37,13 +87,274 @@ pub enum Direction {
     Accepted,
 }
 
-/// How far this node has taken an actor's writes, and the newest of its stamps that it holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
-    /// Whose.
-    pub actor: ActorId,
-    /// Everything up to here is durable at the speaker.
-    pub taken: Hlc,
-    /// The newest stamp of it that the speaker holds anywhere; newer than the actor's own newest means the actor forgot.
-    pub newest: Hlc,
+/// What this node tells its peers of its data directory. When it is renewed, every session ends and greets again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The data directory.
+    pub directory: DirectoryId,
+    /// Its actors, and earlier ones that it still ships for; at most [`limits::ACTORS_MAX`].
+    pub actors: Vec<ActorId>,
 }
+
+/// A peer to dial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerTarget {
+    /// `HOST:PORT`; a host's name is looked up anew for every attempt.
+    pub address: String,
+    /// Who has to answer there; any node of the cluster if none. A seed turns out to be this node itself, or a node that
+    /// is dialled by name: then it is dropped.
+    pub expect: Option<NodeName>,
+}
+
+/// Answers what a dialling peer asks in its handshake.
+pub trait HeldActors: Send + Sync {
+    /// What this node holds of these actors; nothing for those it never heard of. May block for a moment, on a thread made for that.
+    fn held(&self, actors: &[ActorId]) -> Vec<Held>;
+}
+
+/// The node's wall clock, with whatever offset its tests give it. Peers compare theirs with it.
+pub trait WallClock: Send + Sync {
+    /// Unix microseconds.
+    fn now_us(&self) -> u64;
+}
+
+/// The system's wall clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl WallClock for SystemClock {
+    fn now_us(&self) -> u64 {
+        let elapsed = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What [`Peers::start`] needs.
+pub struct PeersConfig {
+    /// Certificate, key and CA; cluster and name with them.
+    pub credentials: Credentials,
+    /// This node's region.
+    pub region: RegionName,
+    /// This node's data directory and actors, now and whenever they are renewed.
+    pub identity: watch::Receiver<Identity>,
+    /// Whom to dial.
+    pub targets: Vec<PeerTarget>,
+    /// Where to be dialled, and to dial from. Port 0: the system chooses.
+    pub listen: SocketAddr,
+    /// For the clock offsets of peers.
+    pub clock: Arc<dyn WallClock>,
+}
+
+/// What happens with peers. The channel of events is bounded: while it is full, sessions are not read, and their senders wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A session is agreed on. The first event of a session.
+    Up {
+        /// Its number.
+        session: SessionId,
+        /// Who dialled.
+        direction: Direction,
+        /// Who it is.
+        peer: Peer,
+        /// What the peer holds of our actors, if we dialled.
+        held: Vec<Held>,
+    },
+    /// The peer said something.
+    Message {
+        /// In which session.
+        session: SessionId,
+        /// What.
+        message: Message,
+    },
+    /// A session is over. The last event of a session.
+    Down {
+        /// Its number.
+        session: SessionId,
+        /// Who it was.
+        peer: NodeName,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A task of this layer panicked: a fault of this program. The node should refuse work and stop.
+    Failed {
+        /// What is known of it.
+        reason: String,
+    },
+}
+
+/// Why peers cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on. *State unchanged.*
+    #[error("listen.quic = \"{address}\": {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The certificate cannot be used. *State unchanged.*
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// TLS and QUIC do not fit. *State unchanged.*
+    #[error("QUIC cannot be set up: {0}")]
+    Quic(String),
+    /// Two targets expect one node, or one expects this node. *State unchanged.*
+    #[error("[peers.dial] \"{name}\": {problem}")]
+    Target {
+        /// The node.
+        name: NodeName,
+        /// What is wrong.
+        problem: &'static str,
+    },
+}
+
+/// Why a message was not queued. *State unchanged.*
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// [`limits::QUEUE_BYTES_MAX`] wait to be sent. Try again when the peer has answered something.
+    #[error("the session's queue is full")]
+    Full,
+    /// The session is over or ending.
+    #[error("the session is closed")]
+    Closed,
+    /// More than [`limits::FRAME_BYTES_MAX`]. Trying again is of no use.
+    #[error(
+        "a message of {bytes} bytes is above the limit of {}",
+        limits::FRAME_BYTES_MAX
+    )]
+    TooLarge {
+        /// The message's bytes.
+        bytes: usize,
+    },
+}
+
+/// The node's sessions with its peers. Dropping it ends them without a goodbye; see [`Peers::shutdown`].
+pub struct Peers {
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    supervisor: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Peers {
+    /// Listens, and dials every target until shut down. To be called within a tokio runtime with time and I/O enabled.
+    pub fn start(
+        config: PeersConfig,
+        events: mpsc::Sender<Event>,
+        held: Arc<dyn HeldActors>,
+    ) -> Result<Self, StartError> {
+        let PeersConfig {
+            credentials,
+            region,
+            identity,
+            targets,
+            listen,
+            clock,
+        } = config;
+        let targets = dialler::targets(&credentials, targets)?;
+        let endpoint = endpoint::bind(&credentials, listen)?;
+        let shared = Arc::new(Shared::new(shared::Parts {
+            credentials,
+            region,
+            identity,
+            clock,
+            held,
+            events,
+            named: targets
+                .iter()
+                .filter_map(dialler::Target::expected)
+                .collect(),
+        }));
+        let supervisor = supervisor::start(shared.clone(), endpoint.clone(), targets);
+        Ok(Self {
+            shared,
+            endpoint,
+            supervisor: Mutex::new(Some(supervisor)),
+        })
+    }
+
+    /// Where this node is dialled, with the port that the system chose.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// Queues a message; from any thread, without waiting.
+    pub fn try_send(&self, session: SessionId, message: &Message) -> Result<(), SendError> {
+        let session = self
+            .shared
+            .roster
+            .session(session)
+            .ok_or(SendError::Closed)?;
+        session
+            .queue
+            .push(wire::encode_message(session.version, message))
+    }
+
+    /// Ends a session politely: what is queued is sent, then a goodbye. The reason is shown on both sides. Nothing happens if it is over.
+    pub fn close(&self, session: SessionId, reason: &str) {
+        if let Some(session) = self.shared.roster.session(session) {
+            session.close(reason);
+        }
+    }
+
+    /// Every target, and every session that a peer opened.
+    pub fn status(&self) -> Vec<PeerLink> {
+        self.shared.roster.links(std::time::Instant::now())
+    }
+
+    /// Recent refusals in both directions, the newest last; at most [`limits::REFUSALS_MAX`].
+    pub fn refusals(&self) -> Vec<Refused> {
+        self.shared.journal.refusals()
+    }
+
+    /// Changes whenever [`Peers::status`] or [`Peers::refusals`] would say something new, measurements aside.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.roster.changes()
+    }
+
+    /// Stops dialling and accepting, says goodbye to every peer, and returns when all have it, or after
+    /// [`limits`]' time for it. Events have to be taken meanwhile. Later calls return at once.
+    pub async fn shutdown(&self) {
+        self.shared.stop();
+        let supervisor = lock(&self.supervisor).take();
+        if let Some(mut supervisor) = supervisor {
+            let ended = tokio::time::timeout(limits::SHUTDOWN_MAX, &mut supervisor).await;
+            if ended.is_err() {
+                tracing::warn!("peers did not all take their goodbye in time");
+                supervisor.abort();
+            }
+        }
+        self.endpoint.close(CLOSE_BYE, STOPPING.as_bytes());
+        let idle = tokio::time::timeout(limits::DRAIN_MAX, self.endpoint.wait_idle()).await;
+        if idle.is_err() {
+            tracing::debug!("connections were still being closed when the node stopped");
+        }
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        self.shared.stop();
+        self.endpoint.close(CLOSE_BYE, STOPPING.as_bytes());
+    }
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Every critical section of this layer leaves its state whole, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const STOPPING: &str = "the node stops";
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,45 @@
-//! The Redis protocol.
+//! The Redis protocol door: bytes in, commands to the node, replies out, over any byte stream.
+//!
+//! ```text
+//!   bytes ── parser ── table ── commands/* ── plan ── conversation ── backend (the node)
+//!                                                         │
+//!   bytes ── output ── writer ──────── replies ───────────┘
+//!
+//!   connection   moves bytes between a stream and a conversation, and decides when to read
+//!   server       accepts TCP connections, bounds their number, ends them
+//! ```
+//!
+//! A connection works in *rounds*: everything in the read buffer (within bounds) is parsed and planned; reads are
+//! answered inline while nothing of the round waits, the rest goes to the node in one submission; replies are written in
+//! order, with one flush. So a connection reads its own writes, and a pipeline of a thousand commands is a few commits.
 
 pub mod backend;
+pub mod limits;
+pub mod server;
+
+mod args;
+mod clients;
+mod commands;
+mod connection;
+mod conversation;
+mod errand;
+mod error;
+mod info;
+mod inline;
+mod join;
+mod lobby;
+mod meter;
+mod number;
+mod output;
+mod parser;
+mod plan;
+mod session;
+mod settings;
+mod table;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use limits::Limits;
+pub use server::{Door, Server};

@@ -3,7 +3,7 @@
 //! An engine's tests implement [`Engine`] for it (how to open it again, how to take its power away) and call
 //! [`conformance`]. Each case begins on an empty engine and panics where the engine does something else than promised.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use crate::storage::{Batch, Durability, Family, Storage, StorageError, prefix_end};
 
@@ -135,16 +135,18 @@ fn a_scan_goes_up_through_its_bounds(engine: &mut dyn Engine) {
     });
     let all: Vec<_> = ordered.iter().map(|key| key.to_vec()).collect();
     assert_eq!(keys(engine, Family::Head), all);
-    let bounds: [(&[u8], Option<&[u8]>, usize, usize); 6] = [
-        (b"a", Some(b"b"), 2, 5),
-        (b"a", Some(b"a\0"), 2, 3),
-        (b"\x01", Some(b"b\0"), 2, 6),
-        (b"b", None, 5, 7),
-        (b"\xff\xff\xff", None, 7, 7),
-        (b"", Some(b""), 0, 0),
+    /// From, to, and the positions in `all` of what lies between.
+    type Bounds = (&'static [u8], Option<&'static [u8]>, Range<usize>);
+    let cases: [Bounds; 6] = [
+        (b"a", Some(b"b"), 2..5),
+        (b"a", Some(b"a\0"), 2..3),
+        (b"\x01", Some(b"b\0"), 2..6),
+        (b"b", None, 5..7),
+        (b"\xff\xff\xff", None, 7..7),
+        (b"", Some(b""), 0..0),
     ];
-    for (from, to, first, last) in bounds {
-        assert_eq!(scan(engine, Family::Head, from, to), all[first..last]);
+    for (from, to, expected) in cases {
+        assert_eq!(scan(engine, Family::Head, from, to), all[expected]);
     }
 }
 

@@ -182,8 +182,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+type Row = (Family, Vec<u8>, Vec<u8>);
+
 /// Every family's rows, and the bytes they take.
-fn state(storage: &MemoryStorage) -> (Vec<(Family, Vec<u8>, Vec<u8>)>, u64) {
+fn state(storage: &MemoryStorage) -> (Vec<Row>, u64) {
     let mut rows = Vec::new();
     for family in Family::ALL {
         let scanned = storage.scan(family, b"", None, &mut |key, value| {

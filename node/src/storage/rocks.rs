@@ -9,13 +9,13 @@
 //! nothing about the commit that failed.
 
 mod handle;
+mod open;
 mod options;
 
 pub use options::RocksOptions;
 
 use std::{
     fs,
-    io::Write,
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -77,7 +77,7 @@ impl RocksStorage {
     /// [`StorageError::Failed`] where it is open elsewhere, damaged, or the disk does not take it.
     pub fn open(path: &Path, options: RocksOptions) -> Result<Self, StorageError> {
         let cache = Cache::new_lru_cache(options.cache);
-        let db = open_writable(path, &options, &cache).map_err(|error| failed(path, error))?;
+        let db = open::writable(path, &options, &cache).map_err(|error| failed(path, error))?;
         Ok(Self {
             path: path.to_owned(),
             options,
@@ -155,13 +155,12 @@ impl RocksStorage {
     }
 
     fn reopen_and_probe(&self) -> Result<(), String> {
-        probe_disk(&self.path).map_err(|error| error.to_string())?;
+        open::probe_disk(&self.path).map_err(|error| error.to_string())?;
         let mut refused = None;
         self.handle.replace(|| {
-            open_writable(&self.path, &self.options, &self.cache).or_else(|error| {
-                refused = Some(error.into_string());
-                open_for_reading(&self.path, &self.options, &self.cache)
-                    .map_err(rocksdb::Error::into_string)
+            open::writable(&self.path, &self.options, &self.cache).or_else(|reason| {
+                refused = Some(reason);
+                open::read_only(&self.path, &self.options, &self.cache)
             })
         })?;
         match refused {
@@ -174,7 +173,7 @@ impl RocksStorage {
     fn probe_database(&self) -> Result<(), String> {
         let db = self.handle.lease()?;
         let mut batch = WriteBatch::default();
-        batch.put(b"probe", [0; PROBE_BYTES]);
+        batch.put(b"probe", [0; open::PROBE_BYTES]);
         batch.delete(b"probe");
         db.write_opt(batch, &write_options(Durability::Power))
             .map_err(rocksdb::Error::into_string)
@@ -304,20 +303,6 @@ impl Storage for RocksStorage {
     }
 }
 
-fn open_writable(path: &Path, options: &RocksOptions, cache: &Cache) -> Result<DB, rocksdb::Error> {
-    let families = options::families(options, cache)?;
-    DB::open_cf_descriptors(&options::database(options)?, path, families)
-}
-
-fn open_for_reading(
-    path: &Path,
-    options: &RocksOptions,
-    cache: &Cache,
-) -> Result<DB, rocksdb::Error> {
-    let families = options::families(options, cache)?;
-    DB::open_cf_descriptors_read_only(&options::database(options)?, path, families, false)
-}
-
 fn write_options(durability: Durability) -> WriteOptions {
     let mut write = WriteOptions::default();
     write.set_sync(durability == Durability::Power);
@@ -335,17 +320,6 @@ fn scan_options(family: Family, from: &[u8], to: Option<&[u8]>) -> ReadOptions {
     let within_prefix = prefix(from).is_some() && prefix(from) == to.and_then(prefix);
     read.set_total_order_seek(!(family == Family::Row && within_prefix));
     read
-}
-
-/// Writes, syncs and removes a small file: whether the disk takes anything at all.
-fn probe_disk(path: &Path) -> std::io::Result<()> {
-    let file = path.join("probe.tmp");
-    let written = fs::File::create(&file).and_then(|mut probe| {
-        probe.write_all(&[0; PROBE_BYTES])?;
-        probe.sync_all()
-    });
-    let removed = fs::remove_file(&file);
-    written.and(removed)
 }
 
 fn disk_bytes(path: &Path) -> u64 {
@@ -369,5 +343,3 @@ fn failed(path: &Path, detail: impl std::fmt::Display) -> StorageError {
         detail: format!("{}: {detail}", path.display()),
     }
 }
-
-const PROBE_BYTES: usize = 4096;

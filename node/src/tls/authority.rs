@@ -109,6 +109,11 @@ fn cluster_default() -> ClusterName {
 
 fn ca_params(name: &DnsName<'_>) -> Result<CertificateParams, AuthorityError> {
     let mut params = params(name, Duration::days(CA_DAYS))?;
+    // Two CAs of one cluster name must not look alike: a peer then says "unknown issuer", not "bad signature".
+    let unique = format!("{:016x}", rand::random::<u64>());
+    params
+        .distinguished_name
+        .push(DnType::OrganizationalUnitName, unique);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)

@@ -1,4 +1,5 @@
 //! Engines that can be killed and lose power, for the suites that both of them run.
+#![allow(dead_code, reason = "each suite uses its part")]
 
 use std::collections::BTreeMap;
 use std::{fs, path::Path, sync::Mutex};

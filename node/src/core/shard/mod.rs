@@ -66,6 +66,7 @@ pub struct Shard {
     actor: ActorId,
     clock: Clock,
     ceiling: Hlc,
+    recalled: Hlc,
     working: Working,
     tallies: Tallies,
     shipper: Shipper,
@@ -101,11 +102,17 @@ impl Shard {
             config.entropy,
         )?;
         let ceiling = Mark::Ceiling.load(storage, config.actor)?;
+        // A renewed actor has no ceiling yet; it goes on after the ones that it followed, or its writes would lose against theirs.
+        let mut floor = ceiling;
+        for &former in &config.former {
+            floor = floor.max(Mark::Ceiling.load(storage, former)?);
+        }
         let tallies = recover::tallies(storage, config.index, config.shards, config.was_clean)?;
         Ok(Self {
             actor: config.actor,
-            clock: Clock::new(ceiling),
+            clock: Clock::new(floor),
             ceiling,
+            recalled: ceiling,
             working: Working::new(config.cache_bytes),
             tallies,
             shipper,
@@ -122,7 +129,10 @@ impl Shard {
 
     /// Takes one input; what is to be done about it is appended to `out`, in order.
     pub fn handle(&mut self, storage: &dyn Storage, input: Input, now: Now, out: &mut Vec<Output>) {
-        assert!(!self.is_over, "input after a failed commit: the shard is to be opened anew");
+        assert!(
+            !self.is_over,
+            "input after a failed commit: the shard is to be opened anew"
+        );
         assert!(
             !self.is_committing || matches!(input, Input::Committed | Input::CommitFailed(_)),
             "input while a batch is being committed"
@@ -183,9 +193,17 @@ impl Shard {
         self.actor
     }
 
-    /// The newest stamp that it made.
+    /// The newest stamp that it made or saw.
     pub fn newest(&self) -> Hlc {
         self.clock.last()
+    }
+
+    /// The newest stamp that its actor can have made before this shard was opened, as far as storage remembers.
+    ///
+    /// A peer that holds a newer one *at its first handshake since* shows that storage is an old copy: the actor is to be
+    /// renewed. Comparing with [`Shard::newest`] would not do: what was stamped since the opening hides what was forgotten.
+    pub fn recalled(&self) -> Hlc {
+        self.recalled
     }
 
     fn request(&mut self, storage: &dyn Storage, id: RequestId, op: &Op, now: Now) {
@@ -247,6 +265,12 @@ impl Shard {
                 }
             }
         }
+        let conflicts = self.working.take_conflicts();
+        out.extend(
+            conflicts
+                .into_iter()
+                .map(|kind| Output::Report(Event::Conflict { kind })),
+        );
         self.waiting.applied.push((ticket, applied));
     }
 
@@ -259,23 +283,29 @@ impl Shard {
         out: &mut Vec<Output>,
     ) {
         let mut events = Vec::new();
-        match message {
+        let met = match message {
             Message::Taken {
                 actor,
                 taken,
                 majority,
-            } => self.shipper.taken(session, actor, taken, majority),
+            } => self.shipper.taken(storage, session, actor, taken, majority),
             Message::Declined {
                 actor,
                 taken,
                 reason,
-            } => self
-                .shipper
-                .declined(session, actor, taken, reason, now.mono, &mut events),
+            } => self.shipper.declined(
+                storage,
+                session,
+                actor,
+                taken,
+                reason,
+                now.mono,
+                &mut events,
+            ),
             // For the inbox; the driver takes them there.
-            Message::Ship(_) | Message::Promise { .. } | Message::Skip { .. } => {}
-        }
-        report(events, Ok(()), out);
+            Message::Ship(_) | Message::Promise { .. } | Message::Skip { .. } => Ok(()),
+        };
+        report(events, met, out);
         self.pump(storage, now, out);
     }
 
@@ -285,6 +315,7 @@ impl Shard {
         self.clock.observe(newest);
         self.actor = actor;
         self.ceiling = Hlc::ZERO;
+        self.recalled = Hlc::ZERO;
         self.shipper.begin(actor);
     }
 

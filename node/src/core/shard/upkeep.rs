@@ -18,7 +18,7 @@ impl Shard {
         if self.read_only.is_none()
             && let Err(error) = self
                 .expire_due(storage, now)
-                .and_then(|()| self.sweep(storage, now))
+                .and_then(|()| self.sweep(storage, now, out))
         {
             out.push(Output::Report(Event::Damaged(error)));
         }
@@ -73,7 +73,13 @@ impl Shard {
     }
 
     /// Walks over a few keys, for expiries that are not remembered: after a start, and when there were too many to remember.
-    fn sweep(&mut self, storage: &dyn Storage, now: Now) -> Result<(), StorageError> {
+    /// Rows that cannot be read are told of, once per walk.
+    fn sweep(
+        &mut self,
+        storage: &dyn Storage,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> Result<(), StorageError> {
         if self.expiring.overflowed() && self.sweep.is_none() {
             self.sweep = Some(Position::from_cursor(0));
         }
@@ -84,6 +90,8 @@ impl Shard {
         for (at_ms, key) in page.found {
             self.expiring.insert(at_ms.max(now.wall_ms), key);
         }
+        let damaged = page.damaged.into_iter();
+        out.extend(damaged.map(|error| Output::Report(Event::Damaged(error))));
         self.sweep = page.next;
         Ok(())
     }

@@ -50,6 +50,15 @@ pub enum Shown {
     Set,
 }
 
+/// Something written in two regions at once that one reader cannot be shown whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conflict {
+    /// Increments wait behind text.
+    TextAndCounter,
+    /// A slot of another type is hidden behind the visible one.
+    TwoTypes,
+}
+
 impl Head {
     /// The slot that is visible, expiry aside: of those that are not empty the one that last became so.
     pub fn slot(&self) -> Shown {
@@ -76,9 +85,14 @@ impl Head {
         self.expiry.at_ms.is_some_and(|at_ms| at_ms <= wall_ms)
     }
 
-    /// Whether both slots hold something: a conflict that a reader does not see.
-    pub fn is_clash(&self) -> bool {
-        !self.string.is_empty() && self.set.live > 0
+    /// What it holds that a reader does not see, if anything.
+    pub fn conflict(&self) -> Option<Conflict> {
+        if !self.string.is_empty() && self.set.live > 0 {
+            return Some(Conflict::TwoTypes);
+        }
+        self.string
+            .has_conflict()
+            .then_some(Conflict::TextAndCounter)
     }
 
     /// The row's value.

@@ -44,15 +44,33 @@ impl Default for RocksOptions {
 /// The bytes of a row key that name its partition and its key's hash: scans within them use the prefix filter.
 pub(super) const ROW_PREFIX_BYTES: usize = 10;
 
+/// What opening does with the rows that it finds in the log alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replayed {
+    /// Writes them to tables, synced, so that the log can go. Needs as much space as the log has.
+    ToTables,
+    /// Keeps them in memory, and the log, which may grow to twice its bound before anything is flushed. Needs next to no
+    /// space: nothing is written but the log.
+    ToMemory,
+}
+
 /// The options of the whole database.
-pub(super) fn database(options: &RocksOptions) -> Result<Options, rocksdb::Error> {
+pub(super) fn database(
+    options: &RocksOptions,
+    replayed: Replayed,
+) -> Result<Options, rocksdb::Error> {
     // RocksDB's own resuming after a failed write is off where it can be: a handle that failed is closed and opened
     // again, which is the one path that is tested.
-    let mut database = Options::default().get_options_from_string("max_bgerror_resume_count=0")?;
+    let keep_log = replayed == Replayed::ToMemory;
+    // Where space is short, none is reserved ahead for the log either.
+    let mut database = Options::default().get_options_from_string(format!(
+        "max_bgerror_resume_count=0;avoid_flush_during_recovery={keep_log};allow_fallocate={}",
+        !keep_log
+    ))?;
     database.create_if_missing(true);
     database.create_missing_column_families(true);
     recovery(&mut database);
-    memory(&mut database, options);
+    memory(&mut database, options, replayed);
     quiet_log(&mut database);
     Ok(database)
 }
@@ -61,20 +79,48 @@ pub(super) fn database(options: &RocksOptions) -> Result<Options, rocksdb::Error
 pub(super) fn families(
     options: &RocksOptions,
     cache: &Cache,
+    replayed: Replayed,
 ) -> Result<Vec<ColumnFamilyDescriptor>, rocksdb::Error> {
-    let default =
-        ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, small(options, cache));
+    let memtables = Memtables::new(options, replayed);
+    let default = ColumnFamilyDescriptor::new(
+        rocksdb::DEFAULT_COLUMN_FAMILY_NAME,
+        small(&memtables, cache),
+    );
     let mut families = vec![default];
     for family in Family::ALL {
         let tuned = match family {
-            Family::Head => head(options, cache),
-            Family::Row => row(options, cache),
-            Family::Outbox | Family::Hint => queue(options, cache)?,
-            Family::Cursor | Family::Meta => small(options, cache),
+            Family::Head => head(&memtables, cache),
+            Family::Row => row(&memtables, cache),
+            Family::Outbox | Family::Hint => queue(&memtables, cache)?,
+            Family::Cursor | Family::Meta => small(&memtables, cache),
         };
         families.push(ColumnFamilyDescriptor::new(family.name(), tuned));
     }
     Ok(families)
+}
+
+/// How many bytes one family's memtable may take before it is flushed. All of them together are bounded by
+/// [`RocksOptions::memtables`] besides.
+struct Memtables {
+    hot: usize,
+    queue: usize,
+    small: usize,
+}
+
+impl Memtables {
+    fn new(options: &RocksOptions, replayed: Replayed) -> Self {
+        // Whatever the log holds must fit, or replaying it writes a table.
+        let log_fits = usize::try_from(options.wal).map_or(usize::MAX, |wal| wal.saturating_mul(2));
+        let of = |share: usize| match replayed {
+            Replayed::ToTables => share.max(MEMTABLE_BYTES_MIN),
+            Replayed::ToMemory => log_fits.max(MEMTABLE_BYTES_MIN),
+        };
+        Self {
+            hot: of(options.memtables / 4),
+            queue: of(options.memtables / 8),
+            small: of((options.memtables / 32).min(SMALL_MEMTABLE_BYTES_MAX)),
+        }
+    }
 }
 
 /// Point in time: the log is replayed up to its first damaged record, and what follows is dropped.
@@ -95,9 +141,15 @@ fn recovery(database: &mut Options) {
     database.set_paranoid_checks(true);
 }
 
-fn memory(database: &mut Options, options: &RocksOptions) {
-    database.set_db_write_buffer_size(options.memtables);
-    database.set_max_total_wal_size(options.wal);
+fn memory(database: &mut Options, options: &RocksOptions, replayed: Replayed) {
+    match replayed {
+        Replayed::ToTables => {
+            database.set_db_write_buffer_size(options.memtables);
+            database.set_max_total_wal_size(options.wal);
+        }
+        // No flush may begin by itself right after opening: it would take the space that commits need.
+        Replayed::ToMemory => database.set_max_total_wal_size(options.wal.saturating_mul(2)),
+    }
     database.set_max_background_jobs(options.background_jobs);
     // Two shards commit from two threads: the next one's log write overlaps this one's memtable write.
     database.set_enable_pipelined_write(true);
@@ -118,30 +170,30 @@ fn quiet_log(database: &mut Options) {
     database.set_stats_persist_period_sec(0);
 }
 
-fn head(options: &RocksOptions, cache: &Cache) -> Options {
-    let mut head = family(options.memtables / 4);
+fn head(memtables: &Memtables, cache: &Cache) -> Options {
+    let mut head = family(memtables.hot);
     head.set_block_based_table_factory(&filtered_table(cache));
     head
 }
 
-fn row(options: &RocksOptions, cache: &Cache) -> Options {
-    let mut row = family(options.memtables / 4);
+fn row(memtables: &Memtables, cache: &Cache) -> Options {
+    let mut row = family(memtables.hot);
     row.set_prefix_extractor(SliceTransform::create_fixed_prefix(ROW_PREFIX_BYTES));
     row.set_block_based_table_factory(&filtered_table(cache));
     row
 }
 
-fn queue(options: &RocksOptions, cache: &Cache) -> Result<Options, rocksdb::Error> {
+fn queue(memtables: &Memtables, cache: &Cache) -> Result<Options, rocksdb::Error> {
     // Every trim is a range tombstone, and an iterator reads all those of the memtable: some thousands are felt.
     let mut queue =
         Options::default().get_options_from_string("memtable_max_range_deletions=1024")?;
-    common(&mut queue, options.memtables / 8);
+    common(&mut queue, memtables.queue);
     queue.set_block_based_table_factory(&table(cache));
     Ok(queue)
 }
 
-fn small(options: &RocksOptions, cache: &Cache) -> Options {
-    let mut small = family((options.memtables / 32).min(SMALL_MEMTABLE_BYTES_MAX));
+fn small(memtables: &Memtables, cache: &Cache) -> Options {
+    let mut small = family(memtables.small);
     small.set_block_based_table_factory(&table(cache));
     small
 }
@@ -153,7 +205,7 @@ fn family(memtable: usize) -> Options {
 }
 
 fn common(family: &mut Options, memtable: usize) {
-    family.set_write_buffer_size(memtable.max(MEMTABLE_BYTES_MIN));
+    family.set_write_buffer_size(memtable);
     family.set_max_write_buffer_number(4);
     family.set_compression_type(DBCompressionType::Lz4);
     family.set_level_compaction_dynamic_level_bytes(true);

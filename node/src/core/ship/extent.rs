@@ -1,0 +1,90 @@
+//! How much of an actor's outbox lies between two stamps, as storage has it.
+
+use std::ops::ControlFlow;
+
+use crdt::{ActorId, Hlc};
+
+use super::log::Log;
+use crate::storage::{Family, Storage, StorageError, record::outbox};
+
+/// Rows of an actor's outbox.
+#[derive(Debug, Default)]
+pub(super) struct Extent {
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    pub(super) newest: Hlc,
+}
+
+/// Measures an actor's rows in `(after, upto]`.
+pub(super) fn measure(
+    storage: &dyn Storage,
+    actor: ActorId,
+    after: Hlc,
+    upto: Option<Hlc>,
+) -> Result<Extent, StorageError> {
+    let mut extent = Extent::default();
+    let (from, end) = outbox::after(actor, after);
+    let to = upto
+        .map(|upto| outbox::stored_key(actor, upto.next()))
+        .or(end);
+    storage.scan(
+        Family::Outbox,
+        &from,
+        to.as_deref(),
+        &mut |stored, value| {
+            extent.rows += 1;
+            extent.bytes += value.len() as u64;
+            extent.newest = outbox::last_stamp(stored).unwrap_or(extent.newest);
+            ControlFlow::Continue(())
+        },
+    )?;
+    Ok(extent)
+}
+
+pub(super) fn first_row(
+    storage: &dyn Storage,
+    actor: ActorId,
+    after: Hlc,
+) -> Result<Option<Hlc>, StorageError> {
+    let mut first = None;
+    let (from, to) = outbox::after(actor, after);
+    storage.scan(Family::Outbox, &from, to.as_deref(), &mut |stored, _| {
+        first = outbox::last_stamp(stored);
+        ControlFlow::Break(())
+    })?;
+    Ok(first)
+}
+
+/// The last row to drop so that what is left is within the bounds, with some room so that this is rare.
+pub(super) fn cut_beyond(
+    storage: &dyn Storage,
+    actor: ActorId,
+    log: &Log,
+    bytes_max: u64,
+    oldest: Hlc,
+) -> Result<Hlc, StorageError> {
+    let mut excess = if log.bytes > bytes_max {
+        log.bytes - bytes_max + bytes_max / 10
+    } else {
+        0
+    };
+    let mut cut = log.trimmed;
+    let (from, to) = outbox::after(actor, log.trimmed);
+    storage.scan(
+        Family::Outbox,
+        &from,
+        to.as_deref(),
+        &mut |stored, value| {
+            let Some(last) = outbox::last_stamp(stored) else {
+                return ControlFlow::Continue(());
+            };
+            if excess == 0 && last >= oldest {
+                return ControlFlow::Break(());
+            }
+            excess = excess.saturating_sub(value.len() as u64);
+            cut = last;
+            ControlFlow::Continue(())
+        },
+    )?;
+    Ok(cut)
+}

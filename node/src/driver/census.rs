@@ -1,0 +1,182 @@
+//! The status of a node, from what its shards and its peers say.
+
+use std::collections::BTreeMap;
+
+use super::{node::Inner, queue::Inspection};
+use crate::{
+    core::tally::Tally,
+    names::{NodeName, RegionName},
+    peer::{LinkState, PeerLink},
+    placement::PARTITIONS,
+    status::{NodeState, NodeStatus, RegionState, RegionStatus, Status},
+};
+
+/// What a status is made from.
+pub struct Census<'a> {
+    /// The node.
+    pub inner: &'a Inner,
+    /// What each shard says.
+    pub inspections: &'a [Inspection],
+}
+
+impl Census<'_> {
+    /// The cluster as this node sees it.
+    pub fn status(&self, partitions: bool) -> Status {
+        let reasons = self.inner.health.reasons();
+        let total = self
+            .inspections
+            .iter()
+            .fold(Tally::default(), |sum, shard| Tally {
+                keys: sum.keys + shard.total.keys,
+                digest: sum.digest.wrapping_add(shard.total.digest),
+            });
+        let nodes = self.nodes();
+        Status {
+            cluster: self.inner.cluster.clone(),
+            node: self.inner.name.clone(),
+            region: self.inner.region.clone(),
+            epoch: EPOCH,
+            ready: reasons.is_empty(),
+            reasons,
+            digest: format!("{:032x}", total.digest),
+            keys: total.keys,
+            regions: self
+                .inner
+                .regions
+                .iter()
+                .map(|region| self.region(region, &nodes))
+                .collect(),
+            nodes,
+            partitions: u32::from(PARTITIONS),
+            partition_digests: partitions.then(|| self.partition_digests()),
+        }
+    }
+
+    /// How far a region is behind, over all shards.
+    pub fn region(&self, name: &RegionName, nodes: &[NodeStatus]) -> RegionStatus {
+        let lags: Vec<_> = self
+            .inspections
+            .iter()
+            .flat_map(|shard| &shard.lags)
+            .filter(|(region, _)| region == name)
+            .map(|(_, lag)| lag)
+            .collect();
+        let now_ms = self.inner.clock.now().wall_ms;
+        let since_ms = lags
+            .iter()
+            .filter_map(|lag| lag.since)
+            .map(|since| since.millis())
+            .min();
+        let watermarks = lags
+            .iter()
+            .map(|lag| lag.watermark.millis())
+            .filter(|watermark| *watermark > 0);
+        RegionStatus {
+            name: name.clone(),
+            state: region_state(name, nodes),
+            lag_seconds: since_ms.map_or(0.0, |since_ms| {
+                now_ms.saturating_sub(since_ms) as f64 / 1000.0
+            }),
+            outbox_entries: lags.iter().map(|lag| lag.rows).sum(),
+            watermark: watermarks.min().unwrap_or(0),
+            needs_repair: lags.iter().any(|lag| lag.needs_repair),
+        }
+    }
+
+    fn partition_digests(&self) -> Vec<String> {
+        let mut digests = vec![0u128; usize::from(PARTITIONS)];
+        for (partition, tally) in self.inspections.iter().flat_map(|shard| &shard.partitions) {
+            digests[usize::from(*partition)] = tally.digest;
+        }
+        digests
+            .iter()
+            .map(|digest| format!("{digest:032x}"))
+            .collect()
+    }
+
+    /// This node and every other that it has heard of or is to dial.
+    fn nodes(&self) -> Vec<NodeStatus> {
+        let mut nodes = BTreeMap::from([(self.inner.name.clone(), self.this_node())]);
+        for link in self
+            .inner
+            .outbound
+            .peers()
+            .map(|peers| peers.status())
+            .unwrap_or_default()
+        {
+            let (Some(name), Some(region)) = (&link.name, &link.region) else {
+                continue;
+            };
+            let status = node_status(name, region, &link);
+            let entry = nodes.entry(name.clone()).or_insert_with(|| status.clone());
+            if rank(status.state) > rank(entry.state)
+                || (entry.rtt_ms.is_none() && status.state == entry.state)
+            {
+                *entry = status;
+            }
+        }
+        nodes.into_values().collect()
+    }
+
+    fn this_node(&self) -> NodeStatus {
+        NodeStatus {
+            name: self.inner.name.clone(),
+            region: self.inner.region.clone(),
+            state: NodeState::Up,
+            phi: 0.0,
+            cause: String::new(),
+            rtt_ms: None,
+            clock_offset_ms: None,
+            hints: 0,
+            ready: self.inner.health.reasons().is_empty(),
+        }
+    }
+}
+
+fn node_status(name: &NodeName, region: &RegionName, link: &PeerLink) -> NodeStatus {
+    let is_up = link.state == LinkState::Up;
+    NodeStatus {
+        name: name.clone(),
+        region: region.clone(),
+        state: if is_up {
+            NodeState::Up
+        } else {
+            NodeState::Down
+        },
+        phi: 0.0,
+        cause: if is_up {
+            String::new()
+        } else {
+            link.last_error.clone().unwrap_or_default()
+        },
+        rtt_ms: link.rtt_ms,
+        clock_offset_ms: link.clock_offset_ms,
+        hints: 0,
+        ready: is_up,
+    }
+}
+
+fn region_state(name: &RegionName, nodes: &[NodeStatus]) -> RegionState {
+    let mut states = nodes
+        .iter()
+        .filter(|node| node.region == *name)
+        .map(|node| node.state == NodeState::Up);
+    match (states.clone().any(|is_up| is_up), states.all(|is_up| is_up)) {
+        (true, true) => RegionState::Up,
+        (true, false) => RegionState::Degraded,
+        (false, _) => RegionState::Down,
+    }
+}
+
+/// Two links to one node: the one that is better off speaks for it.
+fn rank(state: NodeState) -> u8 {
+    match state {
+        NodeState::Up => 3,
+        NodeState::Suspect => 2,
+        NodeState::Joining | NodeState::Leaving => 1,
+        NodeState::Down | NodeState::Left => 0,
+    }
+}
+
+/// Membership is what the configuration says: there is one epoch.
+const EPOCH: u64 = 1;

@@ -1,0 +1,51 @@
+//! Figures that are read off the node once a second.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::node::Node;
+use crate::{
+    http::NodeView,
+    metrics::{CLOCK_OFFSET_SECONDS, KEYS, OUTBOX_ENTRIES, PEER_SESSIONS, REPLICATION_LAG_SECONDS},
+    peer::{LinkState, PeerLink},
+    status::Status,
+};
+
+/// Publishes until it is dropped.
+pub async fn publish(node: Node) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    loop {
+        ticks.tick().await;
+        set_status(&node.status(false).await);
+        let links = node.inner().outbound.peers().map(|peers| peers.status());
+        set_sessions(&links.unwrap_or_default());
+    }
+}
+
+fn set_status(status: &Status) {
+    for region in &status.regions {
+        let name = region.name.to_string();
+        metrics::gauge!(REPLICATION_LAG_SECONDS, "region" => name.clone()).set(region.lag_seconds);
+        metrics::gauge!(OUTBOX_ENTRIES, "region" => name).set(region.outbox_entries as f64);
+    }
+    for node in &status.nodes {
+        if let Some(offset_ms) = node.clock_offset_ms {
+            metrics::gauge!(CLOCK_OFFSET_SECONDS, "node" => node.name.to_string())
+                .set(offset_ms / 1000.0);
+        }
+    }
+    metrics::gauge!(KEYS).set(status.keys as f64);
+}
+
+fn set_sessions(links: &[PeerLink]) {
+    let mut sessions: BTreeMap<String, f64> = BTreeMap::new();
+    for link in links {
+        let Some(name) = &link.name else { continue };
+        *sessions.entry(name.to_string()).or_default() +=
+            f64::from(u8::from(link.state == LinkState::Up));
+    }
+    for (name, count) in sessions {
+        metrics::gauge!(PEER_SESSIONS, "node" => name).set(count);
+    }
+}
+
+const INTERVAL: Duration = Duration::from_secs(1);

@@ -1,0 +1,47 @@
+//! Why the node cannot meet its default levels now, if it cannot.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::status::Reason;
+
+/// Reasons for not being ready, one of each kind.
+#[derive(Debug, Default)]
+pub struct Health {
+    reasons: Mutex<BTreeMap<&'static str, String>>,
+}
+
+impl Health {
+    /// Something is wrong.
+    pub fn fail(&self, kind: &'static str, detail: String) {
+        self.lock().insert(kind, detail);
+    }
+
+    /// It no longer is.
+    pub fn mend(&self, kind: &'static str) {
+        self.lock().remove(kind);
+    }
+
+    /// All that is wrong.
+    pub fn reasons(&self) -> Vec<Reason> {
+        self.lock()
+            .iter()
+            .map(|(kind, detail)| Reason {
+                kind: (*kind).to_owned(),
+                detail: detail.clone(),
+            })
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
+        // Every change is one call on the map: it is whole whatever panicked elsewhere.
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The disk is full or failed.
+pub const DISK: &str = "disk";
+/// The node is on its way out.
+pub const STOPPING: &str = "stopping";

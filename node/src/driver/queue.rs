@@ -1,0 +1,162 @@
+//! The way into a shard: one bounded queue, with room that clients cannot take from replication.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use crdt::{ActorId, Hlc};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use tokio::sync::oneshot;
+
+use crate::{
+    core::{
+        Input,
+        op::{Action, Op, Write},
+        reply::{Refusal, Reply},
+        ship::Lag,
+        tally::Tally,
+    },
+    names::RegionName,
+};
+
+/// Something for a shard to do.
+#[derive(Debug)]
+pub enum Work {
+    /// Requests of one connection; the replies are given together once each may be.
+    Ops {
+        ops: Vec<Op>,
+        bytes: usize,
+        replies: oneshot::Sender<Vec<Reply>>,
+    },
+    /// An input of the core.
+    Input(Input),
+    /// Stamp as another actor, once the open batch is committed.
+    Renew { actor: ActorId, newest: Hlc },
+    /// Say how things stand.
+    Inspect {
+        partitions: bool,
+        answer: oneshot::Sender<Inspection>,
+    },
+    /// Storage was reopened after a failure.
+    Reopened,
+    /// Commit what is open, remember everything, end.
+    Stop { done: oneshot::Sender<()> },
+}
+
+/// How things stand in a shard.
+#[derive(Debug, Default)]
+pub struct Inspection {
+    /// Over its partitions.
+    pub total: Tally,
+    /// Each of its partitions, if asked for.
+    pub partitions: Vec<(u16, Tally)>,
+    /// How far each region is behind.
+    pub lags: Vec<(RegionName, Lag)>,
+    /// Why it does not work, if it does not.
+    pub failed: Option<String>,
+}
+
+/// The sending end of a shard's queue.
+#[derive(Debug, Clone)]
+pub struct ShardQueue {
+    index: u16,
+    sender: Sender<Work>,
+    queued_bytes: Arc<AtomicUsize>,
+}
+
+/// The queue is full, or its shard has ended. *State unchanged, safe to retry.*
+#[derive(Debug, thiserror::Error)]
+#[error("the queue of shard {shard} {}", if *.is_closed { "is closed" } else { "is full" })]
+pub struct QueueError {
+    shard: u16,
+    is_closed: bool,
+}
+
+/// Both ends of a shard's queue.
+pub fn shard_queue(index: u16) -> (ShardQueue, Receiver<Work>, Arc<AtomicUsize>) {
+    let (sender, receiver) = bounded(QUEUE_WORKS_MAX);
+    let queued_bytes = Arc::new(AtomicUsize::new(0));
+    (
+        ShardQueue {
+            index,
+            sender,
+            queued_bytes: Arc::clone(&queued_bytes),
+        },
+        receiver,
+        queued_bytes,
+    )
+}
+
+impl ShardQueue {
+    /// Queues the requests of a client, unless the shard has enough to do.
+    pub fn request(&self, ops: Vec<Op>) -> Result<oneshot::Receiver<Vec<Reply>>, Refusal> {
+        let bytes = ops.iter().map(op_bytes).sum();
+        let is_full = self.sender.len() >= CLIENT_WORKS_MAX
+            || self.queued_bytes.load(Ordering::Relaxed) >= CLIENT_BYTES_MAX;
+        if is_full {
+            metrics::counter!(crate::metrics::BUSY_TOTAL).increment(1);
+            return Err(Refusal::Busy(format!(
+                "the queue of shard {} of this node is full",
+                self.index
+            )));
+        }
+        let (replies, receiver) = oneshot::channel();
+        self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        match self.sender.try_send(Work::Ops {
+            ops,
+            bytes,
+            replies,
+        }) {
+            Ok(()) => Ok(receiver),
+            Err(error) => {
+                self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                Err(match error {
+                    TrySendError::Full(_) => Refusal::Busy(format!(
+                        "the queue of shard {} of this node is full",
+                        self.index
+                    )),
+                    TrySendError::Disconnected(_) => {
+                        Refusal::Unavailable("this node is stopping".to_owned())
+                    }
+                })
+            }
+        }
+    }
+
+    /// Queues anything else.
+    pub fn send(&self, work: Work) -> Result<(), QueueError> {
+        self.sender.try_send(work).map_err(|error| QueueError {
+            shard: self.index,
+            is_closed: matches!(error, TrySendError::Disconnected(_)),
+        })
+    }
+}
+
+/// What an op keeps in memory while it is queued, about.
+fn op_bytes(op: &Op) -> usize {
+    let members =
+        |members: &[bytes::Bytes]| members.iter().map(|member| member.len() + OP_BYTES).sum();
+    op.key.len()
+        + OP_BYTES
+        + match &op.action {
+            Action::Write(
+                Write::Set { value, .. } | Write::Append { value } | Write::SetRange { value, .. },
+            ) => value.len(),
+            Action::Write(Write::Add { members: list } | Write::Remove { members: list }) => {
+                members(list)
+            }
+            Action::Write(_) | Action::Read(_) => 0,
+        }
+}
+
+/// Entries of a queue.
+const QUEUE_WORKS_MAX: usize = 16_384;
+/// Clients are refused from here on; the rest is for peers and upkeep.
+const CLIENT_WORKS_MAX: usize = 8_192;
+/// Clients are refused when their queued requests hold this much.
+const CLIENT_BYTES_MAX: usize = 256 << 20;
+/// What an op takes besides its bytes.
+const OP_BYTES: usize = 64;
+
+const _: () = assert!(CLIENT_WORKS_MAX < QUEUE_WORKS_MAX);

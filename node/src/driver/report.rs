@@ -1,0 +1,107 @@
+//! What an operator hears of: events of the core as log lines that a person can act on, and as metrics.
+
+use crate::{
+    core::{Event, inbox::InboxEvent, message::Decline, ship::ShipEvent, working::Conflict},
+    metrics::{BATCHES_DECLINED_TOTAL, CONFLICTS_TOTAL, HINTS_DROPPED_TOTAL, STORAGE_ERRORS_TOTAL},
+};
+
+/// An event of a shard.
+pub fn core(event: &Event) {
+    match event {
+        Event::Ship(event) => ship(event),
+        Event::Conflict { kind } => {
+            metrics::counter!(CONFLICTS_TOTAL, "kind" => conflict_word(*kind)).increment(1)
+        }
+        Event::Damaged(error) => {
+            metrics::counter!(STORAGE_ERRORS_TOTAL).increment(1);
+            tracing::error!(%error, "storage could not be read");
+        }
+    }
+}
+
+/// An event of the inbox.
+pub fn inbox(event: &InboxEvent) {
+    match event {
+        InboxEvent::Declined { actor, reason } => {
+            metrics::counter!(BATCHES_DECLINED_TOTAL, "side" => "target", "reason" => reason_word(*reason)).increment(1);
+            declined(
+                &format!("the writes of actor {actor}"),
+                "were not taken",
+                *reason,
+            );
+        }
+        InboxEvent::Missed { actor, after, upto } => {
+            tracing::error!(%actor, %after, %upto, "an origin dropped rows before this node took them: this region needs a full repair");
+        }
+    }
+}
+
+fn ship(event: &ShipEvent) {
+    match event {
+        ShipEvent::Dropped {
+            region,
+            actor,
+            after,
+            upto,
+            rows,
+        } => {
+            metrics::counter!(HINTS_DROPPED_TOTAL).increment(*rows);
+            tracing::error!(%region, %actor, %after, %upto, rows, "a region did not take these outbox rows in time and they are gone: it needs a full repair; see hints.window and hints.max_bytes");
+        }
+        ShipEvent::Replaced {
+            region,
+            actor,
+            had,
+            has,
+        } => {
+            tracing::warn!(%region, %actor, %had, %has, "another data directory answers for a region: what is still in the outbox is sent again");
+        }
+        ShipEvent::Declined {
+            region,
+            actor: _,
+            reason,
+        } => {
+            metrics::counter!(BATCHES_DECLINED_TOTAL, "side" => "origin", "reason" => reason_word(*reason)).increment(1);
+            declined(
+                &format!("region {region}"),
+                "did not take a batch; it is offered again",
+                *reason,
+            );
+        }
+    }
+}
+
+/// A gap is how a stream finds its place again after a session died; everything else wants a person.
+fn declined(who: &str, what: &str, reason: Decline) {
+    match reason {
+        Decline::Gap => tracing::debug!("{who} {what}: an earlier one has not arrived"),
+        Decline::ClockAhead { excess_ms } => {
+            tracing::warn!(
+                excess_ms,
+                "{who} {what}: its stamps are further ahead than clock.max_skew; check both clocks"
+            );
+        }
+        Decline::ReadOnly => tracing::warn!("{who} {what}: the storage there cannot be written"),
+        Decline::Busy => tracing::warn!("{who} {what}: the queues there are full"),
+        Decline::Malformed => {
+            tracing::error!("{who} {what}: it could not be decoded; are the versions compatible?")
+        }
+    }
+}
+
+fn conflict_word(kind: Conflict) -> &'static str {
+    match kind {
+        Conflict::TextAndCounter => "text_and_counter",
+        Conflict::TwoTypes => "two_types",
+    }
+}
+
+fn reason_word(reason: Decline) -> &'static str {
+    match reason {
+        Decline::Gap => "gap",
+        Decline::ClockAhead { .. } => "clock",
+        Decline::ReadOnly => "read_only",
+        Decline::Busy => "busy",
+        Decline::Malformed => "malformed",
+    }
+}

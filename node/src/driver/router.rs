@@ -1,0 +1,165 @@
+//! From the peers to the inbox and the shards.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crdt::{ActorId, Hlc};
+use tokio::sync::mpsc;
+
+use super::{node::Node, queue::Work, renewal::Renewal};
+use crate::{
+    core::{
+        Input,
+        message::{Held, Message, SessionId},
+    },
+    names::{NodeName, RegionName},
+    peer::{Direction, Event, Peer},
+};
+
+/// Takes the peers' events until there are no more.
+pub struct Router {
+    pub(super) node: Node,
+    pub(super) renewal: Arc<Renewal>,
+    /// Per shard, the newest stamp that its actor can have made before this process, as far as storage remembers.
+    pub(super) recalled: Vec<Arc<AtomicU64>>,
+    /// Peers that were met since the start: what they hold may be of this process.
+    met: BTreeSet<NodeName>,
+    /// Sessions that this node ships on.
+    shipping: BTreeSet<SessionId>,
+}
+
+impl Router {
+    /// For this node.
+    pub fn new(node: Node, renewal: Arc<Renewal>, recalled: Vec<Arc<AtomicU64>>) -> Self {
+        Self {
+            node,
+            renewal,
+            recalled,
+            met: BTreeSet::new(),
+            shipping: BTreeSet::new(),
+        }
+    }
+
+    /// Works until the peers end.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Up {
+                    session,
+                    direction,
+                    peer,
+                    held,
+                } => self.up(session, direction, peer, held).await,
+                Event::Message { session, message } => self.message(session, message),
+                Event::Down {
+                    session,
+                    peer,
+                    reason,
+                } => self.down(session, &peer, &reason),
+                Event::Failed { reason } => {
+                    tracing::error!(reason, "the peers ended");
+                    self.node.inner().health.fail(PEERS, reason);
+                }
+            }
+        }
+    }
+
+    async fn up(&mut self, session: SessionId, direction: Direction, peer: Peer, held: Vec<Held>) {
+        tracing::info!(peer = %peer.name, region = %peer.region, ?direction, "a peer is connected");
+        if direction == Direction::Accepted {
+            return;
+        }
+        let is_first = self.met.insert(peer.name.clone());
+        if let Some(newest) = self.forgotten(&held).filter(|_| is_first) {
+            // Every session ends with the renewal, and comes back under the new identity.
+            self.renewal.renew(&self.node, newest).await;
+            return;
+        }
+        if peer.region == self.node.inner().region
+            || !self.node.inner().regions.contains(&peer.region)
+        {
+            tracing::warn!(peer = %peer.name, region = %peer.region, "nothing is shipped to this peer: [regions] does not list its region beside this node's own");
+            return;
+        }
+        self.shipping.insert(session);
+        let region: RegionName = peer.region;
+        for queue in &self.node.inner().shards {
+            let input = Input::SessionUp {
+                region: region.clone(),
+                session,
+                directory: peer.directory,
+                held: held.clone(),
+            };
+            self.give(session, queue.send(Work::Input(input)));
+        }
+    }
+
+    /// The newest stamp that a peer knows of one of this directory's own actors and that is newer than the actor's own: the
+    /// directory is an old copy, and its actors have forgotten what they wrote.
+    fn forgotten(&self, held: &[Held]) -> Option<Hlc> {
+        let own = self.renewal.actors();
+        let newer = |held: &&Held| {
+            let shard = usize::from(held.actor.shard());
+            own.contains(&held.actor)
+                && self
+                    .recalled
+                    .get(shard)
+                    .is_some_and(|recalled| held.newest.as_u64() > recalled.load(Ordering::Relaxed))
+        };
+        held.iter().filter(newer).map(|held| held.newest).max()
+    }
+
+    fn message(&self, session: SessionId, message: Message) {
+        match message {
+            Message::Ship(_) | Message::Promise { .. } | Message::Skip { .. } => {
+                let wall_ms = self.node.inner().clock.now().wall_ms;
+                self.node
+                    .inner()
+                    .outbound
+                    .shipped(session, message, wall_ms);
+            }
+            Message::Taken { actor, .. } | Message::Declined { actor, .. } => {
+                self.acknowledged(session, actor, message)
+            }
+        }
+    }
+
+    fn acknowledged(&self, session: SessionId, actor: ActorId, message: Message) {
+        match self.node.inner().shards.get(usize::from(actor.shard())) {
+            Some(queue) => self.give(
+                session,
+                queue.send(Work::Input(Input::Acknowledged { session, message })),
+            ),
+            None => tracing::warn!(%actor, "a peer acknowledged an actor that this node never had"),
+        }
+    }
+
+    fn down(&mut self, session: SessionId, peer: &NodeName, reason: &str) {
+        tracing::info!(%peer, reason, "a peer is disconnected");
+        if !self.shipping.remove(&session) {
+            return;
+        }
+        for queue in &self.node.inner().shards {
+            if let Err(error) = queue.send(Work::Input(Input::SessionDown { session })) {
+                tracing::error!(%error, "a shard was not told that a session ended");
+            }
+        }
+    }
+
+    /// A shard that does not learn of something would wait for it for ever: the session is begun anew instead.
+    fn give(&self, session: SessionId, queued: Result<(), super::queue::QueueError>) {
+        let Err(error) = queued else { return };
+        tracing::warn!(%error, "a session is begun anew");
+        if let Some(peers) = self.node.inner().outbound.peers() {
+            peers.close(session, "a shard's queue is full");
+        }
+    }
+}
+
+/// The tasks that talk to peers failed.
+const PEERS: &str = "peers";

@@ -1,0 +1,438 @@
+//! A shard's thread: drain the queue, let the core decide, commit once, tell everybody.
+//!
+//! ```text
+//!   ┌▶ wait for work or the next tick
+//!   │  handle it and all that is queued behind it, up to a bound      ─┐
+//!   │  Close ─▶ one commit, synced if `fsync = "always"`               ├ one turn
+//!   └─ Committed ─▶ replies, acknowledgements, ships                  ─┘
+//! ```
+//! While a commit runs the queue fills, so the slower the disk the larger the next batch: group commit with no timer.
+//!
+//! A commit that fails ends the shard: what it remembers may or may not be what is stored. Until storage is reopened
+//! reads are answered from it and writes are refused; then another shard is opened in its place.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tokio::sync::oneshot;
+
+use super::{
+    clock::WallClock,
+    outbound::Outbound,
+    queue::{Inspection, Work},
+};
+use crate::{
+    core::{
+        Input, Output, RequestId, Shard, ShardConfig,
+        identity::DirectoryId,
+        inbox::Applied,
+        message::{Held, Message, SessionId},
+        op::{Action, Op},
+        read::read,
+        reply::{Refusal, Reply},
+        view::Committed,
+    },
+    names::RegionName,
+    storage::{Batch, Durability, Storage, StorageError, rocks::RocksStorage},
+};
+
+/// What a shard's thread works with.
+pub struct ShardLoop {
+    pub(super) config: ShardConfig,
+    pub(super) storage: Arc<RocksStorage>,
+    pub(super) durability: Durability,
+    pub(super) clock: Arc<WallClock>,
+    pub(super) outbound: Arc<Outbound>,
+    pub(super) queue: Receiver<Work>,
+    pub(super) queued_bytes: Arc<AtomicUsize>,
+    state: State,
+    sessions: BTreeMap<SessionId, Met>,
+    read_only: Option<String>,
+    open: Vec<Open>,
+    tick_at: Instant,
+}
+
+enum State {
+    Works(Box<Shard>),
+    /// Its storage failed, for this reason.
+    Failed(String),
+}
+
+/// A session that is up.
+#[derive(Clone)]
+struct Met {
+    region: RegionName,
+    directory: DirectoryId,
+    held: Vec<Held>,
+}
+
+impl Met {
+    /// What was acknowledged since the handshake counts: to a shard that is opened again, a peer that has less than it once said
+    /// looks as if it had lost data.
+    fn note(&mut self, message: &Message) {
+        let Message::Taken { actor, taken, .. } = message else {
+            return;
+        };
+        match self.held.iter_mut().find(|held| held.actor == *actor) {
+            Some(held) => held.taken = held.taken.max(*taken),
+            None => self.held.push(Held {
+                actor: *actor,
+                taken: *taken,
+                newest: *taken,
+            }),
+        }
+    }
+}
+
+/// Requests of one connection in the open batch.
+struct Open {
+    replies: Vec<Reply>,
+    to: oneshot::Sender<Vec<Reply>>,
+}
+
+/// What a [`ShardLoop`] is made of.
+pub struct Parts {
+    /// For the shard itself.
+    pub config: ShardConfig,
+    /// Where it is stored.
+    pub storage: Arc<RocksStorage>,
+    /// When a commit may be answered.
+    pub durability: Durability,
+    /// The time.
+    pub clock: Arc<WallClock>,
+    /// The way to the peers and the inbox.
+    pub outbound: Arc<Outbound>,
+    /// Its queue.
+    pub queue: Receiver<Work>,
+    /// How many bytes clients have in it.
+    pub queued_bytes: Arc<AtomicUsize>,
+    /// Where it says what its actor recalls.
+    pub recalled: Arc<AtomicU64>,
+}
+
+impl ShardLoop {
+    /// Opens the shard. Reads what storage remembers, which takes a moment per million keys after an unclean stop.
+    pub fn open(parts: Parts) -> Result<Self, StorageError> {
+        let Parts {
+            config,
+            storage,
+            durability,
+            clock,
+            outbound,
+            queue,
+            queued_bytes,
+            recalled,
+        } = parts;
+        let shard = Shard::open(storage.as_ref(), config.clone())?;
+        recalled.store(shard.recalled().as_u64(), Ordering::Relaxed);
+        let state = State::Works(Box::new(shard));
+        let (sessions, open, tick_at) = (BTreeMap::new(), Vec::new(), Instant::now());
+        Ok(Self {
+            config,
+            storage,
+            durability,
+            clock,
+            outbound,
+            queue,
+            queued_bytes,
+            state,
+            sessions,
+            read_only: None,
+            open,
+            tick_at,
+        })
+    }
+
+    /// Works until it is told to stop, or nobody can tell it any more.
+    pub fn run(mut self) {
+        loop {
+            let first = match self.queue.recv_deadline(self.tick_at) {
+                Ok(work) => Some(work),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            if let Some(done) = self.turn(first) {
+                self.stop();
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(());
+                return;
+            }
+        }
+    }
+
+    /// One batch. Gives whom to tell if the shard is to stop.
+    fn turn(&mut self, first: Option<Work>) -> Option<oneshot::Sender<()>> {
+        let mut next = first;
+        let mut works = 0;
+        let mut stop = None;
+        while let Some(work) = next.take() {
+            if let Work::Stop { done } = work {
+                stop = Some(done);
+                break;
+            }
+            self.work(work);
+            works += 1;
+            if works < TURN_WORKS_MAX && self.batch_bytes() < BATCH_BYTES {
+                next = self.queue.try_recv().ok();
+            }
+        }
+        if Instant::now() >= self.tick_at {
+            self.tick_at = Instant::now() + TICK_INTERVAL;
+            self.input(Input::Tick);
+        }
+        self.close();
+        stop
+    }
+
+    fn work(&mut self, work: Work) {
+        match work {
+            Work::Ops {
+                ops,
+                bytes,
+                replies,
+            } => {
+                self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                self.request(ops, replies);
+            }
+            Work::Input(input) => self.remember(&input).then_input(self, input),
+            Work::Renew { actor, newest } => {
+                self.close();
+                self.config.former.push(self.config.actor);
+                self.config.actor = actor;
+                self.input(Input::Renew { actor, newest });
+            }
+            Work::Inspect { partitions, answer } => {
+                // Whoever asked may have stopped waiting.
+                let _ = answer.send(self.inspect(partitions));
+            }
+            Work::Reopened => self.reopen(),
+            Work::Stop { .. } => unreachable!("a turn ends at a stop"),
+        }
+    }
+
+    fn request(&mut self, ops: Vec<Op>, to: oneshot::Sender<Vec<Reply>>) {
+        let chunk = self.open.len() as u64;
+        self.open.push(Open {
+            replies: Vec::with_capacity(ops.len()),
+            to,
+        });
+        for op in ops {
+            match &mut self.state {
+                State::Works(_) => self.input(Input::Request {
+                    id: RequestId(chunk),
+                    op,
+                }),
+                State::Failed(reason) => {
+                    let reply = answer_without_shard(
+                        self.storage.as_ref(),
+                        &op,
+                        self.clock.now().wall_ms,
+                        reason,
+                    );
+                    self.reply(RequestId(chunk), reply);
+                }
+            }
+        }
+    }
+
+    fn reply(&mut self, id: RequestId, reply: Reply) {
+        if let Some(open) = self.open.get_mut(id.0 as usize) {
+            open.replies.push(reply);
+        }
+    }
+
+    /// Ends the batch, commits it, and gives out what waited for it.
+    fn close(&mut self) {
+        self.input(Input::Close);
+        for Open { replies, to } in self.open.drain(..) {
+            // A connection that is gone wants no reply.
+            let _ = to.send(replies);
+        }
+    }
+
+    /// The last batch of a life.
+    fn stop(&mut self) {
+        self.input(Input::Stop);
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = self.clock.now();
+        let State::Works(shard) = &mut self.state else {
+            return;
+        };
+        let mut outputs = Vec::new();
+        shard.handle(self.storage.as_ref(), input, now, &mut outputs);
+        self.perform(outputs);
+    }
+
+    fn perform(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Reply { id, reply } => self.reply(id, reply),
+                Output::Applied { ticket, applied } => self.outbound.applied(ticket, applied),
+                Output::Commit(batch) => self.commit(&batch),
+                Output::Send { session, message } => self.send(session, message),
+                Output::Report(event) => super::report::core(&event),
+            }
+        }
+    }
+
+    fn commit(&mut self, batch: &Batch) {
+        let begun = Instant::now();
+        let outcome = self.storage.commit(batch, self.durability);
+        metrics::histogram!(crate::metrics::COMMIT_DURATION_SECONDS)
+            .record(begun.elapsed().as_secs_f64());
+        match outcome {
+            Ok(()) => {
+                self.input(Input::Committed);
+            }
+            Err(error) => {
+                tracing::error!(shard = self.config.index, %error, "a commit failed; writes are refused until storage is reopened");
+                self.input(Input::CommitFailed(error.to_string()));
+                self.state = State::Failed(error.to_string());
+            }
+        }
+    }
+
+    fn send(&mut self, session: SessionId, message: Message) {
+        let actor = message.actor();
+        if self.outbound.send(session, message).is_err() {
+            self.input(Input::Unsent { session, actor });
+        }
+    }
+
+    /// Storage is back: the shard begins again from what is stored, and meets its sessions again.
+    fn reopen(&mut self) {
+        let State::Failed(_) = &self.state else {
+            return;
+        };
+        let config = ShardConfig {
+            was_clean: false,
+            ..self.config.clone()
+        };
+        match Shard::open(self.storage.as_ref(), config) {
+            Ok(shard) => self.state = State::Works(Box::new(shard)),
+            Err(error) => {
+                tracing::error!(shard = self.config.index, %error, "a shard could not be opened again");
+                return;
+            }
+        }
+        tracing::info!(
+            shard = self.config.index,
+            "a shard was opened again; writes are taken"
+        );
+        self.input(Input::ReadOnly(self.read_only.clone()));
+        for (session, met) in self.sessions.clone() {
+            self.input(Input::SessionUp {
+                region: met.region,
+                session,
+                directory: met.directory,
+                held: met.held,
+            });
+        }
+    }
+
+    /// Keeps what a shard that is opened again must be told.
+    fn remember(&mut self, input: &Input) -> Remembered {
+        match input {
+            Input::SessionUp {
+                region,
+                session,
+                directory,
+                held,
+            } => {
+                self.sessions.insert(
+                    *session,
+                    Met {
+                        region: region.clone(),
+                        directory: *directory,
+                        held: held.clone(),
+                    },
+                );
+            }
+            Input::SessionDown { session } => {
+                self.sessions.remove(session);
+            }
+            Input::Acknowledged { session, message } => {
+                if let Some(met) = self.sessions.get_mut(session) {
+                    met.note(message);
+                }
+            }
+            Input::ReadOnly(reason) => self.read_only.clone_from(reason),
+            _ => {}
+        }
+        Remembered
+    }
+
+    fn batch_bytes(&self) -> usize {
+        match &self.state {
+            State::Works(shard) => shard.batch_bytes(),
+            State::Failed(_) => 0,
+        }
+    }
+
+    fn inspect(&self, partitions: bool) -> Inspection {
+        let shard = match &self.state {
+            State::Works(shard) => shard,
+            State::Failed(reason) => {
+                return Inspection {
+                    failed: Some(reason.clone()),
+                    ..Inspection::default()
+                };
+            }
+        };
+        Inspection {
+            total: shard.tallies().total(),
+            partitions: if partitions {
+                shard.tallies().iter().collect()
+            } else {
+                Vec::new()
+            },
+            lags: shard
+                .shipper()
+                .lags()
+                .map(|(region, lag)| (region.clone(), lag))
+                .collect(),
+            failed: None,
+        }
+    }
+}
+
+/// Proof that an input was remembered before it is handled.
+struct Remembered;
+
+impl Remembered {
+    fn then_input(self, shard: &mut ShardLoop, input: Input) {
+        match (&shard.state, &input) {
+            (State::Failed(_), Input::Remote { ticket, .. }) => {
+                shard.outbound.applied(*ticket, Applied::Refused)
+            }
+            _ => shard.input(input),
+        }
+    }
+}
+
+/// Reads are answered from what is committed while there is no shard; writes are refused.
+fn answer_without_shard(storage: &dyn Storage, op: &Op, wall_ms: u64, reason: &str) -> Reply {
+    match &op.action {
+        Action::Write(_) => {
+            Refusal::ReadOnly(format!("the storage of this node failed: {reason}")).into()
+        }
+        Action::Read(action) => read(&Committed(storage), &op.key, action, wall_ms)
+            .unwrap_or_else(|error| Refusal::Unavailable(error.to_string()).into()),
+    }
+}
+
+/// How often a shard is told that time passes.
+const TICK_INTERVAL: Duration = Duration::from_millis(100);
+/// Entries of the queue handled in one turn, at most: what bounds how long the first of them waits for its reply.
+const TURN_WORKS_MAX: usize = 1024;
+/// A batch is closed when it has about this many bytes.
+const BATCH_BYTES: usize = 4 << 20;

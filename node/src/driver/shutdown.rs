@@ -1,0 +1,150 @@
+//! The end of a node: what is in flight is finished, what is owed is shipped or left durable, and the directory says that it
+//! was closed in good order.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{oneshot, watch},
+    task::{JoinHandle, JoinSet, spawn_blocking},
+    time::{Instant, timeout},
+};
+
+use super::{
+    health,
+    node::Node,
+    queue::{Inspection, Work},
+    start::{Threads, last_sync},
+};
+use crate::{names::RegionName, peer::LinkState, storage::directory::DataDirectory};
+
+/// What there is to end.
+pub struct Ending {
+    pub(super) node: Node,
+    pub(super) directory: Arc<DataDirectory>,
+    pub(super) threads: Threads,
+    pub(super) tasks: JoinSet<()>,
+    pub(super) resp_served: JoinHandle<()>,
+    pub(super) http_served: JoinHandle<()>,
+    pub(super) stop_doors: watch::Sender<bool>,
+    /// A shard ended by itself: the directory was not closed in good order.
+    pub(super) was_failure: bool,
+}
+
+/// Ends everything, outside in. Each step has a deadline: a node that is told to stop does.
+pub async fn shut_down(mut ending: Ending) {
+    tracing::info!("stopping");
+    ending
+        .node
+        .inner()
+        .health
+        .fail(health::STOPPING, "the node is stopping".to_owned());
+    ending.stop_doors.send_replace(true);
+    within(
+        "clients",
+        timeout(DOORS_MAX, &mut ending.resp_served).await.is_ok(),
+    );
+    if !ending.was_failure {
+        drain(&ending.node).await;
+    }
+    if let Some(peers) = ending.node.inner().outbound.peers() {
+        peers.shutdown().await;
+    }
+    let is_whole = stop_shards(&ending.node).await && !ending.was_failure;
+    within(
+        "HTTP",
+        timeout(DOORS_MAX, &mut ending.http_served).await.is_ok(),
+    );
+    ending.tasks.shutdown().await;
+    let (threads, directory) = (ending.threads, ending.directory);
+    let closed = spawn_blocking(move || close(threads, &directory, is_whole)).await;
+    within("storage", closed.is_ok());
+    tracing::info!(is_whole, "stopped");
+}
+
+/// Gives the regions that answer a moment to take what they have not: what is left is durable in the outbox.
+async fn drain(node: &Node) {
+    let until = Instant::now() + DRAIN_MAX;
+    while Instant::now() < until {
+        let up = regions_up(node);
+        let inspections = node.inspect(false).await;
+        if !inspections.iter().any(|inspection| owes(inspection, &up)) {
+            return;
+        }
+        tokio::time::sleep(DRAIN_LOOK).await;
+    }
+    tracing::info!("not every region has taken everything; what is left stays in the outbox");
+}
+
+fn regions_up(node: &Node) -> Vec<RegionName> {
+    let links = node
+        .inner()
+        .outbound
+        .peers()
+        .map(|peers| peers.status())
+        .unwrap_or_default();
+    links
+        .into_iter()
+        .filter(|link| link.state == LinkState::Up)
+        .filter_map(|link| link.region)
+        .collect()
+}
+
+fn owes(inspection: &Inspection, regions: &[RegionName]) -> bool {
+    inspection
+        .lags
+        .iter()
+        .any(|(region, lag)| lag.rows > 0 && regions.contains(region))
+}
+
+/// Every shard commits what it has and remembers where it is. Whether all did.
+async fn stop_shards(node: &Node) -> bool {
+    let mut stopping = Vec::new();
+    for queue in &node.inner().shards {
+        let (done, stopped) = oneshot::channel();
+        stopping.push(queue.send(Work::Stop { done }).is_ok().then_some(stopped));
+    }
+    let mut is_whole = true;
+    for stopped in stopping {
+        let is_stopped = match stopped {
+            Some(stopped) => matches!(timeout(SHARD_MAX, stopped).await, Ok(Ok(()))),
+            None => false,
+        };
+        is_whole &= is_stopped;
+    }
+    is_whole
+}
+
+/// The last words on disk.
+fn close(threads: Threads, directory: &DataDirectory, is_whole: bool) {
+    drop(threads.running);
+    for handle in threads.handles {
+        within("a storage thread", handle.join().is_ok());
+    }
+    if !is_whole {
+        return;
+    }
+    let closed = last_sync(&directory.storage)
+        .map_err(|error| error.to_string())
+        .and_then(|()| directory.mark_clean().map_err(|error| error.to_string()));
+    if let Err(error) = closed {
+        tracing::error!(
+            error,
+            "the data directory was not closed in good order; the next start reads it as after a crash"
+        );
+    }
+}
+
+fn within(what: &str, is_done: bool) {
+    if !is_done {
+        tracing::warn!("{what} did not end in time");
+    }
+}
+
+/// For the doors to finish what is in flight.
+const DOORS_MAX: Duration = Duration::from_secs(5);
+/// For the regions to take what they have not.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+/// Between two looks at what they have.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// For a shard's last batch.
+const SHARD_MAX: Duration = Duration::from_secs(10);

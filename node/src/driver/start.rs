@@ -1,0 +1,468 @@
+//! A node's life: from its configuration to its doors being open, and to its end.
+
+use std::{
+    future::Future,
+    io::{self, Write},
+    num::NonZeroU16,
+    sync::{Arc, atomic::AtomicU64},
+    thread,
+};
+
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot, watch as watched},
+    task::JoinSet,
+};
+
+use super::{
+    RunError,
+    clock::WallClock,
+    gauges,
+    health::Health,
+    node::{Inner, Node},
+    outbound::Outbound,
+    queue::{ShardQueue, shard_queue},
+    renewal::{Renewal, actors_of, former_actors},
+    router::Router,
+    shard_loop::{Parts, ShardLoop},
+    shutdown::{Ending, shut_down},
+    watch::{Running, Watch, running, sync_log},
+};
+use crate::{
+    config::{Config, Fsync},
+    core::{ShardConfig, identity::Identity, inbox::Inbox, ship::OutboxBounds},
+    http,
+    names::RegionName,
+    peer::{self, PeerTarget, Peers, PeersConfig},
+    resp,
+    storage::{
+        Durability, Storage, StorageError,
+        directory::DataDirectory,
+        rocks::{RocksOptions, RocksStorage},
+    },
+    tls::Credentials,
+};
+
+/// Runs a node until SIGINT or SIGTERM, or until it cannot go on.
+pub fn run(config: Config) -> Result<(), RunError> {
+    let metrics = crate::metrics::install();
+    let credentials = Credentials::load(
+        &config.tls.ca,
+        &config.tls.cert,
+        &config.tls.key,
+        &config.node.cluster,
+        &config.node.name,
+    )?;
+    let directory = open_directory(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("io")
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build()?;
+    let outcome = runtime.block_on(live(config, credentials, directory, metrics));
+    runtime.shutdown_timeout(RUNTIME_END_MAX);
+    outcome
+}
+
+fn open_directory(config: &Config) -> Result<DataDirectory, RunError> {
+    let cores = thread::available_parallelism()
+        .map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(u16::MAX));
+    let shards = NonZeroU16::new(config.storage.shards)
+        .or(NonZeroU16::new(cores))
+        .unwrap_or(NonZeroU16::MIN);
+    let options = RocksOptions {
+        cache: config.storage.cache.to_usize(),
+        background_jobs: i32::from(cores).clamp(2, 8),
+        ..RocksOptions::default()
+    };
+    let is_always = config.storage.fsync == Fsync::Always;
+    let directory = DataDirectory::open(
+        &config.node.data_dir,
+        &config.node.name,
+        &config.node.cluster,
+        shards,
+        is_always,
+        options,
+    )?;
+    if let Some(renewal) = &directory.renewal {
+        tracing::warn!(
+            ?renewal,
+            "the machine went down without a last sync: writes of the last moments may be gone, so this node goes on with new actors"
+        );
+    }
+    Ok(directory)
+}
+
+/// Everything between opening the directory and closing it.
+async fn live(
+    config: Config,
+    credentials: Credentials,
+    directory: DataDirectory,
+    metrics: metrics_exporter_prometheus::PrometheusHandle,
+) -> Result<(), RunError> {
+    let (identity, was_clean) = (directory.identity.clone(), directory.was_clean);
+    let directory = Arc::new(directory);
+    let resp_door = resp::Server::bind(config.listen.resp).map_err(|source| RunError::Listen {
+        key: "listen.resp",
+        address: config.listen.resp,
+        source,
+    })?;
+    let http_door = TcpListener::bind(config.listen.http)
+        .await
+        .map_err(|source| RunError::Listen {
+            key: "listen.http",
+            address: config.listen.http,
+            source,
+        })?;
+
+    let clock = Arc::new(WallClock::start(config.clock.offset_file.clone()));
+    let (renewal, identity_for_peers) = Renewal::new(Arc::clone(&directory), identity.clone());
+    let renewal = Arc::new(renewal);
+    let max_skew_ms = config.clock.max_skew.as_millis() as u64;
+    let inbox = Inbox::open(
+        directory.storage.as_ref(),
+        identity.shards.get(),
+        max_skew_ms,
+    )?;
+    let outbound = Arc::new(Outbound::new(inbox));
+    let mut shards = Shards::start(
+        &config,
+        &directory.storage,
+        &identity,
+        was_clean,
+        &clock,
+        &outbound,
+    )
+    .await?;
+    outbound.connect_shards(shards.queues.clone());
+
+    let node = Node::new(Inner {
+        cluster: config.node.cluster.clone(),
+        name: config.node.name.clone(),
+        region: config.node.region.clone(),
+        regions: other_regions(&config),
+        shards: shards.queues.clone(),
+        storage: Arc::clone(&directory.storage),
+        clock: Arc::clone(&clock),
+        outbound: Arc::clone(&outbound),
+        health: Arc::new(Health::default()),
+        timeout: config.consistency.timeout,
+    });
+    let threads = Threads::start(&config, &node)?;
+    let mut tasks = JoinSet::new();
+    start_peers(
+        &config,
+        credentials,
+        &node,
+        identity_for_peers,
+        renewal,
+        shards.recalled.clone(),
+        &mut tasks,
+    )?;
+    tasks.spawn(gauges::publish(node.clone()));
+
+    let (stop_doors, _) = watched::channel(false);
+    let (resp_address, http_address) = (resp_door.local_addr()?, http_door.local_addr()?);
+    let resp_served = tokio::spawn(resp_door.serve(
+        resp::Door::new(node.clone(), resp::Limits::from(&config.limits)),
+        stop_doors.subscribe(),
+    ));
+    let http_served = tokio::spawn(http::serve(
+        http_door,
+        Arc::new(node.clone()),
+        metrics,
+        stopped(&stop_doors),
+    ));
+    // From the ready line on a signal is a request; until then it is a death, which is safe as well.
+    let signals = Signals::listen()?;
+    say_ready(&config, resp_address, http_address, outbound.peers())?;
+
+    let outcome = until_told(signals, &mut shards.ended).await;
+    shut_down(Ending {
+        node,
+        directory,
+        threads,
+        tasks,
+        resp_served,
+        http_served,
+        stop_doors,
+        was_failure: outcome.is_err(),
+    })
+    .await;
+    outcome
+}
+
+/// The shards' queues, and word of those that end.
+struct Shards {
+    queues: Vec<ShardQueue>,
+    recalled: Vec<Arc<AtomicU64>>,
+    ended: mpsc::UnboundedReceiver<u16>,
+}
+
+impl Shards {
+    /// Opens every shard on a thread of its own, all at once: after an unclean stop each counts its keys.
+    async fn start(
+        config: &Config,
+        storage: &Arc<RocksStorage>,
+        identity: &Identity,
+        was_clean: bool,
+        clock: &Arc<WallClock>,
+        outbound: &Arc<Outbound>,
+    ) -> Result<Self, RunError> {
+        let (end, ended) = mpsc::unbounded_channel();
+        let mut shards = Self {
+            queues: Vec::new(),
+            recalled: Vec::new(),
+            ended,
+        };
+        let mut opening = Vec::new();
+        for (index, actor) in (0u16..).zip(actors_of(identity)) {
+            let (queue, receiver, queued_bytes) = shard_queue(index);
+            let recalled = Arc::new(AtomicU64::new(0));
+            shards.queues.push(queue);
+            shards.recalled.push(Arc::clone(&recalled));
+            let parts = Parts {
+                config: shard_config(config, identity, index, actor, was_clean),
+                storage: Arc::clone(storage),
+                durability: if config.storage.fsync == Fsync::Always {
+                    Durability::Power
+                } else {
+                    Durability::Process
+                },
+                clock: Arc::clone(clock),
+                outbound: Arc::clone(outbound),
+                queue: receiver,
+                queued_bytes,
+                recalled,
+            };
+            opening.push(spawn_shard(index, parts, end.clone())?);
+        }
+        for opened in opening {
+            // A thread that ends before it answers has panicked, which it logged.
+            opened.await.unwrap_or_else(|_| {
+                Err(StorageError::Failed {
+                    detail: "a shard ended while it was opened".to_owned(),
+                })
+            })?;
+        }
+        Ok(shards)
+    }
+}
+
+/// Starts a shard's thread; the receiver hears whether it opened.
+fn spawn_shard(
+    index: u16,
+    parts: Parts,
+    end: mpsc::UnboundedSender<u16>,
+) -> io::Result<oneshot::Receiver<Result<(), StorageError>>> {
+    let (answer, opened) = oneshot::channel();
+    thread::Builder::new()
+        .name(format!("shard-{index}"))
+        .spawn(move || {
+            let _end = Ends { index, end };
+            let (outcome, shard) = match ShardLoop::open(parts) {
+                Ok(shard) => (Ok(()), Some(shard)),
+                Err(error) => (Err(error), None),
+            };
+            let is_wanted = answer.send(outcome).is_ok();
+            if let Some(shard) = shard.filter(|_| is_wanted) {
+                shard.run();
+            }
+        })?;
+    Ok(opened)
+}
+
+/// Says when a shard's thread ends, by a panic too.
+struct Ends {
+    index: u16,
+    end: mpsc::UnboundedSender<u16>,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        // Nobody listens once the node is stopping.
+        let _ = self.end.send(self.index);
+    }
+}
+
+fn shard_config(
+    config: &Config,
+    identity: &Identity,
+    index: u16,
+    actor: crdt::ActorId,
+    was_clean: bool,
+) -> ShardConfig {
+    let shards = identity.shards;
+    ShardConfig {
+        index,
+        shards: shards.get(),
+        actor,
+        former: former_actors(identity, index),
+        regions: other_regions(config),
+        outbox: OutboxBounds {
+            window: config.hints.window,
+            bytes_max: config.hints.max_bytes.bytes() / u64::from(shards.get()),
+        },
+        cache_bytes: config.storage.cache.to_usize() / HEAD_CACHE_SHARE / usize::from(shards.get()),
+        value_bytes_max: config.limits.value_bytes.to_usize(),
+        was_clean,
+        entropy: rand::random(),
+    }
+}
+
+/// The regions that keep replicas, but this one.
+fn other_regions(config: &Config) -> Vec<RegionName> {
+    config
+        .regions
+        .0
+        .iter()
+        .filter(|(region, replicas)| **region != config.node.region && **replicas > 0)
+        .map(|(region, _)| region.clone())
+        .collect()
+}
+
+fn start_peers(
+    config: &Config,
+    credentials: Credentials,
+    node: &Node,
+    identity: watched::Receiver<peer::Identity>,
+    renewal: Arc<Renewal>,
+    recalled: Vec<Arc<AtomicU64>>,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), RunError> {
+    let dialled = config.peers.dial.iter().map(|(name, address)| PeerTarget {
+        address: address.to_string(),
+        expect: Some(name.clone()),
+    });
+    let seeds = config.peers.seeds.iter().map(|address| PeerTarget {
+        address: address.to_string(),
+        expect: None,
+    });
+    let outbound = &node.inner().outbound;
+    let (events, received) = mpsc::channel(PEER_EVENTS_MAX);
+    let peers_config = PeersConfig {
+        credentials,
+        region: config.node.region.clone(),
+        identity,
+        targets: dialled.chain(seeds).collect(),
+        listen: config.listen.quic,
+        clock: Arc::clone(&node.inner().clock) as Arc<dyn peer::WallClock>,
+    };
+    let held: Arc<dyn peer::HeldActors> = Arc::clone(outbound) as Arc<dyn peer::HeldActors>;
+    outbound.connect_peers(Peers::start(peers_config, events, held)?);
+    tasks.spawn(Router::new(node.clone(), renewal, recalled).run(received));
+    Ok(())
+}
+
+/// Threads beside the shards: they end when `running` is dropped.
+pub(super) struct Threads {
+    pub(super) running: Running,
+    pub(super) handles: Vec<thread::JoinHandle<()>>,
+}
+
+impl Threads {
+    fn start(config: &Config, node: &Node) -> Result<Self, RunError> {
+        let (sender, receiver) = running();
+        let watch = Watch {
+            node: node.clone(),
+            data_dir: config.node.data_dir.clone(),
+            min_free_bytes: config.storage.min_free_disk.bytes(),
+            running: receiver.clone(),
+        };
+        let mut handles = vec![
+            thread::Builder::new()
+                .name("storage-watch".to_owned())
+                .spawn(move || watch.run())?,
+        ];
+        if config.storage.fsync == Fsync::Interval {
+            let (node, interval) = (node.clone(), config.storage.fsync_interval);
+            let sync = move || {
+                sync_log(
+                    &node.inner().storage,
+                    interval,
+                    &node.inner().health,
+                    &receiver,
+                )
+            };
+            handles.push(
+                thread::Builder::new()
+                    .name("log-sync".to_owned())
+                    .spawn(sync)?,
+            );
+        }
+        Ok(Self {
+            running: sender,
+            handles,
+        })
+    }
+}
+
+/// Resolves when the doors are told to close.
+fn stopped(stop: &watched::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
+    let mut stop = stop.subscribe();
+    async move {
+        // A sender that is gone means the same.
+        let _ = stop.wait_for(|is_stopping| *is_stopping).await;
+    }
+}
+
+/// The one line on stdout.
+fn say_ready(
+    config: &Config,
+    resp: std::net::SocketAddr,
+    http: std::net::SocketAddr,
+    peers: Option<&Peers>,
+) -> io::Result<()> {
+    let quic = peers.map_or(Ok(config.listen.quic), Peers::local_addr)?;
+    let mut stdout = io::stdout().lock();
+    writeln!(
+        stdout,
+        "ready node={} region={} resp={resp} quic={quic} http={http}",
+        config.node.name, config.node.region
+    )?;
+    stdout.flush()
+}
+
+/// The signals that ask a node to stop.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// From now on they do not end the process.
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+}
+
+/// Waits for a signal, or for a shard to end by itself.
+async fn until_told(
+    mut signals: Signals,
+    ended: &mut mpsc::UnboundedReceiver<u16>,
+) -> Result<(), RunError> {
+    tokio::select! {
+        biased;
+        shard = ended.recv() => Err(RunError::ShardEnded(shard.unwrap_or_default())),
+        _ = signals.interrupt.recv() => Ok(()),
+        _ = signals.terminate.recv() => Ok(()),
+    }
+}
+
+/// Syncs what there is, for the last time.
+pub(super) fn last_sync(storage: &RocksStorage) -> Result<(), StorageError> {
+    storage.sync()
+}
+
+/// Reads that must wait for the disk run at the same time, at most.
+const BLOCKING_THREADS_MAX: usize = 64;
+/// How long the runtime waits for tasks that do not end.
+const RUNTIME_END_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+/// Events of peers that wait to be taken; while they are this many, peers are not read.
+const PEER_EVENTS_MAX: usize = 1024;
+/// One part in this many of `storage.cache` goes to decoded heads, over and above RocksDB's blocks.
+const HEAD_CACHE_SHARE: usize = 4;

@@ -1,0 +1,175 @@
+//! What waits to be sent on one session, bounded in bytes.
+
+use std::{collections::VecDeque, sync::Mutex};
+
+use tokio::sync::Notify;
+
+use super::{
+    SendError,
+    limits::{FRAME_BYTES_MAX, QUEUE_BYTES_MAX, QUEUE_ENTRY_BYTES},
+    lock,
+};
+
+/// Filled from any thread, emptied by the session's writer. What the writer holds still counts until it was written.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    filled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    messages: VecDeque<Vec<u8>>,
+    bytes: usize,
+    closed: bool,
+}
+
+/// Messages that the writer took, to be given back to [`Queue::release`] when written.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) messages: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Queue {
+    /// Appends an encoded message. A message is taken if it fits, or if it is alone.
+    pub(super) fn push(&self, message: Vec<u8>) -> Result<(), SendError> {
+        if message.len() > FRAME_BYTES_MAX {
+            return Err(SendError::TooLarge {
+                bytes: message.len(),
+            });
+        }
+        let bytes = message.len() + QUEUE_ENTRY_BYTES;
+        let mut state = lock(&self.state);
+        if state.closed {
+            return Err(SendError::Closed);
+        }
+        if state.bytes > 0 && state.bytes + bytes > QUEUE_BYTES_MAX {
+            return Err(SendError::Full);
+        }
+        state.bytes += bytes;
+        state.messages.push_back(message);
+        drop(state);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Takes no more messages; what is in it can still be taken out.
+    pub(super) fn close(&self) {
+        lock(&self.state).closed = true;
+        self.filled.notify_one();
+    }
+
+    /// Waits for messages and takes the oldest: at least one, and together at most `bytes_max` unless it is one. None
+    /// once the queue is closed and empty. For one writer only.
+    pub(super) async fn take(&self, bytes_max: usize) -> Option<Batch> {
+        loop {
+            let filled = self.filled.notified();
+            match self.take_now(bytes_max) {
+                Taken::Batch(batch) => return Some(batch),
+                Taken::Closed => return None,
+                Taken::Empty => filled.await,
+            }
+        }
+    }
+
+    /// A batch was written: its bytes are free again.
+    pub(super) fn release(&self, batch: Batch) {
+        let mut state = lock(&self.state);
+        debug_assert!(state.bytes >= batch.bytes);
+        state.bytes -= batch.bytes;
+    }
+
+    fn take_now(&self, bytes_max: usize) -> Taken {
+        let mut state = lock(&self.state);
+        let mut batch = Batch {
+            messages: Vec::new(),
+            bytes: 0,
+        };
+        while let Some(message) = state.messages.front() {
+            let bytes = message.len() + QUEUE_ENTRY_BYTES;
+            if !batch.messages.is_empty() && batch.bytes + bytes > bytes_max {
+                break;
+            }
+            batch.bytes += bytes;
+            batch.messages.extend(state.messages.pop_front());
+        }
+        match (batch.messages.is_empty(), state.closed) {
+            (false, _) => Taken::Batch(batch),
+            (true, true) => Taken::Closed,
+            (true, false) => Taken::Empty,
+        }
+    }
+}
+
+enum Taken {
+    Batch(Batch),
+    Empty,
+    Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn messages_leave_in_order_and_together() {
+        let queue = Queue::default();
+        for byte in 0..5 {
+            queue.push(vec![byte]).unwrap();
+        }
+        let batch = queue.take(3 * (1 + QUEUE_ENTRY_BYTES)).await.unwrap();
+        assert_eq!(batch.messages, [[0], [1], [2]]);
+        assert_eq!(
+            queue.take(1).await.unwrap().messages,
+            [[3]],
+            "one always leaves"
+        );
+    }
+
+    #[tokio::test]
+    async fn bytes_count_until_they_are_written() {
+        let queue = Queue::default();
+        queue.push(vec![0; QUEUE_BYTES_MAX / 2]).unwrap();
+        assert!(matches!(
+            queue.push(vec![0; QUEUE_BYTES_MAX / 2]),
+            Err(SendError::Full)
+        ));
+        let batch = queue.take(usize::MAX).await.unwrap();
+        assert!(matches!(
+            queue.push(vec![0; QUEUE_BYTES_MAX / 2]),
+            Err(SendError::Full)
+        ));
+        queue.release(batch);
+        queue.push(vec![0; QUEUE_BYTES_MAX / 2]).unwrap();
+    }
+
+    #[test]
+    fn a_message_larger_than_the_queue_passes_alone_and_one_larger_than_a_frame_never() {
+        let queue = Queue::default();
+        queue.push(vec![0; QUEUE_BYTES_MAX + 1]).unwrap();
+        assert!(matches!(queue.push(Vec::new()), Err(SendError::Full)));
+        let huge = vec![0; FRAME_BYTES_MAX + 1];
+        assert!(matches!(
+            Queue::default().push(huge),
+            Err(SendError::TooLarge { .. })
+        ));
+    }
+
+    #[test]
+    fn empty_messages_are_bounded_too() {
+        let queue = Queue::default();
+        let taken = (0..).take_while(|_| queue.push(Vec::new()).is_ok()).count();
+        assert_eq!(taken, QUEUE_BYTES_MAX / QUEUE_ENTRY_BYTES);
+    }
+
+    #[tokio::test]
+    async fn a_closed_queue_is_emptied_and_then_ends() {
+        let queue = Queue::default();
+        queue.push(vec![1]).unwrap();
+        queue.close();
+        assert!(matches!(queue.push(vec![2]), Err(SendError::Closed)));
+        assert_eq!(queue.take(10).await.unwrap().messages, [[1]]);
+        assert!(queue.take(10).await.is_none());
+    }
+}

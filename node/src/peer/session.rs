@@ -1,0 +1,446 @@
+//! A session: what two nodes say to each other between their greeting and their goodbye.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use metrics::Counter;
+use quinn::{Connection, RecvStream};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep, timeout, timeout_at},
+};
+use tracing::{info, warn};
+
+use super::{
+    Direction, Event, Held, Peer, Refused, SessionId,
+    ending::{End, Ending},
+    greeting::Greeted,
+    limits::{CONTROL_BYTES_MAX, DRAIN_MAX, FRAME_BYTES_MAX, HEARTBEAT, SILENCE_MAX, WRITE_BYTES},
+    lock,
+    path::{Grown, Path},
+    pulse::{Pulse, Reading, Verdict},
+    queue::Queue,
+    refusal::{
+        CLOSE_BYE, CLOSE_INTERNAL, CLOSE_PATH, CLOSE_REPLACED, CLOSE_SILENT, Refusal, printable,
+    },
+    shared::Shared,
+    stream::{FrameReader, FrameWriter, StreamError},
+    wire::{Control, STREAM_MESSAGES, decode_control, decode_message, encode_control},
+};
+
+/// What everyone may know and do of a session.
+pub(super) struct Session {
+    pub(super) id: SessionId,
+    pub(super) direction: Direction,
+    pub(super) peer: Peer,
+    pub(super) address: SocketAddr,
+    /// The version that both sides speak.
+    pub(super) version: u8,
+    pub(super) queue: Queue,
+    pub(super) ending: Ending,
+    pulse: Mutex<Pulse>,
+    /// The peer's goodbye, if it said one.
+    goodbye: watch::Sender<Option<String>>,
+    announced: AtomicBool,
+    sent: Counter,
+    received: Counter,
+}
+
+impl Session {
+    pub(super) fn new(
+        id: SessionId,
+        direction: Direction,
+        peer: Peer,
+        address: SocketAddr,
+        version: u8,
+    ) -> Self {
+        let bytes = |way: &'static str| {
+            let region = peer.region.as_str().to_owned();
+            metrics::counter!("meridian_wan_bytes_total", "region" => region, "direction" => way)
+        };
+        Self {
+            id,
+            direction,
+            address,
+            version,
+            sent: bytes("out"),
+            received: bytes("in"),
+            peer,
+            queue: Queue::default(),
+            ending: Ending::new(),
+            pulse: Mutex::new(Pulse::new(Instant::now())),
+            goodbye: watch::Sender::new(None),
+            announced: AtomicBool::new(false),
+        }
+    }
+
+    /// Ends it politely: what is queued, then a goodbye.
+    pub(super) fn close(&self, reason: &str) {
+        self.queue.close();
+        self.ending
+            .close(End::new(CLOSE_BYE, printable(reason.as_bytes())));
+    }
+
+    /// Ends it at once: the peer opened another one.
+    pub(super) fn replace(&self) {
+        self.ending.end(End::new(
+            CLOSE_REPLACED,
+            "a newer session of the same node replaces this one",
+        ));
+    }
+
+    pub(super) fn is_alive(&self, now: Instant) -> bool {
+        lock(&self.pulse).is_alive(now)
+    }
+
+    pub(super) fn reading(&self) -> Reading {
+        lock(&self.pulse).read()
+    }
+
+    fn hear(&self) {
+        lock(&self.pulse).hear(Instant::now());
+    }
+
+    /// The peer's goodbye, if it says one in time: it comes on another stream than the end of its messages.
+    async fn goodbye(&self) -> Option<End> {
+        let mut goodbyes = self.goodbye.subscribe();
+        let said = timeout(DRAIN_MAX, goodbyes.wait_for(Option::is_some))
+            .await
+            .ok()?
+            .ok()?;
+        said.as_deref().map(goodbye)
+    }
+}
+
+/// Runs a session that the roster has admitted, from `Up` to `Down`. Returns why it ended.
+pub(super) async fn run(
+    shared: &Shared,
+    session: &Arc<Session>,
+    greeted: Greeted,
+    held: Vec<Held>,
+) -> End {
+    info!(session = session.id.0, peer = %session.peer.name, region = %session.peer.region, address = %session.address,
+        direction = ?session.direction, "peer is up");
+    let Greeted {
+        connection,
+        mut reader,
+        mut writer,
+        ..
+    } = greeted;
+    reader.go_on(CONTROL_BYTES_MAX, session.received.clone());
+    writer.go_on(session.sent.clone());
+    let (pongs, pongs_due) = mpsc::channel(PONGS_MAX);
+    let mut writers = JoinSet::new();
+    writers.spawn(beat(
+        session.clone(),
+        shared.clock.clone(),
+        writer,
+        pongs_due,
+    ));
+    writers.spawn(write_messages(session.clone(), connection.clone()));
+    let end = tokio::select! { biased;
+        end = session.ending.ended() => end,
+        end = say_goodbye(session, &connection) => end,
+        end = listen(shared, session, reader, pongs) => end,
+        end = deliver(shared, session, &connection, held) => end,
+        end = outgrow(session, &connection) => end,
+        end = broken(&mut writers) => end,
+    };
+    finish(shared, session, &connection, &end).await;
+    writers.shutdown().await;
+    end
+}
+
+/// Everyone learns of the end: tasks, senders, the peer, the log, the driver.
+async fn finish(shared: &Shared, session: &Session, connection: &Connection, end: &End) {
+    session.queue.close();
+    session.ending.end(end.clone());
+    shared.roster.remove(session.id);
+    if let Some((by, refusal)) = connection.close_reason().as_ref().and_then(Refusal::behind) {
+        let (direction, address, name) = (
+            session.direction,
+            session.address,
+            Some(session.peer.name.clone()),
+        );
+        shared.refused(Refused {
+            by,
+            direction,
+            address,
+            name,
+            refusal,
+            times: 1,
+        });
+    }
+    connection.close(end.code, end.reason.as_bytes());
+    log_end(session, end);
+    if end.code == CLOSE_INTERNAL {
+        shared.failed(&end.reason).await;
+    }
+    if session.announced.load(Ordering::Relaxed) {
+        let (session, peer, reason) = (session.id, session.peer.name.clone(), end.reason.clone());
+        shared
+            .emit(Event::Down {
+                session,
+                peer,
+                reason,
+            })
+            .await;
+    }
+}
+
+fn log_end(session: &Session, end: &End) {
+    let (id, peer, reason) = (session.id.0, &session.peer.name, &end.reason);
+    if end.code == CLOSE_BYE || end.code == CLOSE_PATH {
+        info!(session = id, %peer, address = %session.address, direction = ?session.direction, "peer is down: {reason}");
+    } else {
+        warn!(session = id, %peer, address = %session.address, direction = ?session.direction, "session closed: {reason}");
+    }
+}
+
+/// When asked to close: the writers say what is left and goodbye, the peer reads that and closes, or takes too long.
+async fn say_goodbye(session: &Session, connection: &Connection) -> End {
+    let end = session.ending.closing().await;
+    if timeout(DRAIN_MAX, connection.closed()).await.is_err() {
+        info!(session = session.id.0, peer = %session.peer.name, "the peer did not answer a goodbye in time");
+    }
+    end
+}
+
+/// Reads the control stream, answers pings, and notices silence. Not held up by messages that nobody takes.
+async fn listen(
+    shared: &Shared,
+    session: &Session,
+    mut reader: FrameReader,
+    pongs: mpsc::Sender<Control>,
+) -> End {
+    loop {
+        let deadline = lock(&session.pulse).deadline();
+        match timeout_at(deadline.into(), reader.next()).await {
+            Ok(Ok(Some(bytes))) => match heard(shared, session, &bytes, &pongs) {
+                Ok(None) => {}
+                Ok(Some(end)) => {
+                    // Its messages come on another stream: `deliver` ends the session when it has read them.
+                    sleep(DRAIN_MAX).await;
+                    return end;
+                }
+                Err(error) => return error.into_end(),
+            },
+            Ok(Ok(None)) => {
+                return StreamError::Violation("the control stream ended without a goodbye")
+                    .into_end();
+            }
+            Ok(Err(error)) => return error.into_end(),
+            Err(_) => match lock(&session.pulse).judge(deadline, Instant::now()) {
+                Verdict::Wait(_) => {}
+                Verdict::Silent => {
+                    return End::new(
+                        CLOSE_SILENT,
+                        format!("nothing was heard for {SILENCE_MAX:?}"),
+                    );
+                }
+            },
+        }
+    }
+}
+
+/// Takes one control letter; an end, if it is a goodbye.
+fn heard(
+    shared: &Shared,
+    session: &Session,
+    bytes: &[u8],
+    pongs: &mpsc::Sender<Control>,
+) -> Result<Option<End>, StreamError> {
+    session.hear();
+    match decode_control(session.version, bytes)? {
+        Control::Ping { sequence, sent_us } => {
+            // Full only while we cannot write: then the peer has our silence to judge by, and an answer would be late anyway.
+            let _full = pongs.try_send(Control::Pong {
+                sequence,
+                sent_us,
+                at_us: shared.clock.now_us(),
+            });
+            Ok(None)
+        }
+        Control::Pong {
+            sequence,
+            sent_us,
+            at_us,
+        } => {
+            let wall_us = shared.clock.now_us();
+            lock(&session.pulse).pong(sequence, sent_us, at_us, Instant::now(), wall_us);
+            Ok(None)
+        }
+        Control::Bye { reason } => {
+            let reason = printable(reason.as_bytes());
+            session.queue.close();
+            session.goodbye.send_replace(Some(reason.clone()));
+            Ok(Some(goodbye(&reason)))
+        }
+    }
+}
+
+/// Hands the peer's messages on, in order. While nobody takes events, the stream is not read, and the peer has to wait.
+async fn deliver(
+    shared: &Shared,
+    session: &Session,
+    connection: &Connection,
+    held: Vec<Held>,
+) -> End {
+    let (id, direction, peer) = (session.id, session.direction, session.peer.clone());
+    if !shared
+        .emit(Event::Up {
+            session: id,
+            direction,
+            peer,
+            held,
+        })
+        .await
+    {
+        return End::new(CLOSE_BYE, super::STOPPING);
+    }
+    session.announced.store(true, Ordering::Relaxed);
+    match read_messages(shared, session, connection).await {
+        Ok(()) => session.goodbye().await.unwrap_or_else(|| {
+            StreamError::Violation("the messages ended without a goodbye").into_end()
+        }),
+        Err(error) => error.into_end(),
+    }
+}
+
+/// Returns when the peer has said all, or nobody takes events any more.
+async fn read_messages(
+    shared: &Shared,
+    session: &Session,
+    connection: &Connection,
+) -> Result<(), StreamError> {
+    let mut stream = connection.accept_uni().await?;
+    expect_messages(&mut stream).await?;
+    let mut reader = FrameReader::new(stream, FRAME_BYTES_MAX);
+    reader.go_on(FRAME_BYTES_MAX, session.received.clone());
+    while let Some(bytes) = reader.next().await? {
+        session.hear();
+        let message = decode_message(session.version, &bytes)?;
+        if !shared
+            .emit(Event::Message {
+                session: session.id,
+                message,
+            })
+            .await
+        {
+            session.close(super::STOPPING);
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+async fn expect_messages(stream: &mut RecvStream) -> Result<(), StreamError> {
+    let mut kind = [0];
+    match stream.read_exact(&mut kind).await {
+        Ok(()) if kind == [STREAM_MESSAGES] => Ok(()),
+        Ok(()) => Err(StreamError::Violation(
+            "a stream of a kind that is not known here",
+        )),
+        Err(quinn::ReadExactError::ReadError(quinn::ReadError::ConnectionLost(error))) => {
+            Err(error.into())
+        }
+        Err(_) => Err(StreamError::Abandoned),
+    }
+}
+
+/// Ends the session once its path has become too long for its connection. Only the side that dialled does, since it is the one that ships.
+async fn outgrow(session: &Session, connection: &Connection) -> End {
+    if session.direction == Direction::Accepted {
+        return std::future::pending().await;
+    }
+    let mut path = Path::default();
+    let mut samples = interval(HEARTBEAT);
+    samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        samples.tick().await;
+        if let Some(Grown { from, to }) = path.sample(connection.rtt()) {
+            let reason = format!("the round trip has grown from {from:?} to {to:?}: opened again");
+            return End::new(CLOSE_PATH, reason);
+        }
+    }
+}
+
+/// Writes heartbeats and answers, and at the end a goodbye.
+async fn beat(
+    session: Arc<Session>,
+    clock: Arc<dyn super::WallClock>,
+    mut writer: FrameWriter,
+    mut pongs: mpsc::Receiver<Control>,
+) -> Result<(), StreamError> {
+    let mut beats = interval(HEARTBEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let letter = tokio::select! { biased;
+            end = session.ending.closing() => Control::Bye { reason: end.reason },
+            Some(pong) = pongs.recv() => pong,
+            _ = beats.tick() => {
+                let sequence = lock(&session.pulse).ping(Instant::now());
+                Control::Ping { sequence, sent_us: clock.now_us() }
+            }
+        };
+        writer
+            .write(&[encode_control(session.version, &letter)])
+            .await?;
+        if matches!(letter, Control::Bye { .. }) {
+            return writer.finish();
+        }
+    }
+}
+
+/// Writes what is queued, many messages at a time, until the queue is closed and empty.
+async fn write_messages(session: Arc<Session>, connection: Connection) -> Result<(), StreamError> {
+    let mut writer = FrameWriter::new(connection.open_uni().await?);
+    writer.go_on(session.sent.clone());
+    // At once, and not with the first message: the peer waits for the stream.
+    writer.write_raw(vec![STREAM_MESSAGES]).await?;
+    while let Some(batch) = session.queue.take(WRITE_BYTES).await {
+        writer.write(&batch.messages).await?;
+        session.queue.release(batch);
+    }
+    writer.finish()
+}
+
+/// Waits for a writer to fail. Writers that are done after a goodbye are no failure.
+async fn broken(writers: &mut JoinSet<Result<(), StreamError>>) -> End {
+    while let Some(done) = writers.join_next().await {
+        match done {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error.into_end(),
+            Err(error) => {
+                return End::new(CLOSE_INTERNAL, format!("a fault of this program: {error}"));
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+fn goodbye(reason: &str) -> End {
+    End::new(CLOSE_BYE, format!("the peer said goodbye: {reason}"))
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("direction", &self.direction)
+            .field("peer", &self.peer)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Answers to pings that wait to be written.
+const PONGS_MAX: usize = 8;

@@ -1,0 +1,124 @@
+//! What every task of this layer shares.
+
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
+
+use tokio::sync::{mpsc, watch};
+use tracing::error;
+
+use super::{
+    Event, HeldActors, Identity, Refused, WallClock, journal::Journal, roster::Roster, wire::Card,
+};
+use crate::{
+    names::{NodeName, RegionName},
+    tls::Credentials,
+};
+
+/// What [`Shared`] is made of.
+pub(super) struct Parts {
+    pub(super) credentials: Credentials,
+    pub(super) region: RegionName,
+    pub(super) identity: watch::Receiver<Identity>,
+    pub(super) clock: Arc<dyn WallClock>,
+    pub(super) held: Arc<dyn HeldActors>,
+    pub(super) events: mpsc::Sender<Event>,
+    /// Nodes that are dialled by name.
+    pub(super) named: BTreeSet<NodeName>,
+}
+
+pub(super) struct Shared {
+    pub(super) credentials: Credentials,
+    pub(super) clock: Arc<dyn WallClock>,
+    pub(super) held: Arc<dyn HeldActors>,
+    pub(super) named: BTreeSet<NodeName>,
+    pub(super) roster: Arc<Roster>,
+    pub(super) journal: Journal,
+    pub(super) identity: watch::Receiver<Identity>,
+    region: RegionName,
+    /// Drawn anew for every process: see [`Card::instance`].
+    instance: u64,
+    events: mpsc::Sender<Event>,
+    stop: watch::Sender<bool>,
+}
+
+impl Shared {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts {
+            credentials,
+            region,
+            identity,
+            clock,
+            held,
+            events,
+            named,
+        } = parts;
+        Self {
+            credentials,
+            clock,
+            held,
+            named,
+            identity,
+            region,
+            events,
+            roster: Arc::default(),
+            journal: Journal::default(),
+            instance: rand::random(),
+            stop: watch::Sender::new(false),
+        }
+    }
+
+    /// Who this node says it is, now.
+    pub(super) fn card(&self) -> Card {
+        let Identity { directory, actors } = self.identity.borrow().clone();
+        Card {
+            cluster: self.credentials.cluster().clone(),
+            node: self.credentials.node().clone(),
+            region: self.region.clone(),
+            directory,
+            instance: self.instance,
+            actors,
+        }
+    }
+
+    /// Whether a card that was shown is still true.
+    pub(super) fn is_current(&self, card: &Card) -> bool {
+        let identity = self.identity.borrow();
+        identity.directory == card.directory && identity.actors == card.actors
+    }
+
+    /// Hands an event to the driver; waits while its queue is full. False when nobody takes events any more.
+    pub(super) async fn emit(&self, event: Event) -> bool {
+        self.events.send(event).await.is_ok()
+    }
+
+    /// A task panicked: this program is at fault, and the node should not go on as if nothing had happened.
+    pub(super) async fn failed(&self, reason: &str) {
+        error!("a fault in the peer layer: {reason}");
+        self.emit(Event::Failed {
+            reason: reason.to_owned(),
+        })
+        .await;
+    }
+
+    /// A refusal for the log, the metrics and the status page.
+    pub(super) fn refused(&self, refused: Refused) {
+        self.journal.refused(refused, Instant::now());
+        self.roster.change();
+    }
+
+    /// Ends everything, politely.
+    pub(super) fn stop(&self) {
+        self.stop.send_replace(true);
+        self.roster.close_all(super::STOPPING, true);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Waits for the stop.
+    pub(super) async fn stopped(&self) {
+        let mut stop = self.stop.subscribe();
+        // An error would say that the sender is gone, but it is borrowed here.
+        let _stopped = stop.wait_for(|stop| *stop).await;
+    }
+}

@@ -1,0 +1,6 @@
+//! Sessions between real endpoints on loopback. Every wait is for an event, with a deadline that only a failure reaches.
+
+mod hostile;
+mod life;
+mod refusals;
+mod world;

@@ -1,0 +1,160 @@
+//! What a command comes to: a reply, requests on keys with a way to join their replies, or an errand.
+
+use super::{errand::Errand, join::Join};
+use crate::core::{
+    op::{Action, Key, Op, Read, Write},
+    reply::Reply,
+};
+
+/// What has to be done for one command.
+#[derive(Debug)]
+pub(super) enum Plan {
+    /// Nothing: this is the reply.
+    Reply(Reply),
+    /// Reads of keys.
+    Read(Ops, Join),
+    /// Writes of keys (reads may be among them).
+    Write(Ops, Join),
+    /// Steps that depend on each other, or on the node as a whole.
+    Errand(Errand),
+    /// The last reply of this connection, if there is one to give.
+    Close(Option<Reply>),
+}
+
+/// The single-key parts of a command, in the order of their replies. Most commands have one, which needs no list.
+#[derive(Debug)]
+pub(super) enum Ops {
+    One(Op),
+    Many(Vec<Op>),
+}
+
+impl Ops {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(ops) => ops.len(),
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> &[Op] {
+        match self {
+            Self::One(op) => std::slice::from_ref(op),
+            Self::Many(ops) => ops,
+        }
+    }
+
+    pub(super) fn append_to(self, ops: &mut Vec<Op>) {
+        match self {
+            Self::One(op) => ops.push(op),
+            Self::Many(many) => ops.extend(many),
+        }
+    }
+}
+
+impl Plan {
+    /// A read whose reply is the command's.
+    pub(super) fn read(key: Key, read: Read) -> Self {
+        Self::read_as(key, read, Join::Same)
+    }
+
+    /// A read whose reply is turned into the command's.
+    pub(super) fn read_as(key: Key, read: Read, join: Join) -> Self {
+        Self::Read(Ops::One(reading(key, read)), join)
+    }
+
+    /// A write whose reply is the command's.
+    pub(super) fn write(key: Key, write: Write) -> Self {
+        Self::write_as(key, write, Join::Same)
+    }
+
+    /// A write whose reply is turned into the command's.
+    pub(super) fn write_as(key: Key, write: Write, join: Join) -> Self {
+        Self::Write(Ops::One(writing(key, write)), join)
+    }
+
+    /// An integer.
+    pub(super) fn int(value: i64) -> Self {
+        Self::Reply(Reply::Int(value))
+    }
+
+    /// `+OK`.
+    pub(super) fn ok() -> Self {
+        Self::Reply(Reply::Ok)
+    }
+}
+
+pub(super) fn reading(key: Key, read: Read) -> Op {
+    Op {
+        key,
+        action: Action::Read(read),
+    }
+}
+
+pub(super) fn writing(key: Key, write: Write) -> Op {
+    Op {
+        key,
+        action: Action::Write(write),
+    }
+}
+
+/// Whether the reply carries values of the store, whose size the request does not bound.
+pub(super) fn yields_values(op: &Op) -> bool {
+    match &op.action {
+        Action::Read(read) => match read {
+            Read::Get
+            | Read::GetOrNil
+            | Read::GetRange { .. }
+            | Read::Members
+            | Read::ScanMembers { .. }
+            | Read::RandomMembers { .. } => true,
+            Read::Strlen
+            | Read::Exists
+            | Read::Type
+            | Read::RemainingMs
+            | Read::ExpiresAtMs
+            | Read::AreMembers { .. }
+            | Read::Cardinality
+            | Read::Encoding
+            | Read::MemoryUsage => false,
+        },
+        Action::Write(write) => match write {
+            Write::Set { return_old, .. } => *return_old,
+            Write::GetDel | Write::GetEx { .. } | Write::Pop { .. } => true,
+            Write::Append { .. }
+            | Write::SetRange { .. }
+            | Write::IncrBy { .. }
+            | Write::Delete
+            | Write::Expire { .. }
+            | Write::Persist
+            | Write::Add { .. }
+            | Write::Remove { .. } => false,
+        },
+    }
+}
+
+/// Whether a read may visit many rows: it does not queue behind writes in a shard, whose next commit would wait for it.
+pub(super) fn visits_many(op: &Op) -> bool {
+    match &op.action {
+        Action::Read(read) => match read {
+            Read::Members
+            | Read::ScanMembers { .. }
+            | Read::RandomMembers { .. }
+            | Read::MemoryUsage => true,
+            Read::AreMembers { members } => members.len() > LOOKUPS_FEW,
+            Read::Get
+            | Read::GetOrNil
+            | Read::GetRange { .. }
+            | Read::Strlen
+            | Read::Exists
+            | Read::Type
+            | Read::RemainingMs
+            | Read::ExpiresAtMs
+            | Read::Cardinality
+            | Read::Encoding => false,
+        },
+        Action::Write(_) => false,
+    }
+}
+
+/// So many members may be looked up between writes.
+const LOOKUPS_FEW: usize = 16;

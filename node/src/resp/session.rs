@@ -1,0 +1,35 @@
+//! What a connection remembers about its client.
+
+use std::sync::Arc;
+
+use super::{clients::Client, writer::Protocol};
+
+/// The state of one connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// The client as others see it (CLIENT LIST).
+    pub(super) client: Arc<Client>,
+    /// Version of the protocol of the next reply.
+    pub(super) protocol: Protocol,
+}
+
+impl Session {
+    pub(super) fn new(client: Arc<Client>) -> Self {
+        Self {
+            client,
+            protocol: Protocol::default(),
+        }
+    }
+
+    /// Switches the version of the protocol.
+    pub(super) fn speak(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        self.client.set_protocol(protocol);
+    }
+
+    /// Forgets everything that the client set (RESET).
+    pub(super) fn reset(&mut self) {
+        self.speak(Protocol::default());
+        self.client.set_name(String::new());
+    }
+}

@@ -1,0 +1,7 @@
+//! Connections over in-memory streams, before a backend that is a simple model of the node.
+
+mod connection;
+mod differential;
+mod model;
+mod tcp;
+mod wire;

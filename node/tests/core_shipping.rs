@@ -1,0 +1,770 @@
+//! Goal: what a region wrote reaches the others, once it is committed, however sessions, processes and clocks behave.
+//!
+//! Method: two shards and their inboxes, message by message: lost, doubled, reordered, refused.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod core_support;
+
+use std::time::Duration;
+
+use core_support::{
+    Region, UNBOUNDED, acknowledge, add, bulk, connect, deliver, incr, set, ship, take,
+};
+use crdt::Hlc;
+use node::{
+    core::{
+        Event, Input,
+        identity::DirectoryId,
+        inbox::{Applied, InboxEvent},
+        message::{Decline, Message, SessionId},
+        op::{Action, Read},
+        reply::{Refusal, Reply},
+        ship::{OutboxBounds, ShipEvent},
+    },
+    storage::{Family, Storage, memory::CommitOutcome},
+};
+
+fn pair() -> (Region, Region) {
+    (Region::new("us", &["eu"], 1), Region::new("eu", &["us"], 2))
+}
+
+fn outbox_rows(region: &Region) -> usize {
+    let mut rows = 0;
+    region
+        .storage
+        .scan(Family::Outbox, b"", None, &mut |_, _| {
+            rows += 1;
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    rows
+}
+
+/// Lets the region do what it does once a second. Only its monotonic clock goes on: nobody's wall clock gets ahead.
+fn maintain(region: &mut Region) {
+    region.mono += Duration::from_millis(1001);
+    region.close();
+}
+
+fn position(of: &Region, at: &Region) -> Hlc {
+    let held = at.inbox.held(&[of.actor()]);
+    held.first().map_or(Hlc::ZERO, |held| held.taken)
+}
+
+fn ships(messages: &[Message]) -> usize {
+    messages
+        .iter()
+        .filter(|message| matches!(message, Message::Ship(_)))
+        .count()
+}
+
+#[test]
+fn nothing_is_shipped_or_answered_before_it_is_committed() {
+    let (mut us, eu) = pair();
+    connect(&mut us, &eu, 1);
+    us.sent.clear();
+    us.request("k", Action::Write(set("v")));
+    let mut out = Vec::new();
+    let now = us.now();
+    us.shard.handle(&us.storage, Input::Close, now, &mut out);
+    assert!(
+        matches!(out[..], [node::core::Output::Commit(_)]),
+        "{out:?}"
+    );
+}
+
+#[test]
+fn rows_ship_in_order_and_the_same_message_twice_changes_nothing() {
+    let (mut us, mut eu) = pair();
+    connect(&mut us, &eu, 1);
+    us.sent.clear();
+    for by in 1..=3 {
+        us.write("c", incr(by));
+    }
+    let messages = take(&mut us.sent, 1);
+    assert_eq!(ships(&messages), 3);
+    for message in messages.iter().chain(&messages) {
+        eu.receive(SessionId(1), message.clone());
+        eu.close();
+    }
+    assert_eq!(eu.get("c"), bulk("6"));
+    let last = take(&mut eu.returned, 1).pop();
+    let Some(Message::Taken { taken, .. }) = last else {
+        panic!("a message that was taken before is answered: {last:?}");
+    };
+    assert_eq!(taken, position(&us, &eu));
+}
+
+#[test]
+fn a_gap_is_declined_and_filled() {
+    let (mut us, mut eu) = pair();
+    ship(&mut us, &mut eu, 1);
+    us.write("a", set("1"));
+    us.write("b", set("2"));
+    let messages = take(&mut us.sent, 1);
+    eu.receive(SessionId(1), messages[1].clone());
+    let declined = take(&mut eu.returned, 1);
+    assert!(matches!(
+        declined[..],
+        [Message::Declined {
+            reason: Decline::Gap,
+            ..
+        }]
+    ));
+    acknowledge(&mut us, 1, declined[0].clone());
+    assert!(us.sent.is_empty(), "not again at once");
+    us.pass(3000);
+    us.tick();
+    deliver(&mut us, &mut eu, 1);
+    assert_eq!(eu.get("b"), bulk("2"));
+    assert_eq!((us.lag("eu").rows, us.lag("eu").since), (0, None));
+}
+
+#[test]
+fn a_gap_does_not_disturb_what_was_accepted_before_it() {
+    let (mut us, mut eu) = pair();
+    connect(&mut us, &eu, 1);
+    us.sent.clear();
+    for value in ["1", "2", "3"] {
+        us.write("k", set(value));
+    }
+    let messages = take(&mut us.sent, 1);
+    eu.receive(SessionId(1), messages[0].clone()); // accepted, not durable yet
+    eu.receive(SessionId(1), messages[2].clone());
+    eu.close();
+    let returned = take(&mut eu.returned, 1);
+    assert!(
+        matches!(
+            returned[..],
+            [
+                Message::Declined {
+                    taken: Hlc::ZERO,
+                    ..
+                },
+                Message::Taken { .. }
+            ]
+        ),
+        "{returned:?}"
+    );
+    assert!(position(&us, &eu) > Hlc::ZERO);
+}
+
+#[test]
+fn a_message_is_taken_only_when_every_part_of_it_is_durable() {
+    let (mut us, mut eu) = pair();
+    connect(&mut us, &eu, 1);
+    us.sent.clear();
+    us.write("k", set("v"));
+    for message in take(&mut us.sent, 1) {
+        eu.receive(SessionId(1), message);
+    }
+    assert!(eu.returned.is_empty());
+    assert_eq!(position(&us, &eu), Hlc::ZERO);
+    eu.close();
+    assert_eq!(eu.returned.len(), 1);
+    assert!(position(&us, &eu) > Hlc::ZERO);
+}
+
+#[test]
+fn a_region_that_cannot_write_declines_and_goes_on_later() {
+    let (mut us, mut eu) = pair();
+    ship(&mut us, &mut eu, 1);
+    eu.input(Input::ReadOnly(Some("the disk is full".to_owned())));
+    assert_eq!(
+        eu.write("mine", set("v")),
+        Refusal::ReadOnly("the disk is full".to_owned()).into()
+    );
+    us.write("k", set("v"));
+    deliver(&mut us, &mut eu, 1);
+    assert_eq!(eu.get("k"), Reply::Nil);
+    assert!(us.events.iter().any(|event| matches!(
+        event,
+        Event::Ship(ShipEvent::Declined {
+            reason: Decline::ReadOnly,
+            ..
+        })
+    )));
+    eu.input(Input::ReadOnly(None));
+    us.pass(3000);
+    us.tick();
+    deliver(&mut us, &mut eu, 1);
+    assert_eq!(eu.get("k"), bulk("v"));
+    assert_eq!(eu.write("mine", set("v")), Reply::Ok);
+}
+
+#[test]
+fn every_session_that_waits_hears_that_a_part_was_refused() {
+    let (mut us, mut eu) = pair();
+    connect(&mut us, &eu, 1);
+    us.write("k", set("v"));
+    let first = take(&mut us.sent, 1).pop().unwrap();
+    us.input(Input::SessionDown {
+        session: SessionId(1),
+    });
+    connect(&mut us, &eu, 2);
+    let again = take(&mut us.sent, 2).pop().unwrap();
+    eu.input(Input::ReadOnly(Some("full".to_owned())));
+    eu.receive(SessionId(1), first);
+    eu.receive(SessionId(2), again);
+    eu.close();
+    for session in [1, 2] {
+        let returned = take(&mut eu.returned, session);
+        assert!(
+            matches!(returned[..], [Message::Declined { .. }]),
+            "{returned:?}"
+        );
+    }
+}
+
+#[test]
+fn what_was_sent_again_on_another_session_is_acknowledged_there() {
+    let (mut us, mut eu) = pair();
+    connect(&mut us, &eu, 1);
+    us.write("k", set("v"));
+    let first = take(&mut us.sent, 1).pop().unwrap();
+    eu.receive(SessionId(1), first);
+    us.input(Input::SessionDown {
+        session: SessionId(1),
+    });
+    connect(&mut us, &eu, 2);
+    let again = take(&mut us.sent, 2).pop().unwrap();
+    eu.receive(SessionId(2), again);
+    eu.close();
+    for answer in take(&mut eu.returned, 2) {
+        acknowledge(&mut us, 2, answer);
+    }
+    assert_eq!(us.lag("eu").rows, 0);
+}
+
+#[test]
+fn a_clock_ahead_is_declined_until_time_has_caught_up() {
+    let (mut us, mut eu) = pair();
+    us.wall_ms += 5000;
+    us.write("k", set("v"));
+    ship(&mut us, &mut eu, 1);
+    assert_eq!(eu.get("k"), Reply::Nil);
+    assert!(
+        eu.inbox_events
+            .iter()
+            .any(|event| matches!(event, InboxEvent::Declined { reason: Decline::ClockAhead { excess_ms }, .. } if *excess_ms == 4000))
+    );
+    us.wall_ms -= 5000;
+    for _ in 0..45 {
+        us.pass(100);
+        eu.pass(100);
+        us.tick();
+        deliver(&mut us, &mut eu, 1);
+    }
+    assert_eq!(eu.get("k"), bulk("v"));
+    assert_eq!(us.lag("eu").rows, 0);
+}
+
+#[test]
+fn the_outbox_is_trimmed_behind_what_every_region_has_saved() {
+    let mut us = Region::new("us", &["eu", "ap"], 1);
+    let (mut eu, mut ap) = (Region::new("eu", &["us"], 2), Region::new("ap", &["us"], 3));
+    for n in 0..5 {
+        us.write(&format!("k{n}"), set("v"));
+    }
+    ship(&mut us, &mut eu, 1);
+    ship(&mut us, &mut ap, 2);
+    maintain(&mut us);
+    assert_eq!(outbox_rows(&us), 5, "taken, and forgotten after a crash");
+    eu.save_inbox();
+    us.write("more", set("v"));
+    deliver(&mut us, &mut eu, 1);
+    deliver(&mut us, &mut ap, 2);
+    maintain(&mut us);
+    assert_eq!(outbox_rows(&us), 6, "one region has not saved it");
+    ap.save_inbox();
+    us.write("most", set("v"));
+    deliver(&mut us, &mut eu, 1);
+    deliver(&mut us, &mut ap, 2);
+    maintain(&mut us);
+    assert_eq!(outbox_rows(&us), 2);
+}
+
+#[test]
+fn a_position_whose_commit_failed_is_not_taken_for_saved() {
+    let (mut us, mut eu) = pair();
+    us.write("k", set("v"));
+    ship(&mut us, &mut eu, 1);
+    drop(eu.inbox.unsaved()); // its commit fails
+    eu.save_inbox();
+    let saved = position(&us, &eu);
+    eu.restart();
+    assert_eq!(position(&us, &eu), saved);
+}
+
+#[test]
+fn a_receiver_that_is_killed_before_it_saved_its_position_is_sent_the_rest_again() {
+    let (mut us, mut eu) = pair();
+    ship(&mut us, &mut eu, 1);
+    eu.save_inbox();
+    for n in 0..5 {
+        us.write(&format!("k{n}"), set("v"));
+    }
+    deliver(&mut us, &mut eu, 1);
+    assert_eq!(us.lag("eu").rows, 0);
+    maintain(&mut us);
+    eu.restart();
+    us.input(Input::SessionDown {
+        session: SessionId(1),
+    });
+    us.write("after", set("v"));
+    ship(&mut us, &mut eu, 2);
+    assert_eq!(eu.get("after"), bulk("v"));
+    assert_eq!((us.lag("eu").rows, us.lag("eu").needs_repair), (0, false));
+    assert!(us.events.is_empty(), "{:?}", us.events);
+}
+
+#[test]
+fn an_origin_that_is_killed_ships_what_it_committed() {
+    let (mut us, mut eu) = pair();
+    us.write("a", set("1"));
+    us.restart();
+    us.write("b", set("2"));
+    ship(&mut us, &mut eu, 1);
+    assert_eq!(eu.get("a"), bulk("1"));
+    assert_eq!(eu.get("b"), bulk("2"));
+    us.restart();
+    ship(&mut us, &mut eu, 2);
+    assert_eq!(us.lag("eu").rows, 0);
+}
+
+#[test]
+fn a_wiped_receiver_is_noticed_and_gets_what_is_still_in_the_outbox() {
+    let (mut us, mut eu) = pair();
+    ship(&mut us, &mut eu, 1);
+    us.write("old", set("v"));
+    deliver(&mut us, &mut eu, 1);
+    eu.save_inbox();
+    us.pass(100);
+    us.tick();
+    deliver(&mut us, &mut eu, 1);
+    maintain(&mut us);
+    assert_eq!(outbox_rows(&us), 0);
+    us.write("new", set("v"));
+    deliver(&mut us, &mut eu, 1);
+    eu.wipe(9);
+    us.input(Input::SessionDown {
+        session: SessionId(1),
+    });
+    ship(&mut us, &mut eu, 2);
+    assert_eq!(eu.get("old"), Reply::Nil);
+    assert_eq!(eu.get("new"), bulk("v"));
+    let is_replaced = |event: &Event| matches!(event, Event::Ship(ShipEvent::Replaced { .. }));
+    assert!(us.events.iter().any(is_replaced));
+    assert!(us.lag("eu").needs_repair);
+    assert!(
+        eu.inbox_events
+            .iter()
+            .any(|event| matches!(event, InboxEvent::Missed { .. }))
+    );
+}
+
+#[test]
+fn an_old_copy_of_a_receiver_is_sent_what_it_lacks_although_its_number_is_the_same() {
+    let (mut us, mut eu) = pair();
+    ship(&mut us, &mut eu, 1);
+    us.write("a", set("1"));
+    deliver(&mut us, &mut eu, 1);
+    eu.save_inbox();
+    us.pass(100);
+    us.tick();
+    deliver(&mut us, &mut eu, 1);
+    us.write("b", set("2"));
+    deliver(&mut us, &mut eu, 1);
+    let mut copy = Region::new("eu", &["us"], 2);
+    us.input(Input::SessionDown {
+        session: SessionId(1),
+    });
+    ship(&mut us, &mut copy, 2);
+    assert_eq!(copy.get("a"), bulk("1"));
+    assert_eq!(copy.get("b"), bulk("2"));
+}
+
+#[test]
+fn an_idle_actor_promises_what_is_below_its_ceiling_and_keeps_the_promise() {
+    let (mut us, mut eu) = pair();
+    us.write("k", set("v"));
+    ship(&mut us, &mut eu, 1);
+    us.pass(100);
+    us.tick();
+    deliver(&mut us, &mut eu, 1);
+    let promised = position(&us, &eu);
+    assert_eq!(promised, Hlc::from_millis(us.wall_ms));
+    us.wall_ms -= 60_000;
+    us.write("k", set("w"));
+    assert!(us.shard.newest() > promised);
+    us.restart();
+    us.write("k", set("x"));
+    assert!(us.shard.newest() > promised, "after a restart too");
+    ship(&mut us, &mut eu, 2);
+    assert_eq!(eu.get("k"), bulk("x"));
+}
+
+#[test]
+fn no_promise_is_made_over_a_stamp_in_flight() {
+    let (mut us, mut eu) = pair();
+    ship(&mut us, &mut eu, 1);
+    us.pass(100);
+    us.request("k", Action::Write(set("v")));
+    us.input(Input::Tick);
+    assert!(take(&mut us.sent, 1).is_empty());
+    us.close();
+    us.pass(100);
+    us.input(Input::Tick);
+    let sent = take(&mut us.sent, 1);
+    assert!(
+        matches!(sent[..], [Message::Ship(_)]),
+        "shipped, not acknowledged: no promise: {sent:?}"
+    );
+}
+
+#[test]
+fn no_promise_is_made_over_rows_that_wait_for_a_declined_one() {
+    let (mut us, mut eu) = pair();
+    ship(&mut us, &mut eu, 1);
+    eu.input(Input::ReadOnly(Some("full".to_owned())));
+    us.write("k", set("v"));
+    for _ in 0..100 {
+        us.pass(100);
+        us.tick();
+        for message in take(&mut us.sent, 1) {
+            assert!(!matches!(message, Message::Promise { .. }));
+            eu.receive(SessionId(1), message);
+            eu.close();
+        }
+        for answer in take(&mut eu.returned, 1) {
+            acknowledge(&mut us, 1, answer);
+        }
+    }
+    assert_eq!(us.lag("eu").rows, 1);
+}
+
+#[test]
+fn an_answer_to_what_was_sent_before_a_rewind_counts() {
+    let (mut us, mut eu) = pair();
+    ship(&mut us, &mut eu, 1);
+    for n in 0..4 {
+        us.write(&format!("k{n}"), set("v"));
+    }
+    let messages = take(&mut us.sent, 1);
+    let unsent = Input::Unsent {
+        session: SessionId(1),
+        actor: us.actor(),
+    };
+    us.input(unsent.clone()); // the window is thought lost, and was not
+    for message in messages {
+        eu.receive(SessionId(1), message);
+        eu.close();
+    }
+    for answer in take(&mut eu.returned, 1).into_iter().take(2) {
+        acknowledge(&mut us, 1, answer);
+        us.input(unsent.clone());
+    }
+    us.pass(5000);
+    us.tick();
+    deliver(&mut us, &mut eu, 1);
+    assert_eq!((us.lag("eu").rows, us.lag("eu").since), (0, None));
+    assert!(us.shard.shipper().is_drained());
+    us.pass(100);
+    us.tick();
+    assert!(matches!(
+        take(&mut us.sent, 1)[..],
+        [Message::Promise { .. }]
+    ));
+}
+
+#[test]
+fn an_answer_that_was_lost_is_asked_for_again() {
+    let (mut us, mut eu) = pair();
+    ship(&mut us, &mut eu, 1);
+    us.write("k", set("v"));
+    for message in take(&mut us.sent, 1) {
+        eu.receive(SessionId(1), message);
+        eu.close();
+    }
+    eu.returned.clear(); // the session had no room for it
+    us.tick();
+    us.pass(2900);
+    us.tick();
+    assert!(us.sent.is_empty(), "not yet");
+    us.pass(200);
+    us.tick();
+    deliver(&mut us, &mut eu, 1);
+    assert_eq!((us.lag("eu").rows, us.lag("eu").since), (0, None));
+    assert_eq!(eu.get("k"), bulk("v"));
+}
+
+#[test]
+fn rows_beyond_the_bytes_are_dropped_and_skipped_loudly() {
+    let bounds = OutboxBounds {
+        bytes_max: 2000,
+        ..UNBOUNDED
+    };
+    let mut us = Region::bounded("us", &["eu"], 1, bounds);
+    let mut eu = Region::new("eu", &["us"], 2);
+    for n in 0..100 {
+        us.write(&format!("k{n}"), set(&"v".repeat(100)));
+    }
+    maintain(&mut us);
+    assert!(outbox_rows(&us) < 20);
+    assert!(us.lag("eu").needs_repair);
+    let dropped = us.events.iter().find_map(|event| match event {
+        Event::Ship(ShipEvent::Dropped { rows, .. }) => Some(*rows),
+        _ => None,
+    });
+    assert_eq!(dropped, Some(100 - outbox_rows(&us) as u64));
+    ship(&mut us, &mut eu, 1);
+    assert_eq!(eu.get("k0"), Reply::Nil);
+    assert_eq!(eu.get("k99"), bulk(&"v".repeat(100)));
+    assert_eq!(us.lag("eu").rows, 0);
+    assert!(us.lag("eu").needs_repair, "until it is reconciled");
+    assert!(
+        eu.inbox_events
+            .iter()
+            .any(|event| matches!(event, InboxEvent::Missed { .. }))
+    );
+    us.events.clear();
+    for _ in 0..3 {
+        maintain(&mut us);
+    }
+    assert!(us.events.is_empty(), "it is said once: {:?}", us.events);
+}
+
+#[test]
+fn rows_older_than_the_window_are_dropped_and_younger_ones_are_not() {
+    let bounds = OutboxBounds {
+        window: Duration::from_secs(10),
+        ..UNBOUNDED
+    };
+    let mut us = Region::bounded("us", &["eu"], 1, bounds);
+    let mut eu = Region::new("eu", &["us"], 2);
+    us.write("old", set("v"));
+    us.pass(8000);
+    us.write("young", set("v"));
+    us.pass(3000);
+    us.close();
+    eu.pass(11_000);
+    ship(&mut us, &mut eu, 1);
+    assert_eq!(eu.get("old"), Reply::Nil);
+    assert_eq!(eu.get("young"), bulk("v"));
+}
+
+#[test]
+fn a_batch_of_large_values_is_several_rows_and_arrives_whole() {
+    let (mut us, mut eu) = pair();
+    connect(&mut us, &eu, 1);
+    us.sent.clear();
+    for n in 0..5 {
+        us.request(&format!("k{n}"), Action::Write(set(&"v".repeat(700_000))));
+    }
+    us.close();
+    assert_eq!(outbox_rows(&us), 3);
+    let messages = take(&mut us.sent, 1);
+    let largest = messages
+        .iter()
+        .map(|message| match message {
+            Message::Ship(ship) => ship.rows.iter().map(|row| row.len()).sum(),
+            _ => 0,
+        })
+        .max();
+    assert!(largest < Some(2 << 20), "{largest:?}");
+    for message in messages {
+        eu.receive(SessionId(1), message);
+        eu.close();
+    }
+    for n in 0..5 {
+        assert_eq!(eu.read(&format!("k{n}"), Read::Strlen), Reply::Int(700_000));
+    }
+}
+
+#[test]
+fn a_long_outbox_is_shipped_within_its_window_until_all_is_there() {
+    let (mut us, mut eu) = pair();
+    for n in 0..300 {
+        us.write(&format!("k{n}"), set(&"v".repeat(100_000)));
+    }
+    connect(&mut us, &eu, 1);
+    let in_flight: usize = us
+        .sent
+        .iter()
+        .map(|(_, message)| match message {
+            Message::Ship(ship) => ship.rows.iter().map(|row| row.len()).sum(),
+            _ => 0,
+        })
+        .sum();
+    assert!((1 << 20..6 << 20).contains(&in_flight), "{in_flight}");
+    deliver(&mut us, &mut eu, 1);
+    assert_eq!(eu.read("k299", Read::Strlen), Reply::Int(100_000));
+    assert_eq!(us.lag("eu").rows, 0);
+}
+
+#[test]
+fn a_failed_commit_is_told_as_unknown_and_ends_the_shard() {
+    let (mut us, mut eu) = pair();
+    us.write("k", set("before"));
+    us.storage.plan_commits([CommitOutcome::FailsWritten]);
+    let reply = us.write("k", set("after"));
+    assert!(
+        matches!(reply, Reply::Error(Refusal::Timeout(_))),
+        "{reply:?}"
+    );
+    us.restart();
+    assert_eq!(us.get("k"), bulk("after"));
+    ship(&mut us, &mut eu, 1);
+    assert_eq!(eu.get("k"), bulk("after"), "its row ships, too");
+}
+
+#[test]
+fn a_failed_commit_that_was_not_written_leaves_no_trace() {
+    let (mut us, mut eu) = pair();
+    us.write("s", add(&["before"]));
+    us.storage.plan_commits([CommitOutcome::FailsUnwritten]);
+    us.write("s", add(&["after"]));
+    us.restart();
+    assert_eq!(us.members("s"), ["before"]);
+    us.write("s", add(&["later"]));
+    ship(&mut us, &mut eu, 1);
+    assert_eq!(eu.members("s"), ["before", "later"]);
+    assert_eq!(us.shard.tallies().total(), eu.shard.tallies().total());
+}
+
+#[test]
+fn a_commit_that_fails_refuses_what_it_carried_for_others() {
+    let (mut us, mut eu) = pair();
+    connect(&mut us, &eu, 1);
+    us.sent.clear();
+    us.write("k", set("v"));
+    for message in take(&mut us.sent, 1) {
+        eu.receive(SessionId(1), message);
+    }
+    eu.storage.plan_commits([CommitOutcome::FailsUnwritten]);
+    eu.close();
+    let returned = take(&mut eu.returned, 1);
+    assert!(
+        matches!(
+            returned[..],
+            [Message::Declined {
+                reason: Decline::ReadOnly,
+                ..
+            }]
+        ),
+        "{returned:?}"
+    );
+    assert_eq!(position(&us, &eu), Hlc::ZERO);
+}
+
+#[test]
+fn a_damaged_row_is_reported_and_stops_nothing_else() {
+    let (mut us, mut eu) = pair();
+    eu.write("k", set("mine"));
+    let stored =
+        node::storage::record::head::stored_key(&node::placement::Position::of(b"k"), b"k");
+    let mut batch = node::storage::Batch::default();
+    batch.put(Family::Head, stored, b"\x01garbage".to_vec());
+    eu.storage
+        .commit(&batch, node::storage::Durability::Process)
+        .unwrap();
+    // A shard that has nothing cached, and need not count.
+    us.write("k", set("v"));
+    us.write("other", set("v"));
+    connect(&mut us, &eu, 1);
+    let mut fresh = Region::new("eu", &["us"], 2);
+    fresh.storage = std::mem::take(&mut eu.storage);
+    deliver(&mut us, &mut fresh, 1);
+    assert_eq!(fresh.get("other"), bulk("v"));
+    assert!(
+        fresh
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Damaged(_)))
+    );
+    assert_eq!(us.lag("eu").rows, 0);
+}
+
+#[test]
+fn what_is_no_row_is_declined_as_malformed() {
+    let (us, mut eu) = pair();
+    let message = Message::Ship(node::core::message::Ship {
+        actor: us.actor(),
+        after: Hlc::ZERO,
+        last: Hlc::from_millis(us.wall_ms),
+        rows: vec![core_support::bytes("garbage")],
+    });
+    eu.receive(SessionId(1), message);
+    let returned = take(&mut eu.returned, 1);
+    assert!(matches!(
+        returned[..],
+        [Message::Declined {
+            reason: Decline::Malformed,
+            ..
+        }]
+    ));
+}
+
+#[test]
+fn an_old_copy_is_told_by_what_it_recalled_not_by_what_it_wrote_since() {
+    let (mut us, mut eu) = pair();
+    us.write("k", incr(1));
+    let copy_recalls = {
+        let mut copy = Region::new("us", &["eu"], 1);
+        copy.restart();
+        copy.shard.recalled()
+    };
+    ship(&mut us, &mut eu, 1);
+    let held = eu.inbox.held(&[us.actor()])[0];
+    assert!(held.newest > copy_recalls);
+    us.restart();
+    assert!(
+        held.newest <= us.shard.recalled(),
+        "no copy, only a restart"
+    );
+    let mut copy = Region::new("us", &["eu"], 1);
+    copy.pass(60_000);
+    copy.write("k", incr(1));
+    assert!(held.newest < copy.shard.newest());
+    assert!(held.newest > copy.shard.recalled());
+}
+
+#[test]
+fn rows_of_a_renewed_actor_still_ship() {
+    let (mut us, mut eu) = pair();
+    us.write("old", set("v"));
+    us.former.push(us.directory);
+    us.directory = DirectoryId(9);
+    us.restart();
+    us.write("new", set("v"));
+    ship(&mut us, &mut eu, 1);
+    assert_eq!(eu.get("old"), bulk("v"));
+    assert_eq!(eu.get("new"), bulk("v"));
+    assert!(us.shard.shipper().is_drained());
+}
+
+#[test]
+fn an_application_that_nobody_waits_for_any_more_is_ignored() {
+    let (mut us, mut eu) = pair();
+    connect(&mut us, &eu, 1);
+    us.sent.clear();
+    us.write("k", set("v"));
+    let message = take(&mut us.sent, 1).pop().unwrap();
+    let intents = eu.inbox.message(SessionId(1), message, eu.wall_ms);
+    let ticket = intents
+        .iter()
+        .find_map(|intent| match intent {
+            node::core::inbox::Intent::Apply { ticket, .. } => Some(*ticket),
+            _ => None,
+        })
+        .unwrap();
+    eu.applied(ticket, Applied::Refused);
+    eu.returned.clear();
+    eu.applied(ticket, Applied::Whole);
+    assert!(eu.returned.is_empty());
+    assert_eq!(position(&us, &eu), Hlc::ZERO);
+}

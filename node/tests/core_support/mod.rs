@@ -1,0 +1,353 @@
+//! One shard over the memory storage, with the inbox of its node: what a driver does, by hand and one thing at a time.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test uses its share; a test fails by panicking, its helpers too"
+)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use crdt::ActorId;
+use node::{
+    core::{
+        Event, Input, Now, Output, RequestId, Shard, ShardConfig,
+        identity::DirectoryId,
+        inbox::{Applied, Inbox, InboxEvent, Intent, Ticket},
+        message::{Message, SessionId},
+        op::{Action, Condition, Op, Read, SetExpiry, Write},
+        reply::Reply,
+        ship::{Lag, OutboxBounds},
+    },
+    names::RegionName,
+    storage::{Durability, Storage, memory::MemoryStorage},
+};
+
+/// A node of one shard, alone in its region.
+pub struct Region {
+    pub name: RegionName,
+    pub storage: MemoryStorage,
+    pub directory: DirectoryId,
+    pub former: Vec<DirectoryId>,
+    pub shard: Shard,
+    pub inbox: Inbox,
+    pub wall_ms: u64,
+    pub mono: Duration,
+    /// Sent on sessions that this node dialled.
+    pub sent: Vec<(SessionId, Message)>,
+    /// Sent back on sessions that others dialled.
+    pub returned: Vec<(SessionId, Message)>,
+    pub events: Vec<Event>,
+    pub inbox_events: Vec<InboxEvent>,
+    pub replies: Vec<(RequestId, Reply)>,
+    bounds: OutboxBounds,
+    others: Vec<RegionName>,
+    next_id: u64,
+}
+
+pub const WALL_MS: u64 = 1_700_000_000_000;
+pub const MAX_SKEW_MS: u64 = 1000;
+pub const UNBOUNDED: OutboxBounds = OutboxBounds {
+    window: Duration::from_secs(3 * 3600),
+    bytes_max: 1 << 30,
+};
+
+impl Region {
+    /// A new node that ships to `others`.
+    pub fn new(name: &str, others: &[&str], directory: u64) -> Self {
+        Self::bounded(name, others, directory, UNBOUNDED)
+    }
+
+    pub fn bounded(name: &str, others: &[&str], directory: u64, bounds: OutboxBounds) -> Self {
+        let storage = MemoryStorage::new();
+        let directory = DirectoryId(directory);
+        let others: Vec<RegionName> = others.iter().map(|name| name.parse().unwrap()).collect();
+        let shard = open(&storage, directory, &[], &others, bounds);
+        let inbox = Inbox::open(&storage, 1, MAX_SKEW_MS).unwrap();
+        Self {
+            name: name.parse().unwrap(),
+            storage,
+            directory,
+            former: Vec::new(),
+            shard,
+            inbox,
+            wall_ms: WALL_MS,
+            mono: Duration::ZERO,
+            sent: Vec::new(),
+            returned: Vec::new(),
+            events: Vec::new(),
+            inbox_events: Vec::new(),
+            replies: Vec::new(),
+            bounds,
+            others,
+            next_id: 0,
+        }
+    }
+
+    pub fn actor(&self) -> ActorId {
+        self.shard.actor()
+    }
+
+    pub fn now(&self) -> Now {
+        Now {
+            mono: self.mono,
+            wall_ms: self.wall_ms,
+        }
+    }
+
+    pub fn pass(&mut self, millis: u64) {
+        self.mono += Duration::from_millis(millis);
+        self.wall_ms += millis;
+    }
+
+    /// One operation in a batch of its own.
+    pub fn ask(&mut self, key: &str, action: Action) -> Reply {
+        let id = self.request(key, action);
+        self.close();
+        let at = self.replies.iter().position(|(other, _)| *other == id);
+        self.replies.remove(at.unwrap()).1
+    }
+
+    pub fn write(&mut self, key: &str, write: Write) -> Reply {
+        self.ask(key, Action::Write(write))
+    }
+
+    pub fn read(&mut self, key: &str, read: Read) -> Reply {
+        self.ask(key, Action::Read(read))
+    }
+
+    /// One operation of a batch that stays open.
+    pub fn request(&mut self, key: &str, action: Action) -> RequestId {
+        self.next_id += 1;
+        let id = RequestId(self.next_id);
+        let op = Op {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            action,
+        };
+        self.input(Input::Request { id, op });
+        id
+    }
+
+    /// Ends the batch and commits it.
+    pub fn close(&mut self) {
+        self.input(Input::Close);
+    }
+
+    /// A tick and what it leads to.
+    pub fn tick(&mut self) {
+        self.input(Input::Tick);
+        self.close();
+    }
+
+    /// Takes an input; a commit succeeds at once.
+    pub fn input(&mut self, input: Input) {
+        let mut out = Vec::new();
+        self.shard
+            .handle(&self.storage, input, self.now(), &mut out);
+        for output in out {
+            match output {
+                Output::Reply { id, reply } => self.replies.push((id, reply)),
+                Output::Applied { ticket, applied } => self.applied(ticket, applied),
+                Output::Send { session, message } => self.sent.push((session, message)),
+                Output::Report(event) => self.events.push(event),
+                Output::Commit(batch) => {
+                    let committed = self.storage.commit(&batch, Durability::Process);
+                    let input = match committed {
+                        Ok(()) => Input::Committed,
+                        Err(error) => Input::CommitFailed(error.to_string()),
+                    };
+                    self.input(input);
+                }
+            }
+        }
+    }
+
+    /// A message arrives on a session that another node dialled; what it brings is not committed yet.
+    pub fn receive(&mut self, session: SessionId, message: Message) {
+        let intents = self.inbox.message(session, message, self.wall_ms);
+        self.intend(intents);
+    }
+
+    pub fn applied(&mut self, ticket: Ticket, applied: Applied) {
+        let intents = self.inbox.applied(ticket, applied);
+        self.intend(intents);
+    }
+
+    fn intend(&mut self, intents: Vec<Intent>) {
+        for intent in intents {
+            match intent {
+                Intent::Apply { ticket, deltas, .. } => {
+                    self.input(Input::Remote { ticket, deltas })
+                }
+                Intent::Send { session, message } => self.returned.push((session, message)),
+                Intent::Report(event) => self.inbox_events.push(event),
+            }
+        }
+    }
+
+    /// Commits where the inbox is.
+    pub fn save_inbox(&mut self) {
+        let batch = self.inbox.unsaved();
+        self.storage.commit(&batch, Durability::Power).unwrap();
+        self.inbox.saved();
+    }
+
+    /// The process is killed and starts again.
+    pub fn restart(&mut self) {
+        self.sent.clear();
+        self.returned.clear();
+        self.storage.reopen().unwrap();
+        self.shard = open(
+            &self.storage,
+            self.directory,
+            &self.former,
+            &self.others,
+            self.bounds,
+        );
+        self.inbox = Inbox::open(&self.storage, 1, MAX_SKEW_MS).unwrap();
+        self.mono = Duration::ZERO;
+    }
+
+    /// The data directory is deleted.
+    pub fn wipe(&mut self, directory: u64) {
+        self.storage = MemoryStorage::new();
+        self.directory = DirectoryId(directory);
+        self.former.clear();
+        self.restart();
+    }
+
+    pub fn lag(&self, region: &str) -> Lag {
+        let mut lags = self.shard.shipper().lags();
+        lags.find(|(name, _)| name.as_str() == region).unwrap().1
+    }
+
+    pub fn get(&mut self, key: &str) -> Reply {
+        self.read(key, Read::Get)
+    }
+
+    pub fn members(&mut self, key: &str) -> Vec<String> {
+        let Reply::Set(items) = self.read(key, Read::Members) else {
+            panic!("no set under {key}");
+        };
+        let mut members: Vec<String> = items.iter().map(text).collect();
+        members.sort();
+        members
+    }
+}
+
+/// Opens the session on which `from` ships to `to`.
+pub fn connect(from: &mut Region, to: &Region, session: u64) {
+    let mut actors = vec![from.actor()];
+    actors.extend(from.former.iter().map(|former| former.actor(0)));
+    from.input(Input::SessionUp {
+        region: to.name.clone(),
+        session: SessionId(session),
+        directory: to.directory,
+        held: to.inbox.held(&actors),
+    });
+}
+
+/// Delivers everything on a session, both ways, until nothing is under way.
+pub fn deliver(from: &mut Region, to: &mut Region, session: u64) {
+    loop {
+        let sent = take(&mut from.sent, session);
+        let is_quiet = sent.is_empty();
+        for message in sent {
+            to.receive(SessionId(session), message);
+            to.close();
+        }
+        let returned = take(&mut to.returned, session);
+        if is_quiet && returned.is_empty() {
+            return;
+        }
+        for message in returned {
+            acknowledge(from, session, message);
+        }
+    }
+}
+
+/// An answer arrives at the node that dialled.
+pub fn acknowledge(from: &mut Region, session: u64, message: Message) {
+    from.input(Input::Acknowledged {
+        session: SessionId(session),
+        message,
+    });
+}
+
+/// Connects and delivers.
+pub fn ship(from: &mut Region, to: &mut Region, session: u64) {
+    connect(from, to, session);
+    deliver(from, to, session);
+}
+
+/// What was sent on a session.
+pub fn take(messages: &mut Vec<(SessionId, Message)>, session: u64) -> Vec<Message> {
+    let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(messages)
+        .into_iter()
+        .partition(|(id, _)| id.0 == session);
+    *messages = others;
+    mine.into_iter().map(|(_, message)| message).collect()
+}
+
+fn open(
+    storage: &MemoryStorage,
+    directory: DirectoryId,
+    former: &[DirectoryId],
+    regions: &[RegionName],
+    outbox: OutboxBounds,
+) -> Shard {
+    let config = ShardConfig {
+        index: 0,
+        shards: 1,
+        actor: directory.actor(0),
+        former: former.iter().map(|former| former.actor(0)).collect(),
+        regions: regions.to_vec(),
+        outbox,
+        cache_bytes: 1 << 20,
+        value_bytes_max: 1 << 20,
+        was_clean: false,
+        entropy: 7,
+    };
+    Shard::open(storage, config).unwrap()
+}
+
+pub fn bulk(text: &str) -> Reply {
+    Reply::Bulk(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+pub fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+pub fn text(reply: &Reply) -> String {
+    let Reply::Bulk(bytes) = reply else {
+        panic!("no bulk string: {reply:?}");
+    };
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+pub fn set(value: &str) -> Write {
+    Write::Set {
+        value: bytes(value),
+        expiry: SetExpiry::Clear,
+        condition: Condition::Always,
+        return_old: false,
+    }
+}
+
+pub fn incr(by: i64) -> Write {
+    Write::IncrBy { by }
+}
+
+pub fn add(members: &[&str]) -> Write {
+    Write::Add {
+        members: members.iter().map(|member| bytes(member)).collect(),
+    }
+}
+
+pub fn remove(members: &[&str]) -> Write {
+    Write::Remove {
+        members: members.iter().map(|member| bytes(member)).collect(),
+    }
+}

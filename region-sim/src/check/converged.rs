@@ -1,0 +1,97 @@
+//! P2: hosts that exchanged everything hold equal content, whatever the order, loss or duplication.
+//!
+//! Two ways. Every host must hold, key by key, the join of exactly those rows that it wrote or took: more than equality, because
+//! it also finds what all have lost. And where every host has everything, their digests must be one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crdt::KeyState;
+use node::core::op::Key;
+
+use super::{
+    Violation,
+    holding::{Ending, Holder},
+};
+
+/// What is wrong.
+pub fn check(ending: &Ending<'_>) -> Vec<Violation> {
+    let mut wrong = Vec::new();
+    for host in &ending.hosts {
+        wrong.extend(compare(ending, host));
+        if host.tally != host.recounted {
+            wrong.push(Violation::new(
+                "P2",
+                format!(
+                    "n{} counted {:?} along the way and holds {:?}",
+                    host.index, host.tally, host.recounted
+                ),
+            ));
+        }
+    }
+    wrong.extend(compare_digests(ending));
+    wrong
+}
+
+fn compare(ending: &Ending<'_>, host: &Holder) -> Vec<Violation> {
+    let mut expected: BTreeMap<Key, KeyState> = BTreeMap::new();
+    let mut doubtful: BTreeSet<&Key> = BTreeSet::new();
+    for row in ending.ledger.rows() {
+        // What an origin lost may have been taken before, and what it dropped too; that a host took it, a crash may have made it
+        // forget. And an actor whose old copy nobody missed goes on over what it lost.
+        let is_here_or_not =
+            row.origin != host.index && (row.is_lost || ending.ledger.is_in_hole(host.index, row));
+        if row.is_doubtful || is_here_or_not {
+            doubtful.extend(row.deltas.iter().map(|delta| &delta.key));
+        }
+        if ending.must_have(host, row) {
+            for delta in &row.deltas {
+                expected.entry(delta.key.clone()).or_default().join(delta);
+            }
+        }
+    }
+    let nothing = KeyState::default();
+    let keys: BTreeSet<&Key> = expected.keys().chain(host.keys.keys()).collect();
+    keys.difference(&doubtful)
+        .filter_map(|key| {
+            let must = expected.get(*key).unwrap_or(&nothing);
+            let does = host.keys.get(*key).unwrap_or(&nothing);
+            (must != does).then(|| {
+                Violation::new(
+                    "P2",
+                    format!(
+                        "n{} holds under {key:?}\n    {does:?}\n  and wrote or took\n    {must:?}",
+                        host.index
+                    ),
+                )
+            })
+        })
+        .collect()
+}
+
+fn compare_digests(ending: &Ending<'_>) -> Option<Violation> {
+    let has_everything = |host: &Holder| {
+        ending
+            .ledger
+            .rows()
+            .iter()
+            .all(|row| !row.is_doubtful && !row.is_lost && ending.must_have(host, row))
+    };
+    let whole: Vec<&Holder> = ending
+        .hosts
+        .iter()
+        .filter(|host| has_everything(host))
+        .collect();
+    let differ = whole
+        .windows(2)
+        .any(|pair| pair[0].tally != pair[1].tally || pair[0].keys != pair[1].keys);
+    differ.then(|| {
+        let digests: Vec<String> = whole
+            .iter()
+            .map(|host| format!("n{} {:?}", host.index, host.tally))
+            .collect();
+        Violation::new(
+            "P2",
+            format!("hosts that have everything differ: {}", digests.join(", ")),
+        )
+    })
+}

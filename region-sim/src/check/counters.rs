@@ -1,0 +1,160 @@
+//! P3: the acknowledged increments (that no SET or DEL overlapped or followed) ≤ the counter ≤ those and the ones that were not
+//! acknowledged.
+
+use crdt::StringValue;
+use node::core::{
+    op::{Action, Read, Write},
+    reply::Reply,
+};
+
+use super::{Violation, holding::Ending};
+use crate::workload::{Family, History, Operation, Outcome};
+
+/// What is wrong.
+pub fn check(history: &History, ending: &Ending<'_>) -> Vec<Violation> {
+    let mut wrong = Vec::new();
+    for (key, family) in history.keys() {
+        let bounds: fn(&[&Operation]) -> (i128, i128) = match family {
+            Family::Counter | Family::Balance => all,
+            Family::Resettable => since_reset,
+            Family::Unique
+            | Family::Small
+            | Family::Register
+            | Family::Anything
+            | Family::Local => continue,
+        };
+        let operations: Vec<&Operation> = history.of_key(&key).collect();
+        let (low, high) = bounds(&operations);
+        for host in &ending.hosts {
+            if !ending.has_all_of(host, &key) {
+                continue;
+            }
+            let value = host
+                .keys
+                .get(&key)
+                .map_or(Some(0), |state| number(&state.string.value()));
+            if value.is_none_or(|value| value < low || high < value) {
+                wrong.push(Violation::new(
+                    "P3",
+                    format!(
+                        "n{} counts {value:?} under {key:?}, not {low} to {high}",
+                        host.index
+                    ),
+                ));
+            }
+        }
+        if family == Family::Counter {
+            wrong.extend(check_reads(&operations, ending));
+        }
+    }
+    wrong
+}
+
+/// A read shows at least what its own region acknowledged before, and at most what anybody had asked for by then.
+fn check_reads(operations: &[&Operation], ending: &Ending<'_>) -> Vec<Violation> {
+    let mut wrong = Vec::new();
+    for read in operations {
+        let Some(shown) = shown(read) else { continue };
+        let known: i128 = operations
+            .iter()
+            .filter(|other| other.region == read.region && is_before(other, read))
+            .filter(|other| matches!(other.outcome, Outcome::Replied(_)))
+            .map(|other| step(other))
+            .sum();
+        let asked: i128 = operations
+            .iter()
+            .filter(|other| other.outcome != Outcome::Refused)
+            .filter(|other| read.completed.is_some_and(|end| other.invoked <= end))
+            .map(|other| step(other))
+            .sum();
+        let low = if ending.hosts[read.region].has_lost {
+            0
+        } else {
+            known
+        };
+        if shown < low || asked < shown {
+            wrong.push(Violation::new(
+                "P3",
+                format!(
+                    "a read of {:?} in r{} at {:?} showed {shown}, not {low} to {asked}",
+                    read.op.key, read.region, read.invoked
+                ),
+            ));
+        }
+    }
+    wrong
+}
+
+fn shown(operation: &Operation) -> Option<i128> {
+    match (&operation.op.action, &operation.outcome) {
+        (Action::Read(Read::Get), Outcome::Replied(Reply::Nil)) => Some(0),
+        (Action::Read(Read::Get), Outcome::Replied(Reply::Bulk(bytes))) => {
+            std::str::from_utf8(bytes).ok()?.parse().ok()
+        }
+        _ => None,
+    }
+}
+
+/// Every increment counts.
+fn all(operations: &[&Operation]) -> (i128, i128) {
+    bounds(
+        operations
+            .iter()
+            .map(|operation| (step(operation), *operation)),
+    )
+}
+
+/// What was asked before the last SET or DEL was answered counts or not.
+fn since_reset(operations: &[&Operation]) -> (i128, i128) {
+    let mut open_end = false;
+    let mut last_end = None;
+    for operation in operations {
+        let is_reset = matches!(
+            operation.op.action,
+            Action::Write(Write::Set { .. } | Write::Delete)
+        );
+        if is_reset && operation.outcome != Outcome::Refused {
+            open_end |= !matches!(operation.outcome, Outcome::Replied(_));
+            last_end = last_end.max(operation.completed);
+        }
+    }
+    let (_, high) = all(operations);
+    let after = operations
+        .iter()
+        .filter(|operation| !open_end && last_end.is_none_or(|end| operation.invoked > end));
+    let (low, _) = bounds(after.map(|operation| (step(operation), *operation)));
+    (low, high)
+}
+
+fn bounds<'a>(steps: impl Iterator<Item = (i128, &'a Operation)>) -> (i128, i128) {
+    let (mut low, mut high) = (0, 0);
+    for (step, operation) in steps {
+        match operation.outcome {
+            Outcome::Replied(Reply::Error(_)) | Outcome::Refused => {}
+            Outcome::Replied(_) => (low, high) = (low + step, high + step),
+            Outcome::Pending | Outcome::Unknown => {
+                (low, high) = (low + step.min(0), high + step.max(0));
+            }
+        }
+    }
+    (low, high)
+}
+
+fn step(operation: &Operation) -> i128 {
+    match operation.op.action {
+        Action::Write(Write::IncrBy { by }) => i128::from(by),
+        _ => 0,
+    }
+}
+
+fn number(value: &StringValue) -> Option<i128> {
+    match value {
+        StringValue::Absent => Some(0),
+        StringValue::Integer(number) => Some(*number),
+        StringValue::Bytes(text) => crdt::parse_integer(text).map(i128::from),
+    }
+}
+
+fn is_before(first: &Operation, second: &Operation) -> bool {
+    first.completed.is_some_and(|end| end < second.invoked)
+}

@@ -1,0 +1,160 @@
+//! What the hosts hold in the end, read from their storage without the help of the shards that wrote it.
+
+use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
+
+use bytes::Bytes;
+use crdt::{ActorId, Hlc, KeyState, Rows};
+use node::{
+    core::{op::Key, recover, tally::Tally},
+    placement::Position,
+    storage::{
+        Family, Storage, StorageError, prefix_end,
+        record::{
+            head::{self, Head},
+            row,
+        },
+    },
+};
+
+use super::Violation;
+use crate::sim::ledger::{Ledger, Row};
+
+/// How a world ended.
+#[derive(Debug)]
+pub struct Ending<'a> {
+    /// What was committed on the way.
+    pub ledger: &'a Ledger,
+    /// The hosts, by index.
+    pub hosts: Vec<Holder>,
+    /// From the end of the last fault until nothing waited any more; `None` if something still does.
+    pub settled_after: Option<Duration>,
+    /// Whether a region may lack rows for good: bounds dropped them, or its data was deleted by hand.
+    pub may_lack: bool,
+}
+
+/// One host in the end.
+#[derive(Debug)]
+pub struct Holder {
+    /// Which.
+    pub index: usize,
+    /// Its keys.
+    pub keys: BTreeMap<Key, KeyState>,
+    /// How far it has taken each actor.
+    pub positions: BTreeMap<ActorId, Hlc>,
+    /// Keys and digest as its shards counted them along the way.
+    pub tally: Tally,
+    /// The same, counted anew from storage.
+    pub recounted: Tally,
+    /// Whether it ever lost something that it had committed.
+    pub has_lost: bool,
+    /// What its shards think still waits, if anything.
+    pub waiting: Vec<String>,
+    /// Regions that its shards think lack rows.
+    pub repairs: Vec<String>,
+}
+
+impl Ending<'_> {
+    /// Whether a host must have what a row says.
+    pub fn must_have(&self, host: &Holder, row: &Row) -> bool {
+        if row.origin == host.index {
+            return !row.is_lost;
+        }
+        let position = host.positions.get(&row.actor);
+        position.is_some_and(|position| row.last <= *position)
+            && !self.ledger.is_in_hole(host.index, row)
+    }
+
+    /// Whether a host must have everything that was ever written under a key, and no region forgot any of it.
+    pub fn has_all_of(&self, host: &Holder, key: &[u8]) -> bool {
+        self.ledger
+            .rows()
+            .iter()
+            .filter(|row| row.deltas.iter().any(|delta| delta.key == key))
+            .all(|row| !row.is_doubtful && !row.is_lost && self.must_have(host, row))
+    }
+}
+
+/// Reads every key of a storage. What its head counts is compared with its rows.
+pub fn keys(storage: &dyn Storage) -> Result<BTreeMap<Key, KeyState>, Violation> {
+    let mut heads = Vec::new();
+    let visited = recover::visit_heads(storage, b"", None, &mut |_, key, _, head| {
+        heads.push((Bytes::copy_from_slice(key), head.cloned()));
+        ControlFlow::Continue(())
+    });
+    visited.map_err(unreadable)?;
+    let mut keys = BTreeMap::new();
+    for (key, head) in heads {
+        let head = head.map_err(unreadable)?;
+        let rows = elements(storage, &key).map_err(unreadable)?;
+        compare_counts(&key, &head, &rows)?;
+        let state = KeyState {
+            string: head.string,
+            set: Rows {
+                context: head.set.context,
+                rows,
+                created: head.set.created,
+            },
+            expiry: head.expiry,
+        };
+        keys.insert(key, state);
+    }
+    Ok(keys)
+}
+
+/// Keys and digest of a whole node, counted from storage.
+pub fn recount(storage: &dyn Storage, shards: u16) -> Result<Tally, Violation> {
+    let mut sum = Tally::default();
+    for shard in 0..shards {
+        let counted = recover::tallies(storage, shard, shards, false).map_err(unreadable)?;
+        let total = counted.total();
+        sum.keys += total.keys;
+        sum.digest = sum.digest.wrapping_add(total.digest);
+    }
+    Ok(sum)
+}
+
+type Elements = BTreeMap<Bytes, crdt::Dots<()>>;
+
+fn elements(storage: &dyn Storage, key: &[u8]) -> Result<Elements, StorageError> {
+    let prefix = row::prefix(&Position::of(key), key);
+    let mut stored = Vec::new();
+    storage.scan(
+        Family::Row,
+        &prefix,
+        prefix_end(&prefix).as_deref(),
+        &mut |key, value| {
+            stored.push((key.to_vec(), value.to_vec()));
+            ControlFlow::Continue(())
+        },
+    )?;
+    stored
+        .iter()
+        .map(|(key, value)| {
+            let (_, element) = row::element(key, prefix.len())?;
+            Ok((Bytes::copy_from_slice(element), row::decode(key, value)?))
+        })
+        .collect()
+}
+
+fn compare_counts(key: &[u8], head: &Head, rows: &Elements) -> Result<(), Violation> {
+    let sum = rows.iter().fold(0u128, |sum, (element, dots)| {
+        sum.wrapping_add(row::digest(element, &row::encode(dots)))
+    });
+    let digest = head::digest(key, &head.encode());
+    if head.set.live == rows.len() as u64 && head.set.sum == sum {
+        return Ok(());
+    }
+    Err(Violation::new(
+        "P2",
+        format!(
+            "{} counts {} rows and has {}; digest {digest:x}",
+            key.escape_ascii(),
+            head.set.live,
+            rows.len()
+        ),
+    ))
+}
+
+fn unreadable(error: StorageError) -> Violation {
+    Violation::new("core", error.to_string())
+}

@@ -1,0 +1,44 @@
+//! The promises, one a file, each looked at from outside: from what clients were told, and from what the hosts hold in the end.
+//!
+//! | promise | file | says |
+//! | --- | --- | --- |
+//! | P1 | [`durable`], [`reference`] | what was acknowledged is there |
+//! | P2 | [`converged`] | hosts that exchanged everything hold the same |
+//! | P3 | [`counters`] | counters count what was acknowledged, and no more than was asked |
+//! | P4 | [`sets`] | elements stay until a remove saw them |
+//! | P6 | [`settled`] | after faults are over, nothing waits |
+
+pub mod converged;
+pub mod counters;
+pub mod durable;
+pub mod holding;
+pub mod reference;
+pub mod sets;
+pub mod settled;
+
+use std::fmt;
+
+/// Something that must never happen, and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which promise it breaks.
+    pub promise: &'static str,
+    /// What happened.
+    pub detail: String,
+}
+
+impl Violation {
+    /// A broken promise.
+    pub fn new(promise: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            promise,
+            detail: detail.into(),
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.promise, self.detail)
+    }
+}

@@ -1,0 +1,283 @@
+//! A node's configuration file.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path};
+
+use toml::{Table, Value};
+
+use super::{
+    error::Error,
+    layout::{Layout, NodeLayout, replace_file},
+    topology::Topology,
+};
+
+/// Where a node listens. Port 0 lets the system choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doors {
+    /// Clients.
+    pub resp: SocketAddr,
+    /// Other nodes.
+    pub quic: SocketAddr,
+    /// Health, metrics, status.
+    pub http: SocketAddr,
+}
+
+/// Settings that go into every node's file, by dotted path.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Overrides(Vec<(Vec<String>, Value)>);
+
+impl Overrides {
+    /// Reads pairs of a dotted path and a TOML value; what is no TOML value is a string, so that
+    /// `5s` needs no quotes.
+    pub fn parse(settings: &[(String, String)]) -> Result<Self, Error> {
+        let parse = |(key, value): &(String, String)| {
+            let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+            if path.iter().any(String::is_empty) {
+                return Err(Error::Usage(format!(
+                    "'{key}' is no dotted path like hints.window"
+                )));
+            }
+            if OURS.contains(&key.as_str()) || OURS.contains(&path[0].as_str()) {
+                return Err(Error::Usage(format!("{key} is set by the launcher")));
+            }
+            Ok((path, typed(value)))
+        };
+        settings
+            .iter()
+            .map(parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    fn apply(&self, config: &mut Table) -> Result<(), Error> {
+        self.0
+            .iter()
+            .try_for_each(|(path, value)| put(config, path, value.clone()))
+    }
+}
+
+fn typed(text: &str) -> Value {
+    let parsed = format!("value = {text}").parse::<Table>().ok();
+    let value = parsed
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"));
+    value.unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+fn put(table: &mut Table, path: &[String], value: Value) -> Result<(), Error> {
+    let (name, rest) = path
+        .split_first()
+        .expect("a path that was split has a part");
+    if rest.is_empty() {
+        table.insert(name.clone(), value);
+        return Ok(());
+    }
+    match table
+        .entry(name.clone())
+        .or_insert_with(|| Value::Table(Table::new()))
+    {
+        Value::Table(inner) => put(inner, rest, value),
+        _ => Err(Error::Usage(format!(
+            "{} is a value, not a table",
+            path.join(".")
+        ))),
+    }
+}
+
+/// All that one node's file says.
+#[derive(Debug)]
+pub(super) struct NodeConfig<'a> {
+    pub topology: &'a Topology,
+    pub layout: &'a Layout,
+    pub name: &'a str,
+    pub region: &'a str,
+    pub doors: Doors,
+    /// Where to reach each other node.
+    pub dial: BTreeMap<String, SocketAddr>,
+    pub overrides: &'a Overrides,
+}
+
+impl NodeConfig<'_> {
+    /// Writes the file.
+    pub fn write(&self) -> Result<(), Error> {
+        let mut config = self.table(&self.layout.node(self.name));
+        self.overrides.apply(&mut config)?;
+        replace_file(
+            &self.layout.node(self.name).config(),
+            config.to_string().as_bytes(),
+        )
+    }
+
+    fn table(&self, own: &NodeLayout) -> Table {
+        let tls = self.layout.tls();
+        let certificate = |extension: &str| path(&tls.join(format!("{}.{extension}", self.name)));
+        let dial = self
+            .dial
+            .iter()
+            .map(|(node, address)| (node.clone(), text(address)));
+        let replicas = Value::Integer(self.topology.replicas().into());
+        table([
+            (
+                "node",
+                table([
+                    ("name", text(self.name)),
+                    ("region", text(self.region)),
+                    ("cluster", text(self.topology.cluster())),
+                    ("data_dir", path(&own.data())),
+                ]),
+            ),
+            (
+                "listen",
+                table([
+                    ("resp", text(self.doors.resp)),
+                    ("quic", text(self.doors.quic)),
+                    ("http", text(self.doors.http)),
+                ]),
+            ),
+            (
+                "tls",
+                table([
+                    ("ca", path(&tls.join("ca.pem"))),
+                    ("cert", certificate("pem")),
+                    ("key", certificate("key")),
+                ]),
+            ),
+            (
+                "peers",
+                table([
+                    ("seeds", Value::Array(Vec::new())),
+                    ("dial", Value::Table(dial.collect())),
+                ]),
+            ),
+            (
+                "regions",
+                self.topology
+                    .regions()
+                    .iter()
+                    .map(|region| (region.to_string(), replicas.clone()))
+                    .collect(),
+            ),
+            ("clock", table([("offset_file", path(&own.clock_offset()))])),
+        ])
+    }
+}
+
+fn table<V: Into<Value>>(entries: impl IntoIterator<Item = (&'static str, V)>) -> Table {
+    entries
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.into()))
+        .collect()
+}
+
+fn text(value: impl ToString) -> Value {
+    Value::String(value.to_string())
+}
+
+fn path(path: &Path) -> Value {
+    text(path.display())
+}
+
+/// Keys and tables that hold the cluster together.
+const OURS: [&str; 11] = [
+    "node.name",
+    "node.region",
+    "node.cluster",
+    "node.data_dir",
+    "listen.resp",
+    "listen.quic",
+    "listen.http",
+    "tls",
+    "peers",
+    "regions",
+    "clock.offset_file",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(key: &str, value: &str) -> (String, String) {
+        (key.to_owned(), value.to_owned())
+    }
+
+    fn written(settings: &[(String, String)]) -> Table {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::open(dir.path()).unwrap();
+        std::fs::create_dir_all(layout.node("us-1").dir()).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let config = NodeConfig {
+            topology: &Topology::new("demo", &["us".to_owned(), "eu".to_owned()], 3, None).unwrap(),
+            layout: &layout,
+            name: "us-1",
+            region: "us",
+            doors: Doors {
+                resp: "127.0.0.1:7000".parse().unwrap(),
+                quic: any,
+                http: any,
+            },
+            dial: BTreeMap::from([("eu-1".to_owned(), "127.0.0.1:9001".parse().unwrap())]),
+            overrides: &Overrides::parse(settings).unwrap(),
+        };
+        config.write().unwrap();
+        std::fs::read_to_string(layout.node("us-1").config())
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    #[test]
+    fn the_file_says_who_the_node_is_and_whom_it_dials() {
+        let config = written(&[]);
+        assert_eq!(config["node"]["name"].as_str(), Some("us-1"));
+        assert_eq!(config["node"]["cluster"].as_str(), Some("demo"));
+        assert_eq!(config["listen"]["resp"].as_str(), Some("127.0.0.1:7000"));
+        assert_eq!(config["peers"]["seeds"].as_array(), Some(&Vec::new()));
+        assert_eq!(
+            config["peers"]["dial"]["eu-1"].as_str(),
+            Some("127.0.0.1:9001")
+        );
+        assert_eq!(config["regions"]["eu"].as_integer(), Some(3));
+        assert!(
+            config["tls"]["key"]
+                .as_str()
+                .unwrap()
+                .ends_with("/tls/us-1.key")
+        );
+        assert!(
+            config["clock"]["offset_file"]
+                .as_str()
+                .unwrap()
+                .ends_with("/nodes/us-1/clock-offset")
+        );
+    }
+
+    #[test]
+    fn settings_are_typed_where_they_can_be_and_text_where_not() {
+        let config = written(&[
+            pair("hints.window", "5s"),
+            pair("storage.shards", "4"),
+            pair("consistency.sloppy", "true"),
+            pair("log.level", "\"debug\""),
+            pair("gossip.phi_local", "8.5"),
+        ]);
+        assert_eq!(config["hints"]["window"].as_str(), Some("5s"));
+        assert_eq!(config["storage"]["shards"].as_integer(), Some(4));
+        assert_eq!(config["consistency"]["sloppy"].as_bool(), Some(true));
+        assert_eq!(config["log"]["level"].as_str(), Some("debug"));
+        assert_eq!(config["gossip"]["phi_local"].as_float(), Some(8.5));
+    }
+
+    #[test]
+    fn settings_that_hold_the_cluster_together_are_refused() {
+        for (key, value) in [
+            ("node.name", "x"),
+            ("peers.seeds", "[]"),
+            ("tls", "1"),
+            ("a..b", "1"),
+            ("", "1"),
+        ] {
+            assert!(Overrides::parse(&[pair(key, value)]).is_err(), "{key}");
+        }
+        let through_a_value = Overrides::parse(&[pair("a", "1"), pair("a.b", "2")]).unwrap();
+        assert!(through_a_value.apply(&mut Table::new()).is_err());
+    }
+}

@@ -1,0 +1,97 @@
+//! What breaks.
+
+use std::time::Duration;
+
+use super::{agenda::HostIndex, dice::Dice};
+
+/// A kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// A process dies; what it committed stays.
+    Kill,
+    /// A machine loses power; what was not synced goes, but for some of its oldest.
+    PowerLoss,
+    /// A process ends in good order.
+    Stop,
+    /// A process stands still.
+    Pause,
+    /// Nothing gets from one host to another.
+    Cut,
+    /// Nothing gets to or from a host.
+    Isolate,
+    /// A session breaks.
+    Reset,
+    /// Messages between two hosts take much longer, and some are lost and sent again.
+    Lossy,
+    /// Commits take much longer.
+    SlowDisk,
+    /// A disk is nearly full: its node takes no writes.
+    FullDisk,
+    /// Commits fail.
+    FailingDisk,
+    /// A clock steps, within what is allowed.
+    Step,
+    /// A clock steps further than is allowed, for a while.
+    Leap,
+    /// A host's data is deleted.
+    Wipe,
+    /// A host's data is replaced by an old copy.
+    Restore,
+}
+
+/// A fault that lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing gets from one host to another.
+    Cut { from: HostIndex, to: HostIndex },
+    /// Nothing gets to or from a host.
+    Isolated(HostIndex),
+    /// Messages between two hosts suffer.
+    Lossy { from: HostIndex, to: HostIndex },
+    /// Commits take much longer.
+    SlowDisk(HostIndex),
+    /// The node takes no writes.
+    FullDisk(HostIndex),
+    /// Commits fail.
+    FailingDisk(HostIndex),
+    /// The clock is off by more than is allowed.
+    Leapt(HostIndex),
+}
+
+impl FaultKind {
+    const ALL: [Self; 15] = [
+        Self::Kill,
+        Self::PowerLoss,
+        Self::Stop,
+        Self::Pause,
+        Self::Cut,
+        Self::Isolate,
+        Self::Reset,
+        Self::Lossy,
+        Self::SlowDisk,
+        Self::FullDisk,
+        Self::FailingDisk,
+        Self::Step,
+        Self::Leap,
+        Self::Wipe,
+        Self::Restore,
+    ];
+
+    /// Which kinds strike in a world, and how often.
+    pub fn draw(dice: &mut Dice) -> Vec<(Self, Duration)> {
+        let share = *dice.pick(&[100, 300, 600]);
+        let mut faults = Vec::new();
+        for kind in Self::ALL {
+            // Data that is deleted by hand ends most promises: seldom, or they would not be looked at.
+            let share = match kind {
+                Self::Wipe | Self::Restore => share / 6,
+                _ => share,
+            };
+            let mean = Duration::from_millis(dice.between(800, 6000));
+            if dice.chance(share) {
+                faults.push((kind, mean));
+            }
+        }
+        faults
+    }
+}

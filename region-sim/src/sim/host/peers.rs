@@ -1,0 +1,411 @@
+//! Sessions with other nodes: who dials, what the handshake says, and where messages go.
+
+use std::time::Duration;
+
+use node::core::{
+    Input,
+    inbox::{Applied, Intent, Ticket},
+    message::{Held, Message, SessionId},
+};
+
+use super::{Host, Met, actors};
+use crate::{
+    check::Violation,
+    sim::{
+        agenda::{Due, Event, HostIndex},
+        desk::Desk,
+        network::{Answer, Dial, DialId, End},
+    },
+};
+
+/// How far a host is with dialling another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialling {
+    /// It will try again.
+    Waiting { attempts: u32 },
+    /// It waits for an answer.
+    Greeting { dial: DialId, attempts: u32 },
+    /// It ships.
+    Up(SessionId),
+}
+
+impl Host {
+    /// Greets a peer.
+    pub(super) fn dial(&mut self, peer: HostIndex, desk: &mut Desk) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let Dialling::Waiting { attempts } = process.dialling[peer] else {
+            return;
+        };
+        let dial = Dial {
+            dialler: End {
+                host: self.index,
+                run: self.run,
+            },
+            target: peer,
+            actors: actors(process),
+            answer: None,
+        };
+        let dial = desk.network.dial(dial, desk.now, &mut desk.agenda);
+        process.dialling[peer] = Dialling::Greeting { dial, attempts };
+        self.due_in(desk, DIAL_TIMEOUT, Due::DialTimeout(dial));
+    }
+
+    /// A peer did not answer in time.
+    pub(super) fn dial_timeout(&mut self, dial: DialId, desk: &mut Desk) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let waiting = process.dialling.iter().position(
+            |state| matches!(state, Dialling::Greeting { dial: current, .. } if *current == dial),
+        );
+        if let Some(peer) = waiting {
+            self.redial(peer, desk);
+        }
+    }
+
+    /// Answers a greeting.
+    pub fn greeted(&mut self, dial: DialId, desk: &mut Desk) {
+        let Some(process) = &self.process else {
+            return;
+        };
+        let Some(greeting) = desk.network.greeted(dial) else {
+            return;
+        };
+        let answer = Answer {
+            acceptor: End {
+                host: self.index,
+                run: self.run,
+            },
+            directory: process.identity.directory,
+            held: process.inbox.held(&greeting.actors),
+        };
+        desk.network
+            .answer(dial, answer, desk.now, &mut desk.agenda);
+    }
+
+    /// A peer answered: the session is up, unless the peer knows more of this node's writes than the node itself.
+    pub fn welcomed(&mut self, dial: DialId, peer: HostIndex, answer: Answer, desk: &mut Desk) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let is_awaited = matches!(
+            process.dialling[peer],
+            Dialling::Greeting { dial: current, .. } if current == dial
+        );
+        if !is_awaited {
+            return;
+        }
+        let is_first = !std::mem::replace(&mut process.is_met[peer], true);
+        if let Some(held) = forgotten(process, &answer.held).filter(|_| is_first) {
+            desk.trace.line(desk.now, || {
+                format!("n{} forgot what n{peer} holds: {held:?}", self.index)
+            });
+            self.renew(held, desk);
+            return;
+        }
+        let session = desk.network.open(
+            End {
+                host: self.index,
+                run: self.run,
+            },
+            answer.acceptor,
+        );
+        desk.agenda.at(desk.now + PROBE, Event::Probe(session));
+        desk.trace.line(desk.now, || {
+            format!("n{} ships to n{peer} on {session:?}", self.index)
+        });
+        process.dialling[peer] = Dialling::Up(session);
+        let region = super::region(peer);
+        let met = Met {
+            region: region.clone(),
+            directory: answer.directory,
+            held: answer.held.clone(),
+        };
+        process.sessions.insert(session, met);
+        self.confirmed_by(peer, desk);
+        self.tell_all(
+            || Input::SessionUp {
+                region: region.clone(),
+                session,
+                directory: answer.directory,
+                held: answer.held.clone(),
+            },
+            desk,
+        );
+    }
+
+    /// A session to a peer is gone.
+    pub(super) fn session_down(&mut self, session: SessionId, desk: &mut Desk) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let peer = process
+            .dialling
+            .iter()
+            .position(|state| *state == Dialling::Up(session));
+        let Some(peer) = peer else { return };
+        desk.trace
+            .line(desk.now, || format!("n{} lost {session:?}", self.index));
+        process.dialling[peer] = Dialling::Waiting { attempts: 0 };
+        process.sessions.remove(&session);
+        self.tell_all(|| Input::SessionDown { session }, desk);
+        self.redial(peer, desk);
+    }
+
+    /// A message arrives on a session.
+    pub fn message(&mut self, session: SessionId, message: Message, desk: &mut Desk) {
+        desk.trace.line(desk.now, || {
+            format!("n{} gets on {session:?} {}", self.index, shown(&message))
+        });
+        match &message {
+            Message::Taken { actor, .. } | Message::Declined { actor, .. } => {
+                if let Some(met) = self.met(session) {
+                    met.note(&message);
+                }
+                let shard = usize::from(actor.shard());
+                self.tell(shard, Input::Acknowledged { session, message }, desk);
+            }
+            Message::Ship(_) | Message::Promise { .. } | Message::Skip { .. } => {
+                self.note_skip(&message, desk);
+                let wall_ms = self.clock.wall_ms(desk.now);
+                let Some(process) = &mut self.process else {
+                    return;
+                };
+                let intents = process.inbox.message(session, message, wall_ms);
+                self.intend(intents, desk);
+            }
+        }
+    }
+
+    fn met(&mut self, session: SessionId) -> Option<&mut Met> {
+        self.process.as_mut()?.sessions.get_mut(&session)
+    }
+
+    /// A shard sends. Sometimes its session has no room.
+    pub(super) fn send(
+        &mut self,
+        shard: usize,
+        session: SessionId,
+        message: Message,
+        desk: &mut Desk,
+    ) {
+        if desk.dice.chance(desk.plan.unsent) {
+            let actor = message.actor();
+            desk.trace.line(desk.now, || {
+                format!("n{} has no room for {}", self.index, shown(&message))
+            });
+            self.tell(shard, Input::Unsent { session, actor }, desk);
+            return;
+        }
+        desk.network
+            .send(session, 0, message, desk.now, &mut desk.agenda);
+    }
+
+    /// A shard is done with what a peer sent.
+    pub(super) fn applied(&mut self, ticket: Ticket, applied: Applied, desk: &mut Desk) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let intents = process.inbox.applied(ticket, applied);
+        self.intend(intents, desk);
+    }
+
+    /// The sessions of a process that is gone break, sooner or later.
+    pub(super) fn break_sessions(&self, desk: &mut Desk) {
+        for session in desk.network.sessions_of(self.index) {
+            let pause = Duration::from_millis(desk.dice.between(1, 2000));
+            desk.agenda.at(desk.now + pause, Event::Break(session));
+        }
+    }
+
+    fn intend(&mut self, intents: Vec<Intent>, desk: &mut Desk) {
+        for intent in intents {
+            match intent {
+                Intent::Apply {
+                    shard,
+                    ticket,
+                    deltas,
+                } => {
+                    if desk.dice.chance(desk.plan.refused) {
+                        self.applied(ticket, Applied::Refused, desk);
+                    } else {
+                        self.tell(usize::from(shard), Input::Remote { ticket, deltas }, desk);
+                    }
+                }
+                Intent::Send { session, message } => {
+                    if desk.dice.chance(desk.plan.unanswered) {
+                        desk.trace.line(desk.now, || {
+                            format!("n{} does not answer {}", self.index, shown(&message))
+                        });
+                        continue;
+                    }
+                    desk.network
+                        .send(session, 1, message, desk.now, &mut desk.agenda);
+                }
+                Intent::Report(event) => desk
+                    .trace
+                    .line(desk.now, || format!("n{} reports {event:?}", self.index)),
+            }
+        }
+    }
+
+    /// The ledger remembers which rows a host will not get.
+    fn note_skip(&self, message: &Message, desk: &mut Desk) {
+        let (Message::Skip { actor, upto, .. }, Some(process)) = (message, &self.process) else {
+            return;
+        };
+        let held = process.inbox.held(&[*actor]);
+        let from = held.first().map_or(crdt::Hlc::ZERO, |held| held.newest);
+        desk.ledger.skipped(self.index, *actor, from, *upto);
+        if from < *upto && !self.has_forgotten && !desk.plan.has_tight_outbox() {
+            desk.violations.push(Violation::new(
+                "P1",
+                format!(
+                    "n{} has saved {actor} up to {from}, and its origin has let go of all up to {upto}",
+                    self.index
+                ),
+            ));
+        }
+    }
+
+    /// Goes on under another number.
+    fn renew(&mut self, held: Held, desk: &mut Desk) {
+        let draw = desk.dice.bits();
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let (identity, renewal) = process.identity.renewed(draw);
+        process.identity = identity;
+        self.directory = process.identity.directory;
+        desk.trace.line(desk.now, || {
+            format!(
+                "n{} renews {} as {}",
+                self.index, renewal.closed, renewal.opened
+            )
+        });
+        let mut batch = node::storage::Batch::default();
+        process.identity.put(&mut batch);
+        if self
+            .commit(&batch, node::storage::Durability::Power, desk)
+            .is_err()
+        {
+            self.die(super::Death::Kill, desk);
+            self.start_in(desk, super::RETRY);
+            return;
+        }
+        let shards = self
+            .process
+            .as_ref()
+            .map_or(0, |process| process.workers.len());
+        for shard in 0..shards {
+            let actor = renewal.opened.actor(shard as u16);
+            let input = Input::Renew {
+                actor,
+                newest: held.newest,
+            };
+            self.tell(shard, input, desk);
+        }
+        self.unconfirmed = None;
+        self.greet_anew(desk);
+    }
+
+    /// The directory has another number: every peer is told by a new handshake.
+    fn greet_anew(&mut self, desk: &mut Desk) {
+        for session in desk.network.sessions_of(self.index) {
+            desk.agenda.at(desk.now, Event::Break(session));
+        }
+        for peer in 0..desk.plan.regions.len() {
+            let is_greeting = self
+                .process
+                .as_ref()
+                .is_some_and(|process| matches!(process.dialling[peer], Dialling::Greeting { .. }));
+            if is_greeting {
+                self.redial(peer, desk);
+            }
+        }
+    }
+
+    fn redial(&mut self, peer: HostIndex, desk: &mut Desk) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let attempts = match process.dialling[peer] {
+            Dialling::Waiting { attempts } | Dialling::Greeting { attempts, .. } => attempts,
+            Dialling::Up(_) => 0,
+        };
+        process.dialling[peer] = Dialling::Waiting {
+            attempts: attempts + 1,
+        };
+        let pause_ms = (100u64 << attempts.min(5)).min(2000);
+        let pause = Duration::from_millis(desk.dice.between(pause_ms / 2, pause_ms));
+        self.due_in(desk, pause, Due::Dial(peer));
+    }
+
+    /// A peer knows nothing of this node that the node does not know itself.
+    fn confirmed_by(&mut self, peer: HostIndex, desk: &Desk) {
+        let Some(peers) = &mut self.unconfirmed else {
+            return;
+        };
+        if !peers.contains(&peer) {
+            peers.push(peer);
+        }
+        if peers.len() + 1 == desk.plan.regions.len() {
+            self.unconfirmed = None;
+        }
+    }
+
+    /// What of this host's writes a peer must not have been promised: checked when a row is committed.
+    pub fn taken(&self, actor: crdt::ActorId) -> Option<crdt::Hlc> {
+        let process = self.process.as_ref()?;
+        process.inbox.held(&[actor]).first().map(|held| held.newest)
+    }
+}
+
+impl Met {
+    /// What a shard that is opened again is told must not be older than what was acknowledged since.
+    fn note(&mut self, message: &Message) {
+        let Message::Taken { actor, taken, .. } = message else {
+            return;
+        };
+        match self.held.iter_mut().find(|held| held.actor == *actor) {
+            Some(held) => held.taken = held.taken.max(*taken),
+            None => self.held.push(Held {
+                actor: *actor,
+                taken: *taken,
+                newest: *taken,
+            }),
+        }
+    }
+}
+
+/// What a peer holds of an actor that is newer than anything that the actor recalled when it was opened.
+fn forgotten(process: &super::Process, held: &[Held]) -> Option<Held> {
+    held.iter()
+        .filter(|held| held.actor.directory() == process.identity.directory.0)
+        .find(|held| {
+            let worker = process.workers.get(usize::from(held.actor.shard()));
+            worker.is_some_and(|worker| {
+                worker.shard.actor() == held.actor && held.newest > worker.shard.recalled()
+            })
+        })
+        .copied()
+}
+
+fn shown(message: &Message) -> String {
+    match message {
+        Message::Ship(ship) => format!(
+            "Ship {} ({}, {}] {} rows",
+            ship.actor,
+            ship.after,
+            ship.last,
+            ship.rows.len()
+        ),
+        other => format!("{other:?}"),
+    }
+}
+
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a session is looked at.
+pub const PROBE: Duration = Duration::from_millis(500);

@@ -1,0 +1,177 @@
+//! `region-sim sim`: whole worlds in one thread under virtual time. One seed is one run.
+
+pub mod agenda;
+pub mod clock;
+pub mod desk;
+pub mod dice;
+pub mod fault;
+pub mod host;
+pub mod ledger;
+pub mod network;
+pub mod plan;
+pub mod storm;
+pub mod trace;
+pub mod world;
+
+use std::{
+    io::Write,
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Instant,
+};
+
+use clap::Args;
+
+use self::{
+    trace::TraceMode,
+    world::{Outcomes, World},
+};
+use crate::check::Violation;
+
+/// Simulates worlds.
+#[derive(Debug, Clone, Args)]
+pub struct SimArgs {
+    /// Seeds to run, the last one excluded: `0..1000`.
+    #[arg(long, value_parser = parse_seeds, default_value = "0..100")]
+    pub seeds: Range<u64>,
+    /// Runs this seed only.
+    #[arg(long, conflicts_with = "seeds")]
+    pub seed: Option<u64>,
+    /// Operations that clients ask while faults strike, instead of as many as the seed says.
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// Prints what happens, line by line.
+    #[arg(long)]
+    pub trace: bool,
+}
+
+/// Runs seeds and prints what came of them. Gives whether all passed.
+///
+/// # Errors
+/// Where standard output cannot be written.
+pub fn run(args: &SimArgs, out: &mut impl Write) -> std::io::Result<bool> {
+    let seeds = args.seed.map_or(args.seeds.clone(), |seed| seed..seed + 1);
+    let begun = Instant::now();
+    let (mut passed, mut failed, mut simulated, mut slowest) = (0u64, 0u64, 0.0, 0.0f64);
+    let mode = if args.trace {
+        TraceMode::Keep
+    } else {
+        TraceMode::Off
+    };
+    for (seed, outcomes) in run_all(seeds, args.steps, mode) {
+        for line in outcomes.trace.lines() {
+            writeln!(out, "{line}")?;
+        }
+        simulated += outcomes.simulated.as_secs_f64();
+        let settled = outcomes.settled_after.unwrap_or_default();
+        slowest = slowest.max(settled.as_secs_f64());
+        if outcomes.violations.is_empty() {
+            passed += 1;
+            continue;
+        }
+        failed += 1;
+        for violation in outcomes.violations.iter().take(VIOLATIONS_SHOWN) {
+            writeln!(out, "seed {seed}: {violation}")?;
+        }
+        writeln!(
+            out,
+            "seed {seed}: replay with: {}",
+            replay(seed, args.steps)
+        )?;
+    }
+    if !args.trace {
+        // Not in a trace: that is the same however long it took.
+        let real = begun.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
+        let (speed, pace) = (simulated / real, (passed + failed) as f64 * 60.0 / real);
+        writeln!(
+            out,
+            "simulated {simulated:.0} s in {real:.1} s ({speed:.0} times as fast), {pace:.0} seeds a minute; the slowest settled {slowest:.1} s after its faults"
+        )?;
+    }
+    writeln!(
+        out,
+        "seeds {} passed {passed} failed {failed}",
+        passed + failed
+    )?;
+    Ok(failed == 0)
+}
+
+/// Runs one seed.
+pub fn run_seed(seed: u64, steps: Option<usize>, mode: TraceMode) -> Outcomes {
+    let run = AssertUnwindSafe(|| World::new(seed, steps, mode).run());
+    catch_unwind(run).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("a panic without words");
+        Outcomes {
+            violations: vec![Violation::new("panic", text)],
+            trace: trace::Trace::default(),
+            simulated: std::time::Duration::ZERO,
+            events: 0,
+            operations: 0,
+            settled_after: None,
+        }
+    })
+}
+
+/// Runs seeds on every core; what comes of them comes in their order.
+pub fn run_all(
+    seeds: Range<u64>,
+    steps: Option<usize>,
+    mode: TraceMode,
+) -> impl Iterator<Item = (u64, Outcomes)> {
+    let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
+    let next = std::sync::Arc::new(AtomicU64::new(seeds.start));
+    let (sender, receiver) = mpsc::sync_channel(RESULTS_WAITING);
+    for _ in 0..cores.min(seeds.end.saturating_sub(seeds.start)) {
+        let (next, sender, end) = (next.clone(), sender.clone(), seeds.end);
+        thread::spawn(move || {
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= end || sender.send((seed, run_seed(seed, steps, mode))).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    drop(sender);
+    let mut early = std::collections::BTreeMap::new();
+    seeds.map_while(move |seed| {
+        while !early.contains_key(&seed) {
+            let (other, outcomes) = receiver.recv().ok()?;
+            early.insert(other, outcomes);
+        }
+        early.remove(&seed).map(|outcomes| (seed, outcomes))
+    })
+}
+
+/// The command that runs a seed again.
+pub fn replay(seed: u64, steps: Option<usize>) -> String {
+    let steps = steps.map_or(String::new(), |steps| format!(" --steps {steps}"));
+    format!("region-sim sim --seed {seed}{steps} --trace")
+}
+
+fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
+    let wrong = || format!("'{text}' is no range of seeds: write it like 0..1000");
+    let (from, to) = text.split_once("..").ok_or_else(wrong)?;
+    let number = |text: &str| text.trim().parse::<u64>().map_err(|_| wrong());
+    let (from, to) = (number(from)?, number(to)?);
+    if from >= to {
+        return Err(format!(
+            "'{text}' holds no seed: the second number is excluded"
+        ));
+    }
+    Ok(from..to)
+}
+
+/// Violations of one seed that are printed: the first ones say most.
+const VIOLATIONS_SHOWN: usize = 5;
+/// Results that wait to be printed, at most.
+const RESULTS_WAITING: usize = 64;

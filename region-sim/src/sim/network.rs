@@ -1,0 +1,343 @@
+//! Links, and the sessions over them: what is sent on a session arrives in order, late, or not at all because the session broke.
+//!
+//! A [`Link`] judges each message as it judges a datagram between real nodes. What it would lose, a session sends again, so
+//! that it only comes later; while a link is cut nothing arrives, and a session that is cut for too long breaks.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use crdt::ActorId;
+use node::core::{
+    identity::DirectoryId,
+    message::{Held, Message, SessionId},
+};
+
+use super::{
+    agenda::{Agenda, Event, HostIndex, Run},
+    dice::Dice,
+    plan::Plan,
+};
+use crate::link::{Link, Loss, Settings, Verdict};
+
+/// A dialling's number, never used twice in a world.
+pub type DialId = u64;
+
+/// All links and sessions.
+#[derive(Debug)]
+pub struct Network {
+    dice: Dice,
+    links: Vec<Vec<Wire>>,
+    sessions: BTreeMap<SessionId, Session>,
+    dials: BTreeMap<DialId, Dial>,
+    next_id: u64,
+    idle_timeout: Duration,
+    has_stragglers: bool,
+}
+
+/// One end of a session: a run of a host's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// Which host.
+    pub host: HostIndex,
+    /// Which run of it.
+    pub run: Run,
+}
+
+/// A dialling that is under way.
+#[derive(Debug, Clone)]
+pub struct Dial {
+    /// Who dials.
+    pub dialler: End,
+    /// Whom.
+    pub target: HostIndex,
+    /// The actors that it ships for.
+    pub actors: Vec<ActorId>,
+    /// What the target answered.
+    pub answer: Option<Answer>,
+}
+
+/// What a node says to one that dialled it.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Who answered.
+    pub acceptor: End,
+    /// Its data directory.
+    pub directory: DirectoryId,
+    /// What it has of the dialler's actors.
+    pub held: Vec<Held>,
+}
+
+/// What comes of looking at a lane.
+#[derive(Debug)]
+pub enum Arrival {
+    /// Nothing is there.
+    Nothing,
+    /// It does not get through now.
+    Later,
+    /// A message for an end.
+    Message(End, Message),
+}
+
+#[derive(Debug)]
+struct Wire {
+    link: Link,
+    usual: Settings,
+    cuts: u32,
+    cut_since: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Session {
+    /// Dialler, acceptor.
+    ends: [End; 2],
+    /// From the dialler, from the acceptor.
+    lanes: [Lane; 2],
+    is_over: bool,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    queue: VecDeque<Message>,
+    last_arrival: Duration,
+}
+
+impl Network {
+    /// The links of a world.
+    pub fn new(plan: &Plan, mut dice: Dice) -> Self {
+        let hosts = plan.regions.len();
+        let mut wire = || {
+            let (low, high) = (plan.delay.0.as_micros(), plan.delay.1.as_micros());
+            let usual = Settings {
+                delay: Duration::from_micros(dice.between(low as u64, high as u64)),
+                jitter: plan.jitter_max,
+                ..Settings::default()
+            };
+            Wire {
+                link: Link::new(usual),
+                usual,
+                cuts: 0,
+                cut_since: None,
+            }
+        };
+        let links = (0..hosts)
+            .map(|_| (0..hosts).map(|_| wire()).collect())
+            .collect();
+        Self {
+            dice,
+            links,
+            sessions: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            next_id: 1,
+            idle_timeout: plan.idle_timeout,
+            has_stragglers: plan.has_stragglers,
+        }
+    }
+
+    /// Cuts one direction; cuts add up.
+    pub fn cut(&mut self, from: HostIndex, to: HostIndex, now: Duration) {
+        let wire = &mut self.links[from][to];
+        wire.cuts += 1;
+        wire.link.set_cut(true);
+        wire.cut_since.get_or_insert(now);
+    }
+
+    /// Ends one cut of a direction.
+    pub fn mend(&mut self, from: HostIndex, to: HostIndex) {
+        let wire = &mut self.links[from][to];
+        wire.cuts = wire.cuts.saturating_sub(1);
+        if wire.cuts == 0 {
+            wire.link.set_cut(false);
+            wire.cut_since = None;
+        }
+    }
+
+    /// Makes a direction lose messages and take its time, or as it was.
+    pub fn set_lossy(&mut self, from: HostIndex, to: HostIndex, is_lossy: bool) {
+        let wire = &mut self.links[from][to];
+        let mut settings = wire.usual;
+        if is_lossy {
+            settings.jitter += Duration::from_millis(500);
+            settings.loss = Loss::from_ppm(200_000).unwrap_or(Loss::ALL);
+        }
+        wire.link.set(settings);
+    }
+
+    /// Sends a greeting.
+    pub fn dial(&mut self, dial: Dial, now: Duration, agenda: &mut Agenda) -> DialId {
+        let id = self.number();
+        let (from, to) = (dial.dialler.host, dial.target);
+        self.dials.insert(id, dial);
+        let delay = self.delay(from, to, now);
+        agenda.at(now + delay, Event::Hello(id));
+        id
+    }
+
+    /// A greeting arrives, if it gets through.
+    pub fn greeted(&mut self, id: DialId) -> Option<&Dial> {
+        let dial = self.dials.get(&id)?;
+        let is_cut = self.links[dial.dialler.host][dial.target].link.is_cut();
+        (!is_cut).then_some(dial)
+    }
+
+    /// Sends the answer to a greeting.
+    pub fn answer(&mut self, id: DialId, answer: Answer, now: Duration, agenda: &mut Agenda) {
+        let Some(dial) = self.dials.get_mut(&id) else {
+            return;
+        };
+        let (from, to) = (dial.target, dial.dialler.host);
+        dial.answer = Some(answer);
+        let delay = self.delay(from, to, now);
+        agenda.at(now + delay, Event::Welcome(id));
+    }
+
+    /// The answer to a greeting arrives, if it gets through.
+    pub fn welcomed(&mut self, id: DialId) -> Option<(Dial, Answer)> {
+        let dial = self.dials.get(&id)?;
+        if self.links[dial.target][dial.dialler.host].link.is_cut() {
+            return None;
+        }
+        let dial = self.dials.remove(&id)?;
+        let answer = dial.answer.clone()?;
+        Some((dial, answer))
+    }
+
+    /// Opens a session.
+    pub fn open(&mut self, dialler: End, acceptor: End) -> SessionId {
+        let id = SessionId(self.number());
+        self.sessions.insert(
+            id,
+            Session {
+                ends: [dialler, acceptor],
+                lanes: [Lane::default(), Lane::default()],
+                is_over: false,
+            },
+        );
+        id
+    }
+
+    /// Sends a message; on a session that is over it is lost.
+    pub fn send(
+        &mut self,
+        id: SessionId,
+        lane: usize,
+        message: Message,
+        now: Duration,
+        agenda: &mut Agenda,
+    ) {
+        let Some(session) = self.sessions.get(&id).filter(|session| !session.is_over) else {
+            return;
+        };
+        let (from, to) = (session.ends[lane].host, session.ends[1 - lane].host);
+        let delay = self.delay(from, to, now);
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let lane_state = &mut session.lanes[lane];
+        lane_state.last_arrival = lane_state.last_arrival.max(now + delay);
+        lane_state.queue.push_back(message);
+        agenda.at(lane_state.last_arrival, Event::Arrive { session: id, lane });
+    }
+
+    /// Looks at what arrives next in one direction of a session.
+    pub fn arrive(&mut self, id: SessionId, lane: usize) -> Arrival {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return Arrival::Nothing;
+        };
+        let (from, to) = (session.ends[lane], session.ends[1 - lane]);
+        if self.links[from.host][to.host].link.is_cut() {
+            if session.is_over {
+                session.lanes[lane].queue.clear();
+                return Arrival::Nothing;
+            }
+            return Arrival::Later;
+        }
+        match session.lanes[lane].queue.pop_front() {
+            Some(message) => Arrival::Message(to, message),
+            None => Arrival::Nothing,
+        }
+    }
+
+    /// Whether a session has heard nothing for too long.
+    pub fn is_idle(&self, id: SessionId, now: Duration) -> bool {
+        self.sessions.get(&id).is_some_and(|session| {
+            let (dialler, acceptor) = (session.ends[0].host, session.ends[1].host);
+            [(dialler, acceptor), (acceptor, dialler)]
+                .into_iter()
+                .filter_map(|(from, to)| self.links[from][to].cut_since)
+                .any(|since| now.saturating_sub(since) >= self.idle_timeout)
+        })
+    }
+
+    /// Whether a session goes on.
+    pub fn is_open(&self, id: SessionId) -> bool {
+        self.sessions
+            .get(&id)
+            .is_some_and(|session| !session.is_over)
+    }
+
+    /// Ends a session. What is under way is lost, or still arrives. Gives the dialler, if the session was not over.
+    pub fn end(&mut self, id: SessionId) -> Option<End> {
+        let session = self.sessions.get_mut(&id)?;
+        if std::mem::replace(&mut session.is_over, true) {
+            return None;
+        }
+        for lane in &mut session.lanes {
+            if !self.has_stragglers || self.dice.chance(500) {
+                lane.queue.clear();
+            }
+        }
+        Some(session.ends[0])
+    }
+
+    /// The sessions of a host that go on.
+    pub fn sessions_of(&self, host: HostIndex) -> Vec<SessionId> {
+        self.sessions
+            .iter()
+            .filter(|(_, session)| {
+                !session.is_over && session.ends.iter().any(|end| end.host == host)
+            })
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// All sessions that go on.
+    pub fn open_sessions(&self) -> Vec<SessionId> {
+        self.sessions
+            .iter()
+            .filter(|(_, session)| !session.is_over)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Dialler and acceptor of a session.
+    pub fn ends(&self, id: SessionId) -> Option<[End; 2]> {
+        self.sessions.get(&id).map(|session| session.ends)
+    }
+
+    /// Who gets what is sent in one direction of a session.
+    pub fn receiver(&self, id: SessionId, lane: usize) -> Option<HostIndex> {
+        self.ends(id).map(|ends| ends[1 - lane].host)
+    }
+
+    fn delay(&mut self, from: HostIndex, to: HostIndex, now: Duration) -> Duration {
+        let link = &mut self.links[from][to].link;
+        match link.judge(now, MESSAGE_BYTES, self.dice.rng()) {
+            Verdict::Pass => Duration::ZERO,
+            Verdict::Delay(delay) => delay,
+            // Sent again when no acknowledgement came.
+            Verdict::Drop(_) => link.settings().rtt() * 2 + RETRANSMIT_MIN,
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
+
+/// How soon, at the least, something lost is sent again.
+const RETRANSMIT_MIN: Duration = Duration::from_millis(50);
+/// What a message counts for where a link has a rate.
+const MESSAGE_BYTES: usize = 1000;

@@ -1,0 +1,155 @@
+//! What kind of world a seed makes: its size, its load, and which faults there are. Most seeds have only some of them, because
+//! a fault that is always on hides what happens without it.
+
+use std::time::Duration;
+
+use super::{
+    dice::{Dice, Stream},
+    fault::FaultKind,
+};
+use crate::workload::Mix;
+
+/// A world before it begins.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// One host each.
+    pub regions: Vec<HostPlan>,
+    /// Clients in each region.
+    pub clients: usize,
+    /// Operations that all clients together ask while faults strike.
+    pub operations: usize,
+    /// Faults strike for so long.
+    pub storm: Duration,
+    /// A client waits up to this long before it asks again.
+    pub think_max: Duration,
+    /// What they ask.
+    pub mix: Mix,
+    /// Which faults strike, and how long it takes on average until the next of its kind does.
+    pub faults: Vec<(FaultKind, Duration)>,
+    /// One way between two hosts.
+    pub delay: (Duration, Duration),
+    /// Added to the delay, up to this much.
+    pub jitter_max: Duration,
+    /// A session that hears nothing for so long ends.
+    pub idle_timeout: Duration,
+    /// Of a thousand messages, how many find their session's queue full.
+    pub unsent: u64,
+    /// Of a thousand answers to another host, how many find their session's queue full and are not sent.
+    pub unanswered: u64,
+    /// Of a thousand parts of what another host sent, how many find their shard's queue full.
+    pub refused: u64,
+    /// Whether what was under way in a broken session may still arrive.
+    pub has_stragglers: bool,
+    /// Of a thousand commits, how many take long.
+    pub slow_commits: u64,
+    /// Of a thousand reads, how many are answered from committed state, beside the shard.
+    pub direct_reads: u64,
+    /// Rows of the outbox older than this are dropped.
+    pub outbox_window: Duration,
+    /// And rows beyond so many bytes for a shard.
+    pub outbox_bytes: u64,
+}
+
+/// One host.
+#[derive(Debug, Clone)]
+pub struct HostPlan {
+    /// Shards of its data directory.
+    pub shards: u16,
+    /// Whether every commit is synced before it is answered.
+    pub fsync_always: bool,
+    /// How far its clock is off, in milliseconds.
+    pub clock_offset_ms: i64,
+    /// By how many millionths its clock is too fast.
+    pub clock_drift_ppm: i64,
+    /// Bytes of decoded heads that a shard keeps.
+    pub cache_bytes: usize,
+    /// A batch ends after at most this many inputs.
+    pub batch_inputs: usize,
+}
+
+impl Plan {
+    /// The world of a seed. `operations`: as many as this instead of as many as the seed says.
+    pub fn draw(seed: u64, operations: Option<usize>) -> Self {
+        let mut dice = Dice::new(seed, Stream::Plan);
+        let regions = *dice.pick(&[2, 2, 3, 3, 3, 4]);
+        let is_fsync_equal = dice.chance(500);
+        let is_fsync_always = dice.chance(500);
+        let hosts = (0..regions)
+            .map(|_| {
+                let is_always = if is_fsync_equal {
+                    is_fsync_always
+                } else {
+                    dice.chance(500)
+                };
+                HostPlan::draw(&mut dice, is_always)
+            })
+            .collect();
+        let delay_min = dice.between(0, 100);
+        let has_bounds = dice.chance(80);
+        let clients = dice.between(1, 4) as usize;
+        let drawn = dice.between(100, 500) as usize;
+        let operations = operations.unwrap_or(drawn);
+        let storm = millis(dice.between(3000, 20_000));
+        // Bursts end before the storm, a steady load fills it.
+        let hurry = *dice.pick(&[1, 1, 1, 10]);
+        let think_max = storm * 2 * (clients * regions) as u32 / (operations.max(1) as u32 * hurry);
+        Self {
+            regions: hosts,
+            clients,
+            operations,
+            storm,
+            think_max,
+            mix: Mix::draw(&mut dice),
+            faults: FaultKind::draw(&mut dice),
+            delay: (millis(delay_min), millis(delay_min + dice.between(0, 80))),
+            jitter_max: millis(*dice.pick(&[0, 5, 50, 300])),
+            idle_timeout: millis(dice.between(1000, 5000)),
+            unsent: *dice.pick(&[0, 0, 5, 50]),
+            unanswered: *dice.pick(&[0, 0, 5, 50]),
+            refused: *dice.pick(&[0, 0, 5, 50]),
+            has_stragglers: dice.chance(500),
+            slow_commits: *dice.pick(&[0, 10, 100]),
+            direct_reads: *dice.pick(&[0, 300, 1000]),
+            outbox_window: if has_bounds && dice.chance(500) {
+                millis(dice.between(1500, 6000))
+            } else {
+                Duration::from_secs(3 * 3600)
+            },
+            outbox_bytes: if has_bounds {
+                dice.between(500, 5000)
+            } else {
+                1 << 30
+            },
+        }
+    }
+
+    /// Whether the outbox may drop rows that a region has not taken.
+    pub fn has_tight_outbox(&self) -> bool {
+        self.outbox_bytes < 1 << 30 || self.outbox_window < Duration::from_secs(3600)
+    }
+
+    /// Whether this fault may strike.
+    pub fn has_fault(&self, kind: FaultKind) -> bool {
+        self.faults.iter().any(|(other, _)| *other == kind)
+    }
+}
+
+impl HostPlan {
+    fn draw(dice: &mut Dice, fsync_always: bool) -> Self {
+        Self {
+            shards: dice.between(1, 3) as u16,
+            fsync_always,
+            clock_offset_ms: dice.between_signed(-OFFSET_MAX_MS, OFFSET_MAX_MS),
+            clock_drift_ppm: dice.between_signed(-200, 200),
+            cache_bytes: *dice.pick(&[0, 2000, 1 << 20]),
+            batch_inputs: *dice.pick(&[1, 4, 64]),
+        }
+    }
+}
+
+/// Two clocks that are off by this much either way stay within `clock.max_skew` of each other.
+pub const OFFSET_MAX_MS: i64 = 400;
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}

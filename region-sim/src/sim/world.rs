@@ -1,0 +1,506 @@
+//! A world: hosts, clients and what is between them, one event after the other.
+
+use std::time::Duration;
+
+use node::core::message::SessionId;
+
+use super::{
+    agenda::{Agenda, Event},
+    desk::Desk,
+    dice::{Dice, Stream},
+    fault::Fault,
+    host::{Host, PROBE},
+    ledger::Ledger,
+    network::{Arrival, DialId, Network},
+    plan::Plan,
+    storm::Storm,
+    trace::{Trace, TraceMode},
+};
+use crate::{
+    check::{
+        self, Violation,
+        holding::{self, Ending, Holder},
+        reference::Reference,
+    },
+    workload::{ClientId, History, OperationId, Outcome, Workload},
+};
+
+/// A world under way.
+#[derive(Debug)]
+pub struct World {
+    pub(super) desk: Desk,
+    pub(super) hosts: Vec<Host>,
+    pub(super) storm: Storm,
+    history: History,
+    workload: Workload,
+    clients: Vec<Client>,
+    /// Operations that may still be asked.
+    budget: usize,
+    healed_at: Option<Duration>,
+    settled_after: Option<Duration>,
+    rows_seen: usize,
+    events: u64,
+}
+
+#[derive(Debug)]
+struct Client {
+    region: usize,
+    waiting_for: usize,
+}
+
+/// What came of a world.
+#[derive(Debug)]
+pub struct Outcomes {
+    /// What should not have happened.
+    pub violations: Vec<Violation>,
+    /// What happened, if it was to be kept.
+    pub trace: Trace,
+    /// How long it took, by its own clock.
+    pub simulated: Duration,
+    /// Things that happened.
+    pub events: u64,
+    /// What clients asked.
+    pub operations: usize,
+    /// From the end of the last fault until nothing waited any more.
+    pub settled_after: Option<Duration>,
+}
+
+impl World {
+    /// The world of a seed.
+    pub fn new(seed: u64, operations: Option<usize>, trace: TraceMode) -> Self {
+        let plan = Plan::draw(seed, operations);
+        let hosts: Vec<Host> = (0..plan.regions.len())
+            .map(|index| Host::new(index, &plan))
+            .collect();
+        let clients = (0..plan.clients * hosts.len())
+            .map(|client| Client {
+                region: client % hosts.len(),
+                waiting_for: 0,
+            })
+            .collect();
+        let desk = Desk {
+            now: Duration::ZERO,
+            agenda: Agenda::default(),
+            trace: Trace::new(trace),
+            dice: Dice::new(seed, Stream::Hosts),
+            network: Network::new(&plan, Dice::new(seed, Stream::Network)),
+            ledger: Ledger::new(hosts.len()),
+            reference: Reference::default(),
+            replies: Vec::new(),
+            violations: Vec::new(),
+            plan,
+        };
+        Self {
+            workload: Workload::new(Dice::new(seed, Stream::Workload), desk.plan.mix.clone()),
+            storm: Storm::new(Dice::new(seed, Stream::Faults)),
+            budget: desk.plan.operations,
+            desk,
+            hosts,
+            history: History::default(),
+            clients,
+            healed_at: None,
+            settled_after: None,
+            rows_seen: 0,
+            events: 0,
+        }
+    }
+
+    /// Runs to the end, and looks at what became of the promises.
+    pub fn run(mut self) -> Outcomes {
+        let plan = format!("{:?}", self.desk.plan);
+        self.desk.trace.line(Duration::ZERO, || plan);
+        self.begin();
+        while let Some((time, event)) = self.desk.agenda.pop() {
+            self.desk.now = time;
+            self.events += 1;
+            self.happen(event);
+            self.deliver_replies();
+            self.check_promises();
+            if !self.desk.violations.is_empty() || self.is_over() {
+                break;
+            }
+        }
+        if self.desk.violations.is_empty() {
+            let violations = self.judge();
+            self.desk.violations.extend(violations);
+        }
+        Outcomes {
+            violations: self.desk.violations,
+            trace: self.desk.trace,
+            simulated: self.desk.now,
+            events: self.events,
+            operations: self.history.operations.len(),
+            settled_after: self.settled_after,
+        }
+    }
+
+    fn begin(&mut self) {
+        for host in &mut self.hosts {
+            host.start(&mut self.desk);
+        }
+        for client in 0..self.clients.len() {
+            self.invoke_after_thinking(client);
+        }
+        self.storm.begin(&mut self.desk);
+        self.desk.agenda.at(INSPECT, Event::Inspect);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Invoke(client) => self.invoke(client),
+            Event::Request { host, id } => self.request(host, id),
+            Event::GiveUp(id) => self.abandon(id, Outcome::Unknown),
+            Event::Host { host, run, due } => {
+                if self.wait_if_paused(host, Event::Host { host, run, due }) {
+                    return;
+                }
+                if self.hosts[host].run == run {
+                    self.hosts[host].due(due, &mut self.desk);
+                }
+            }
+            Event::Start { host, run } => {
+                if self.hosts[host].run == run {
+                    self.hosts[host].start(&mut self.desk);
+                }
+            }
+            Event::Hello(dial) => self.hello(dial),
+            Event::Welcome(dial) => self.welcome(dial),
+            Event::Arrive { session, lane } => self.arrive(session, lane),
+            Event::Probe(session) => self.probe(session),
+            Event::Break(session) => self.break_session(session),
+            Event::Strike(fault) => {
+                if self.healed_at.is_none() {
+                    self.strike(fault);
+                }
+            }
+            Event::Mend(fault) => self.mend(fault),
+            Event::Inspect => self.inspect(),
+        }
+    }
+
+    fn invoke(&mut self, client: ClientId) {
+        let region = self.clients[client].region;
+        let wall_ms = self.hosts[region].clock.wall_ms(self.desk.now);
+        for _ in 0..self.workload.pipeline() {
+            if self.budget == 0 {
+                break;
+            }
+            self.budget -= 1;
+            let op = self.workload.next(region, wall_ms);
+            let id = self.history.invoke(client, region, op, self.desk.now);
+            self.clients[client].waiting_for += 1;
+            self.desk
+                .agenda
+                .at(self.desk.now + TO_HOST, Event::Request { host: region, id });
+            self.desk
+                .agenda
+                .at(self.desk.now + PATIENCE, Event::GiveUp(id));
+        }
+    }
+
+    fn invoke_after_thinking(&mut self, client: ClientId) {
+        let pause = self.workload.think(self.desk.plan.think_max);
+        self.desk
+            .agenda
+            .at(self.desk.now + pause, Event::Invoke(client));
+    }
+
+    fn request(&mut self, host: usize, id: OperationId) {
+        if self.wait_if_paused(host, Event::Request { host, id }) {
+            return;
+        }
+        let op = self.history.operations[id].op.clone();
+        if !self.hosts[host].ask(id, op, &mut self.desk) {
+            self.abandon(id, Outcome::Refused);
+        }
+    }
+
+    fn abandon(&mut self, id: OperationId, outcome: Outcome) {
+        if self.history.abandon(id, outcome, self.desk.now) {
+            self.completed(id);
+        }
+    }
+
+    fn deliver_replies(&mut self) {
+        for (id, reply) in std::mem::take(&mut self.desk.replies) {
+            let id = id.0 as OperationId;
+            if self.history.complete(id, &reply, self.desk.now) {
+                self.completed(id);
+            }
+        }
+    }
+
+    fn completed(&mut self, id: OperationId) {
+        let client = self.history.operations[id].client;
+        self.clients[client].waiting_for -= 1;
+        if self.clients[client].waiting_for == 0 {
+            self.invoke_after_thinking(client);
+        }
+    }
+
+    /// What a host that stands still should do waits; gives whether it does.
+    fn wait_if_paused(&mut self, host: usize, event: Event) -> bool {
+        let until = self.hosts[host].paused_until;
+        if until <= self.desk.now {
+            return false;
+        }
+        self.desk.agenda.at(until, event);
+        true
+    }
+
+    fn hello(&mut self, dial: DialId) {
+        let Some(target) = self.desk.network.greeted(dial).map(|dial| dial.target) else {
+            return;
+        };
+        if !self.wait_if_paused(target, Event::Hello(dial)) {
+            self.hosts[target].greeted(dial, &mut self.desk);
+        }
+    }
+
+    fn welcome(&mut self, id: DialId) {
+        let Some((dial, answer)) = self.desk.network.welcomed(id) else {
+            return;
+        };
+        let host = &mut self.hosts[dial.dialler.host];
+        // A host that stands still misses the answer and dials again.
+        if host.run == dial.dialler.run && host.paused_until <= self.desk.now {
+            host.welcomed(id, dial.target, answer, &mut self.desk);
+        }
+    }
+
+    fn arrive(&mut self, session: SessionId, lane: usize) {
+        let event = Event::Arrive { session, lane };
+        if let Some(to) = self.desk.network.receiver(session, lane)
+            && self.wait_if_paused(to, event.clone())
+        {
+            return;
+        }
+        match self.desk.network.arrive(session, lane) {
+            Arrival::Nothing => {}
+            Arrival::Later => self.desk.agenda.at(self.desk.now + RETRANSMIT, event),
+            Arrival::Message(end, message) => {
+                if self.hosts[end.host].run == end.run {
+                    self.hosts[end.host].message(session, message, &mut self.desk);
+                }
+            }
+        }
+    }
+
+    fn probe(&mut self, session: SessionId) {
+        if !self.desk.network.is_open(session) {
+            return;
+        }
+        let is_dead = self
+            .desk
+            .network
+            .ends(session)
+            .is_some_and(|ends| ends.iter().any(|end| self.hosts[end.host].run != end.run));
+        if is_dead || self.desk.network.is_idle(session, self.desk.now) {
+            self.break_session(session);
+        } else {
+            self.desk
+                .agenda
+                .at(self.desk.now + PROBE, Event::Probe(session));
+        }
+    }
+
+    pub(super) fn break_session(&mut self, session: SessionId) {
+        let Some(dialler) = self.desk.network.end(session) else {
+            return;
+        };
+        let pause = Duration::from_millis(self.desk.dice.between(0, 300));
+        let event = Event::Host {
+            host: dialler.host,
+            run: dialler.run,
+            due: super::agenda::Due::Down(session),
+        };
+        self.desk.agenda.at(self.desk.now + pause, event);
+    }
+
+    /// Rows that were committed below a promise: nobody would ever take them.
+    fn check_promises(&mut self) {
+        let hosts = &self.hosts;
+        self.desk.ledger.note_forgetful(|row| {
+            hosts
+                .iter()
+                .any(|host| host.index != row.origin && host.taken(row.actor) >= Some(row.last))
+        });
+        for row in &self.desk.ledger.rows()[self.rows_seen..] {
+            if self.desk.ledger.is_forgetful(row.actor) {
+                self.desk.violations.push(Violation::new(
+                    "P1",
+                    format!(
+                        "{} goes on, and others hold what it has forgotten",
+                        row.actor
+                    ),
+                ));
+            }
+            let passed = self
+                .hosts
+                .iter()
+                .filter(|host| host.index != row.origin && !row.is_doubtful)
+                .find(|host| host.taken(row.actor).is_some_and(|taken| taken >= row.last));
+            if let Some(host) = passed {
+                self.desk.violations.push(Violation::new(
+                    "P1",
+                    format!(
+                        "row {} of {} is committed, and n{} has already passed it",
+                        row.last, row.actor, host.index
+                    ),
+                ));
+            }
+        }
+        self.rows_seen = self.desk.ledger.rows().len();
+    }
+
+    /// A look at everything, from time to time: bounds hold, and when faults are to end or all is settled.
+    fn inspect(&mut self) {
+        self.desk.agenda.at(self.desk.now + INSPECT, Event::Inspect);
+        for host in &self.hosts {
+            let wrong = host.check(&self.desk);
+            self.desk.violations.extend(wrong);
+        }
+        let is_asking = self.budget > 0 || self.clients.iter().any(|client| client.waiting_for > 0);
+        match self.healed_at {
+            None => {
+                let is_spent = !is_asking && self.desk.now >= self.desk.plan.storm;
+                if is_spent || self.desk.now >= self.desk.plan.storm * STORM_OVERTIME {
+                    self.heal();
+                }
+            }
+            Some(healed_at) => {
+                if !is_asking && self.settled_after.is_none() && self.is_settled() {
+                    self.settled_after = Some(self.desk.now - healed_at);
+                }
+            }
+        }
+    }
+
+    /// Faults are over. Clients go on for a while.
+    fn heal(&mut self) {
+        let now = self.desk.now;
+        self.desk.trace.line(now, || "all faults end".to_owned());
+        self.healed_at = Some(now);
+        self.end_faults();
+        self.budget = self.clients.len() * OPERATIONS_AFTER;
+        for client in 0..self.clients.len() {
+            if self.clients[client].waiting_for == 0 {
+                self.invoke_after_thinking(client);
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.healed_at.is_some_and(|healed_at| {
+            self.settled_after.is_some() || self.desk.now > healed_at + SETTLE_MAX
+        })
+    }
+
+    /// Whether every host has everything that is to be had, and knows that the others do.
+    fn is_settled(&self) -> bool {
+        self.hosts.iter().all(|host| {
+            host.waiting().is_empty()
+                && self
+                    .desk
+                    .ledger
+                    .rows()
+                    .iter()
+                    .filter(|row| row.origin != host.index && !row.is_lost && !row.is_doubtful)
+                    .all(|row| host.taken(row.actor).is_some_and(|taken| taken >= row.last))
+        })
+    }
+
+    fn judge(&mut self) -> Vec<Violation> {
+        let mut wrong = Vec::new();
+        let mut holders = Vec::new();
+        for host in &mut self.hosts {
+            let wall_ms = host.clock.wall_ms(self.desk.now);
+            let differs = self
+                .desk
+                .reference
+                .verify(host.index, &*host.storage, wall_ms, |_| true);
+            wrong.extend(
+                differs
+                    .into_iter()
+                    .map(|detail| Violation::new("P1", detail)),
+            );
+            match hold(host, &self.desk.ledger) {
+                Ok(holder) => holders.push(holder),
+                Err(violation) => wrong.push(violation),
+            }
+        }
+        if !wrong.is_empty() {
+            return wrong;
+        }
+        let ending = Ending {
+            ledger: &self.desk.ledger,
+            hosts: holders,
+            settled_after: self.settled_after,
+            may_lack: self.desk.plan.has_tight_outbox()
+                || self.hosts.iter().any(|host| host.has_forgotten),
+        };
+        wrong.extend(check::settled::check(&ending, SETTLE_MAX));
+        wrong.extend(check::converged::check(&ending));
+        wrong.extend(check::durable::check(&self.history, &ending));
+        wrong.extend(check::counters::check(&self.history, &ending));
+        wrong.extend(check::sets::check(&self.history, &ending));
+        wrong
+    }
+
+    fn mend(&mut self, fault: Fault) {
+        if self.storm.ends(fault) {
+            self.undo(fault);
+        }
+    }
+}
+
+fn hold(host: &Host, ledger: &Ledger) -> Result<Holder, Violation> {
+    let Some(process) = &host.process else {
+        return Err(Violation::new(
+            "P6",
+            format!("n{} does not run", host.index),
+        ));
+    };
+    let mut actors: Vec<_> = ledger.rows().iter().map(|row| row.actor).collect();
+    actors.dedup();
+    let positions = process
+        .inbox
+        .held(&actors)
+        .into_iter()
+        .map(|held| (held.actor, held.taken))
+        .collect();
+    let mut tally = node::core::tally::Tally::default();
+    for worker in &process.workers {
+        let total = worker.shard.tallies().total();
+        tally.keys += total.keys;
+        tally.digest = tally.digest.wrapping_add(total.digest);
+    }
+    Ok(Holder {
+        index: host.index,
+        keys: holding::keys(&*host.storage)?,
+        positions,
+        tally,
+        recounted: holding::recount(&*host.storage, process.identity.shards.get())?,
+        has_lost: ledger
+            .rows()
+            .iter()
+            .any(|row| row.origin == host.index && (row.is_lost || row.is_doubtful)),
+        waiting: host.waiting(),
+        repairs: host.repairs(),
+    })
+}
+
+/// From a client to its host.
+const TO_HOST: Duration = Duration::from_micros(100);
+/// A client gives up after this.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What is on a cut link is tried again.
+const RETRANSMIT: Duration = Duration::from_millis(200);
+/// How often everything is looked at.
+const INSPECT: Duration = Duration::from_millis(250);
+/// Where clients are not done, faults strike for so many times as long at most.
+const STORM_OVERTIME: u32 = 2;
+/// Operations that each client asks after the faults.
+const OPERATIONS_AFTER: usize = 5;
+/// How long everything may take to settle: 5 s until traffic flows, 15 s for the lag, and what a clock was ahead.
+const SETTLE_MAX: Duration = Duration::from_secs(30);

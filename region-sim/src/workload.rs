@@ -1,0 +1,493 @@
+//! What clients ask, and what they were told: the history that the promises are checked on.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use node::core::{
+    op::{Action, Condition, ExpireCondition, Key, Op, Pick, Read, SetExpiry, Write},
+    reply::{Refusal, Reply},
+};
+
+use crate::sim::dice::Dice;
+
+/// A client.
+pub type ClientId = usize;
+/// An operation's place in the history.
+pub type OperationId = usize;
+
+/// One thing that a client asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Operation {
+    /// Who asked.
+    pub client: ClientId,
+    /// Of which region.
+    pub region: usize,
+    /// What.
+    pub op: Op,
+    /// When it was asked.
+    pub invoked: Duration,
+    /// When the client knew, if it ever did.
+    pub completed: Option<Duration>,
+    /// What it knows.
+    pub outcome: Outcome,
+}
+
+/// What a client knows of what it asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Nothing yet.
+    Pending,
+    /// It was told this.
+    Replied(Reply),
+    /// Nothing was written.
+    Refused,
+    /// It may or may not have taken effect.
+    Unknown,
+}
+
+/// Everything that clients asked, in the order in which they did.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// The operations.
+    pub operations: Vec<Operation>,
+}
+
+impl History {
+    /// A client asks.
+    pub fn invoke(
+        &mut self,
+        client: ClientId,
+        region: usize,
+        op: Op,
+        now: Duration,
+    ) -> OperationId {
+        self.operations.push(Operation {
+            client,
+            region,
+            op,
+            invoked: now,
+            completed: None,
+            outcome: Outcome::Pending,
+        });
+        self.operations.len() - 1
+    }
+
+    /// A client is told. Nothing changes if it no longer waits.
+    pub fn complete(&mut self, id: OperationId, reply: &Reply, now: Duration) -> bool {
+        let operation = &mut self.operations[id];
+        if operation.outcome != Outcome::Pending {
+            return false;
+        }
+        operation.completed = Some(now);
+        operation.outcome = outcome(reply);
+        true
+    }
+
+    /// A client will not be told.
+    pub fn abandon(&mut self, id: OperationId, outcome: Outcome, now: Duration) -> bool {
+        let operation = &mut self.operations[id];
+        if operation.outcome != Outcome::Pending {
+            return false;
+        }
+        operation.completed = Some(now);
+        operation.outcome = outcome;
+        true
+    }
+
+    /// The operations on a key, in order.
+    pub fn of_key<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a Operation> {
+        self.operations
+            .iter()
+            .filter(move |operation| operation.op.key == key)
+    }
+
+    /// Every key that was asked about, by its family.
+    pub fn keys(&self) -> BTreeMap<Key, Family> {
+        let key = |operation: &Operation| {
+            let key = operation.op.key.clone();
+            let family = Family::of(&key);
+            (key, family)
+        };
+        self.operations.iter().map(key).collect()
+    }
+}
+
+/// What a reply tells about the write.
+fn outcome(reply: &Reply) -> Outcome {
+    match reply {
+        Reply::Error(refusal) => match refusal {
+            Refusal::Busy(_)
+            | Refusal::ReadOnly(_)
+            | Refusal::TooLarge(_)
+            | Refusal::Unavailable(_) => Outcome::Refused,
+            Refusal::Timeout(_) => Outcome::Unknown,
+            Refusal::WrongType
+            | Refusal::NotAnInteger
+            | Refusal::Overflow
+            | Refusal::StringTooLong
+            | Refusal::Redis(_) => Outcome::Replied(reply.clone()),
+        },
+        _ => Outcome::Replied(reply.clone()),
+    }
+}
+
+/// Keys that are used alike, so that something exact can be said of them. A key's first letter names its family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// Only ever incremented, by positive numbers.
+    Counter,
+    /// Incremented and decremented.
+    Balance,
+    /// Incremented, set to 0 and deleted.
+    Resettable,
+    /// A set whose elements are each added by one operation only.
+    Unique,
+    /// A set over few elements, added and removed again and again.
+    Small,
+    /// A register, set to values that no other operation sets.
+    Register,
+    /// Everything at once.
+    Anything,
+    /// Everything, by clients of one region alone.
+    Local,
+}
+
+impl Family {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Counter,
+        Self::Balance,
+        Self::Resettable,
+        Self::Unique,
+        Self::Small,
+        Self::Register,
+        Self::Anything,
+        Self::Local,
+    ];
+
+    /// The family of a key.
+    pub fn of(key: &[u8]) -> Self {
+        let first = key.first();
+        Self::ALL
+            .into_iter()
+            .find(|family| Some(&family.letter()) == first)
+            .unwrap_or(Self::Anything)
+    }
+
+    const fn letter(self) -> u8 {
+        match self {
+            Self::Counter => b'c',
+            Self::Balance => b'b',
+            Self::Resettable => b'z',
+            Self::Unique => b'u',
+            Self::Small => b's',
+            Self::Register => b'r',
+            Self::Anything => b'a',
+            Self::Local => b'l',
+        }
+    }
+}
+
+/// How the load is made up.
+#[derive(Debug, Clone)]
+pub struct Mix {
+    weights: Vec<u64>,
+    keys: u64,
+    reads: u64,
+    expiry_ms_max: u64,
+}
+
+impl Mix {
+    /// A mix by chance; some families are left out.
+    pub fn draw(dice: &mut Dice) -> Self {
+        let mut weights: Vec<u64> = Family::ALL
+            .iter()
+            .map(|_| {
+                if dice.chance(650) {
+                    dice.between(1, 10)
+                } else {
+                    0
+                }
+            })
+            .collect();
+        if weights.iter().all(|weight| *weight == 0) {
+            weights[0] = 1;
+        }
+        Self {
+            weights,
+            keys: dice.between(1, 6),
+            reads: dice.between(50, 400),
+            expiry_ms_max: *dice.pick(&[50, 1000, 10_000]),
+        }
+    }
+}
+
+/// Makes up operations.
+#[derive(Debug)]
+pub struct Workload {
+    dice: Dice,
+    mix: Mix,
+    next_value: u64,
+    /// Elements that were added to sets of unique elements, and may be removed.
+    added: BTreeMap<Key, Vec<Bytes>>,
+}
+
+impl Workload {
+    /// A workload of this mix.
+    pub fn new(dice: Dice, mix: Mix) -> Self {
+        Self {
+            dice,
+            mix,
+            next_value: 0,
+            added: BTreeMap::new(),
+        }
+    }
+
+    /// How long a client waits.
+    pub fn think(&mut self, max: Duration) -> Duration {
+        Duration::from_micros(self.dice.between(100, max.as_micros().max(100) as u64))
+    }
+
+    /// How many operations a client asks at once.
+    pub fn pipeline(&mut self) -> usize {
+        if self.dice.chance(150) {
+            self.dice.between(2, 8) as usize
+        } else {
+            1
+        }
+    }
+
+    /// What a client of a region asks, whose wall clock shows about `wall_ms`.
+    pub fn next(&mut self, region: usize, wall_ms: u64) -> Op {
+        let family = Family::ALL[self.dice.weighted(&self.mix.weights)];
+        let number = self.dice.below(self.mix.keys);
+        let letter = char::from(family.letter());
+        let key = match family {
+            Family::Local => format!("{letter}{region}-{number}"),
+            _ => format!("{letter}{number}"),
+        };
+        let key = Key::from(key);
+        let action = if self.dice.chance(self.mix.reads) {
+            Action::Read(self.read(family))
+        } else {
+            Action::Write(self.write(family, &key, wall_ms))
+        };
+        Op { key, action }
+    }
+
+    fn read(&mut self, family: Family) -> Read {
+        match family {
+            Family::Counter | Family::Balance | Family::Resettable | Family::Register => Read::Get,
+            Family::Unique | Family::Small => match self.dice.below(4) {
+                0 => Read::Cardinality,
+                1 => Read::AreMembers {
+                    members: vec![self.small_member(), self.small_member()],
+                },
+                _ => Read::Members,
+            },
+            Family::Anything | Family::Local => self.any_read(),
+        }
+    }
+
+    fn any_read(&mut self) -> Read {
+        match self.dice.below(10) {
+            0 => Read::Exists,
+            1 => Read::Type,
+            2 => Read::Strlen,
+            3 => Read::GetRange {
+                start: self.dice.between_signed(-4, 4),
+                end: self.dice.between_signed(-4, 4),
+            },
+            4 => Read::Members,
+            5 => Read::Cardinality,
+            6 => Read::AreMembers {
+                members: vec![self.small_member()],
+            },
+            7 => Read::ExpiresAtMs,
+            8 => Read::RandomMembers {
+                pick: Pick::Distinct(2),
+                entropy: self.dice.bits(),
+            },
+            _ => Read::Get,
+        }
+    }
+
+    fn write(&mut self, family: Family, key: &Key, wall_ms: u64) -> Write {
+        match family {
+            Family::Counter => Write::IncrBy {
+                by: self.dice.between_signed(1, 5),
+            },
+            Family::Balance => Write::IncrBy {
+                by: self.dice.between_signed(-5, 5),
+            },
+            Family::Resettable => match self.dice.below(8) {
+                0 => Write::Delete,
+                1 => set(Bytes::from_static(b"0")),
+                _ => Write::IncrBy {
+                    by: self.dice.between_signed(1, 5),
+                },
+            },
+            Family::Unique => self.write_unique(key),
+            Family::Small => self.write_small(),
+            Family::Register => self.write_register(),
+            Family::Anything | Family::Local => self.write_anything(wall_ms),
+        }
+    }
+
+    fn write_unique(&mut self, key: &Key) -> Write {
+        let known = self.added.get(key).map_or(0, |added| added.len() as u64);
+        match self.dice.below(20) {
+            0 => Write::Delete,
+            1 => Write::Pop {
+                count: self.dice.between(1, 2) as usize,
+                entropy: self.dice.bits(),
+            },
+            2..=7 if known > 0 => {
+                let members = (0..self.dice.between(1, 2))
+                    .map(|_| self.added[key][self.dice.below(known) as usize].clone())
+                    .collect();
+                Write::Remove { members }
+            }
+            _ => {
+                let members: Vec<Bytes> = (0..self.dice.between(1, 3))
+                    .map(|_| self.value("e"))
+                    .collect();
+                self.added
+                    .entry(key.clone())
+                    .or_default()
+                    .extend(members.iter().cloned());
+                Write::Add { members }
+            }
+        }
+    }
+
+    fn write_small(&mut self) -> Write {
+        let members = (0..self.dice.between(1, 3))
+            .map(|_| self.small_member())
+            .collect();
+        match self.dice.below(20) {
+            0 => Write::Delete,
+            1 => Write::Pop {
+                count: 1,
+                entropy: self.dice.bits(),
+            },
+            2..=9 => Write::Remove { members },
+            _ => Write::Add { members },
+        }
+    }
+
+    fn write_register(&mut self) -> Write {
+        let value = self.value("v");
+        match self.dice.below(10) {
+            0 => Write::Delete,
+            1 => Write::GetDel,
+            2 => Write::Set {
+                value,
+                expiry: SetExpiry::Clear,
+                condition: Condition::IfAbsent,
+                return_old: false,
+            },
+            3 => Write::Set {
+                value,
+                expiry: SetExpiry::Clear,
+                condition: Condition::IfPresent,
+                return_old: true,
+            },
+            _ => set(value),
+        }
+    }
+
+    fn write_anything(&mut self, wall_ms: u64) -> Write {
+        match self.dice.below(16) {
+            0 => Write::Delete,
+            1 => Write::GetDel,
+            2 => Write::GetEx {
+                expiry: self.set_expiry(wall_ms),
+            },
+            3 => Write::Append {
+                value: Bytes::from(self.dice.below(30).to_string()),
+            },
+            4 => Write::SetRange {
+                offset: self.dice.below(6) as usize,
+                value: Bytes::from(self.dice.below(30).to_string()),
+            },
+            5 | 6 => Write::IncrBy {
+                by: self.dice.between_signed(-5, 5),
+            },
+            7 => Write::Expire {
+                at_ms: self.expiry_ms(wall_ms) as i64 - 20,
+                condition: *self.dice.pick(&[
+                    ExpireCondition::Always,
+                    ExpireCondition::Always,
+                    ExpireCondition::IfNone,
+                    ExpireCondition::IfSome,
+                    ExpireCondition::IfLater,
+                    ExpireCondition::IfEarlier,
+                    ExpireCondition::IfSomeAndLater,
+                    ExpireCondition::IfSomeAndEarlier,
+                ]),
+            },
+            8 => Write::Persist,
+            9 | 10 => Write::Add {
+                members: vec![self.small_member(), self.small_member()],
+            },
+            11 => Write::Remove {
+                members: vec![self.small_member(), self.small_member()],
+            },
+            12 => Write::Pop {
+                count: self.dice.below(3) as usize,
+                entropy: self.dice.bits(),
+            },
+            _ => self.any_set(wall_ms),
+        }
+    }
+
+    fn any_set(&mut self, wall_ms: u64) -> Write {
+        let value = if self.dice.chance(500) {
+            Bytes::from(self.dice.below(100).to_string())
+        } else {
+            self.value("t")
+        };
+        Write::Set {
+            value,
+            expiry: self.set_expiry(wall_ms),
+            condition: *self.dice.pick(&[
+                Condition::Always,
+                Condition::Always,
+                Condition::IfAbsent,
+                Condition::IfPresent,
+            ]),
+            return_old: self.dice.chance(300),
+        }
+    }
+
+    fn set_expiry(&mut self, wall_ms: u64) -> SetExpiry {
+        match self.dice.below(4) {
+            0 => SetExpiry::At(self.expiry_ms(wall_ms)),
+            1 => SetExpiry::Keep,
+            _ => SetExpiry::Clear,
+        }
+    }
+
+    fn expiry_ms(&mut self, wall_ms: u64) -> u64 {
+        wall_ms + self.dice.between(1, self.mix.expiry_ms_max)
+    }
+
+    fn small_member(&mut self) -> Bytes {
+        Bytes::from(format!("m{}", self.dice.below(5)))
+    }
+
+    fn value(&mut self, letter: &str) -> Bytes {
+        self.next_value += 1;
+        Bytes::from(format!("{letter}{}", self.next_value))
+    }
+}
+
+fn set(value: Bytes) -> Write {
+    Write::Set {
+        value,
+        expiry: SetExpiry::Clear,
+        condition: Condition::Always,
+        return_old: false,
+    }
+}

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# The long tier: many seeds of the simulator, then the end-to-end tests again and again.
+#
+#   scripts/soak.sh [--seeds A..B] [--rounds N]     defaults 0..10000 and 20; a part given as nothing ('--rounds 0') is left out
+#
+# Every part runs to its end; the exit code is 1 when any of it failed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/lib/machine.sh
+. scripts/lib/machine.sh
+find_cargo
+
+seeds=0..10000
+rounds=20
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --seeds) seeds=${2?--seeds needs A..B} ;;
+        --rounds) rounds=${2?--rounds needs a number} ;;
+        *)
+            echo "usage: scripts/soak.sh [--seeds A..B] [--rounds N]" >&2
+            exit 2
+            ;;
+    esac
+    shift 2
+done
+
+target=$(target_dir)
+logs="$target/soak"
+mkdir -p "$logs"
+failures=0
+summary=()
+
+if [ -n "$seeds" ]; then
+    echo "soak: simulator, seeds $seeds" >&2
+    if "$target/release/region-sim" sim --seeds "$seeds" </dev/null 2>&1 | tee "$logs/sim.log"; then
+        summary+=("simulator: $(tail -n 1 "$logs/sim.log")")
+    else
+        summary+=("simulator: FAILED, see $logs/sim.log")
+        failures=$((failures + 1))
+    fi
+fi
+
+run_end_to_end() {
+    if cargo nextest --version >/dev/null 2>&1; then
+        cargo nextest run --workspace --no-fail-fast -E 'package(tests)'
+    else
+        cargo test -p tests --no-fail-fast
+    fi
+}
+
+if [ "$rounds" -gt 0 ]; then
+    cargo build --workspace --lib --bins --tests </dev/null
+    failed_rounds=()
+    for ((round = 1; round <= rounds; round++)); do
+        log="$logs/round-$round.log"
+        if run_end_to_end </dev/null >"$log" 2>&1; then
+            echo "soak: round $round of $rounds passed" >&2
+        else
+            echo "soak: round $round of $rounds FAILED, see $log" >&2
+            failed_rounds+=("$round")
+        fi
+    done
+    summary+=("end-to-end: $((rounds - ${#failed_rounds[@]})) of $rounds rounds passed${failed_rounds:+, failed: ${failed_rounds[*]}}")
+    failures=$((failures + ${#failed_rounds[@]}))
+fi
+
+printf '%s\n' "${summary[@]}"
+[ "$failures" -eq 0 ]
