@@ -12,7 +12,7 @@ use crate::{
     graves::Grave,
     identity::{GENERATION_AHEAD_MS, Generation, Heartbeat, Identity, Tag},
     member::Member,
-    message::Introduction,
+    message::{Gone, Introduction},
     name::{Address, NodeId},
     refusal::{Refusal, RefusalKind, Refused},
     trust::State,
@@ -57,7 +57,12 @@ impl Gossip {
     pub(crate) fn admit_by_hearsay(&mut self, tag: Tag, introduction: &Introduction) {
         let identity = &introduction.identity;
         let silence = introduction.silence_ms.saturating_mul(1_000);
-        if identity.tag() != tag || !self.is_told(silence) {
+        let is_over = match self.roster.graves.find(tag) {
+            Some(Grave::Removed(last)) => introduction.heartbeat <= *last,
+            Some(Grave::Forgotten(_)) => true,
+            Some(Grave::Succeeded(_)) | None => false,
+        };
+        if identity.tag() != tag || !self.is_told(silence) || is_over {
             return;
         }
         if identity.node == self.me.identity.node {
@@ -67,6 +72,16 @@ impl Gossip {
         let place = self.place(identity);
         if let Err(refusal) = place.and_then(|place| self.take_in(introduction, place)) {
             let (node, address) = (identity.node.clone(), identity.address.clone());
+            if refusal.kind == RefusalKind::Forgotten {
+                // Whoever mentions it again is told.
+                let (node, directory) = (node.clone(), identity.directory);
+                let gone = Gone {
+                    tag,
+                    node,
+                    directory,
+                };
+                self.roster.graves.bury(tag, Grave::Forgotten(gone));
+            }
             self.note_refused(Some(tag), Some(node), address, refusal);
         }
     }
@@ -76,7 +91,8 @@ impl Gossip {
             return Ok(Place::Known);
         }
         self.check_agreement(identity)?;
-        if self.roster.graves.is_forgotten(identity) {
+        let graves = &self.roster.graves;
+        if graves.is_forgotten(&identity.node, identity.directory) {
             let detail = format!(
                 "node '{}' was forgotten: it needs a new data directory",
                 identity.node

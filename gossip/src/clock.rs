@@ -14,27 +14,31 @@ use std::time::Duration;
 
 #[derive(Debug)]
 pub(crate) struct Clock {
-    /// Latest monotonic time seen: the clock never goes back.
-    latest: u64,
-    /// Monotonic time that was slept through.
-    skipped: u64,
-    /// When the driver was asked to wake us, on the monotonic clock.
+    /// The latest reading of the monotonic clock. Should that go back, time stands still for a moment and goes on from there.
+    reading: u64,
+    /// All time that passed, asleep or not.
+    elapsed: u64,
+    awake: u64,
+    /// When the driver was asked to wake us, in awake time.
     due: u64,
-    /// Lateness that is normal.
-    tolerance: u64,
+    interval: u64,
+    /// When it woke from its last sleep.
+    woke_at: Option<u64>,
     /// 0: healthy. Grows with every late wakeup, shrinks with punctual rounds.
-    late_score: u32,
+    late_score: u64,
     punctual_rounds: u32,
 }
 
 impl Clock {
     pub(crate) fn new(monotonic: Duration, interval: Duration) -> Self {
-        let latest = micros(monotonic);
+        let reading = micros(monotonic);
         Self {
-            latest,
-            skipped: 0,
-            due: latest,
-            tolerance: micros(interval) / 2,
+            reading,
+            elapsed: reading,
+            awake: BASE_MICROS,
+            due: BASE_MICROS,
+            interval: micros(interval),
+            woke_at: None,
             late_score: 0,
             punctual_rounds: 0,
         }
@@ -42,38 +46,45 @@ impl Clock {
 
     /// Awake time in microseconds, never going back. The second is how long was slept through just now.
     pub(crate) fn advance(&mut self, monotonic: Duration) -> (u64, u64) {
-        let now = micros(monotonic).max(self.latest);
-        let slept_through = now.saturating_sub(self.due.max(self.latest) + self.tolerance);
-        if slept_through > 0 {
-            self.skipped += slept_through;
-            self.late_score = (self.late_score + 1).min(LATE_SCORE_MAX);
-            self.punctual_rounds = 0;
+        let reading = micros(monotonic);
+        let passed = reading.saturating_sub(self.reading);
+        let tolerated = self.due.saturating_sub(self.awake) + self.interval / 2;
+        let slept = passed.saturating_sub(tolerated);
+        self.reading = reading;
+        self.elapsed = self.elapsed.saturating_add(passed);
+        self.awake += passed - slept;
+        if slept > 0 {
+            self.note_sleep(slept);
         }
-        self.latest = now;
-        (self.awake(), slept_through)
+        (self.awake, slept)
     }
 
-    fn awake(&self) -> u64 {
-        BASE_MICROS + self.latest - self.skipped
+    fn note_sleep(&mut self, slept: u64) {
+        self.late_score = (self.late_score + 1 + slept / self.interval).min(LATE_SCORE_MAX);
+        self.punctual_rounds = 0;
+        self.woke_at = Some(self.awake);
     }
 
     /// Says when the next wakeup is due, in awake time.
     pub(crate) fn expect(&mut self, awake: u64) {
-        self.due = self.monotonic(awake);
+        self.due = awake;
     }
 
     /// The wakeup that is due, on the monotonic clock.
     pub(crate) fn due(&self) -> Duration {
-        Duration::from_micros(self.due)
+        let left = self.due.saturating_sub(self.awake);
+        Duration::from_micros(self.reading + left)
     }
 
-    fn monotonic(&self, awake: u64) -> u64 {
-        awake + self.skipped - BASE_MICROS
-    }
-
-    /// The monotonic clock in microseconds, for stamps.
+    /// Time for stamps: it grows even while this process sleeps.
     pub(crate) fn stamp(&self) -> u64 {
-        self.latest
+        self.elapsed
+    }
+
+    /// Whether what comes in may have waited while this process slept: then the intervals between heartbeats say nothing.
+    pub(crate) fn is_catching_up(&self) -> bool {
+        let over = |woke_at: u64| self.awake >= woke_at + self.interval;
+        self.woke_at.is_some_and(|woke_at| !over(woke_at))
     }
 
     /// A round began: a few punctual ones restore health.
@@ -92,7 +103,7 @@ impl Clock {
 
     /// By what the silence that others need to be suspected is multiplied: 1 in health.
     pub(crate) fn patience(&self) -> f64 {
-        1.0 + PATIENCE_PER_LATE * f64::from(self.late_score)
+        1.0 + PATIENCE_PER_LATE * self.late_score as f64
     }
 }
 
@@ -104,7 +115,7 @@ pub(crate) fn micros(duration: Duration) -> u64 {
 
 /// Awake time begins here and not at 0, so that silences of long before the start can be told.
 const BASE_MICROS: u64 = 1 << 52;
-const LATE_SCORE_MAX: u32 = 4;
+const LATE_SCORE_MAX: u64 = 4;
 const PUNCTUAL_ROUNDS: u32 = 5;
 const PATIENCE_PER_LATE: f64 = 0.5;
 
@@ -132,19 +143,42 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_stands_still() {
+    fn a_clock_that_goes_back_is_followed_from_there() {
         let (mut clock, start) = clock();
         assert_eq!(clock.advance(Duration::from_secs(1)), (start, 0));
-        let (now, _) = clock.advance(Duration::from_millis(5_020));
-        assert_eq!(now - start, 20 * MS);
+        assert_eq!(clock.due(), Duration::from_millis(1_050));
+        let (now, slept) = clock.advance(Duration::from_millis(1_020));
+        assert_eq!((now - start, slept), (20 * MS, 0));
+        assert_eq!(clock.stamp(), 5_020 * MS);
+    }
+
+    #[test]
+    fn the_longer_the_sleep_the_more_patience() {
+        let (mut short, _) = clock();
+        short.advance(Duration::from_millis(5_260));
+        let (mut long, _) = clock();
+        long.advance(Duration::from_secs(25));
+        assert!(1.0 < short.patience() && short.patience() < long.patience());
+    }
+
+    #[test]
+    fn what_waited_during_a_sleep_comes_in_within_an_interval() {
+        let (mut clock, _) = clock();
+        assert!(!clock.is_catching_up());
+        let (now, _) = clock.advance(Duration::from_secs(25));
+        assert!(clock.is_catching_up());
+        clock.expect(now + 200 * MS);
+        clock.advance(Duration::from_millis(25_200));
+        assert!(!clock.is_catching_up());
     }
 
     #[test]
     fn punctual_rounds_restore_health() {
         let (mut clock, _) = clock();
         clock.advance(Duration::from_secs(65));
-        for _ in 0..PUNCTUAL_ROUNDS {
-            clock.round();
+        for _ in 0..LATE_SCORE_MAX {
+            assert!(clock.is_slow());
+            (0..PUNCTUAL_ROUNDS).for_each(|_| clock.round());
         }
         assert!(!clock.is_slow());
         assert_eq!(clock.patience(), 1.0);

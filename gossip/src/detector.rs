@@ -83,9 +83,6 @@ impl Detector {
         debug_assert!(self.mean.is_finite() && self.deviation > 0.0);
     }
 
-    pub(crate) fn raw(&self) -> (f64, f64) {
-        (self.mean, self.deviation)
-    }
     pub(crate) fn latest(&self) -> u64 {
         self.latest
     }

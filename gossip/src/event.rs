@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    identity::{Generation, Identity},
+    identity::{Directory, Generation, Identity},
     name::{Address, Key, NodeId},
     refusal::{Refusal, Refused},
     view::Verdict,
@@ -80,6 +80,14 @@ pub enum Event {
         node: NodeId,
         /// Each key that changed.
         keys: Vec<Key>,
+    },
+    /// An operator had a node forgotten, here or elsewhere. Remember it, and tell it again at the next start, with
+    /// [`recall_forgotten`](crate::Gossip::recall_forgotten): once all have restarted, nobody else knows.
+    Forgot {
+        /// The node.
+        node: NodeId,
+        /// Its data directory, which is refused from now on.
+        directory: Directory,
     },
     /// A node is no longer known: long gone, forgotten, or it made room.
     Removed(NodeId),

@@ -15,14 +15,16 @@ use crate::{
     detector::Tuning,
     event::{Event, Input, Now, Output, Target},
     graves::Grave,
-    identity::{Generation, Heartbeat, Identity, Tag},
+    identity::{Directory, Generation, Heartbeat, Identity, Tag},
     life::Life,
-    member::Moment,
+    majority::{ClockStanding, judge},
+    member::{self, Moment},
     message::{Body, ClusterDigest, Gone, Status},
     name::{Address, Key, NodeId},
     outbox::Outbox,
     phi::deviations,
     plan::Plan,
+    receive::milliseconds,
     refusal::{Refused, RefusedList},
     renewals::Renewals,
     roster::Roster,
@@ -131,6 +133,7 @@ impl Gossip {
     pub fn handle(&mut self, input: Input, now: Now) -> Vec<Output> {
         self.observe(now);
         if self.is_forgotten {
+            self.clock.expect(self.now.awake + FORGOTTEN_PAUSE_MICROS);
             return Vec::new();
         }
         match input {
@@ -233,6 +236,11 @@ impl Gossip {
         Ok(self.outbox.take())
     }
 
+    /// Tells of a node that was forgotten in an earlier life of this one: see [`Event::Forgot`].
+    pub fn recall_forgotten(&mut self, node: NodeId, directory: Directory) {
+        self.roster.graves.recall(node, directory);
+    }
+
     /// A node was forgotten by an operator, here or elsewhere.
     pub(crate) fn hear_gone(&mut self, gone: &Gone) {
         if gone.node == self.me.identity.node && gone.directory == self.me.identity.directory {
@@ -241,7 +249,10 @@ impl Gossip {
             return;
         }
         let sends = RUMOUR_SENDS_PER_DOUBLING * (self.roster.len() as u32 + 2).ilog2();
-        self.roster.graves.forget(gone, sends);
+        if self.roster.graves.forget(gone, sends) {
+            let (node, directory) = (gone.node.clone(), gone.directory);
+            self.outbox.event(Event::Forgot { node, directory });
+        }
         let tag = self.roster.tag_of(&gone.node);
         let is_it = |tag: &Tag| {
             let member = self.roster.member(*tag);
@@ -282,14 +293,35 @@ impl Gossip {
 
     /// Every other node that is known, by name.
     pub fn members(&self) -> impl Iterator<Item = Member<'_>> {
-        let members = self.roster.by_name();
-        members.map(|member| member.view(self.now.awake, &self.clock, &self.tuning))
+        self.roster.by_name().map(|member| self.view(member))
     }
 
     /// One other node.
     pub fn member(&self, node: &NodeId) -> Option<Member<'_>> {
-        let member = self.roster.named(node)?;
-        Some(member.view(self.now.awake, &self.clock, &self.tuning))
+        self.roster.named(node).map(|member| self.view(member))
+    }
+
+    fn view<'a>(&self, member: &'a member::Member) -> Member<'a> {
+        member.view(
+            self.now.awake,
+            self.wall_ahead_ms(),
+            &self.clock,
+            &self.tuning,
+        )
+    }
+
+    /// By how much the wall clock here is ahead of the clock that stamps.
+    fn wall_ahead_ms(&self) -> i64 {
+        milliseconds(self.wall_ms).saturating_sub(milliseconds(self.now.stamp / 1_000))
+    }
+
+    /// Whether the wall clock here is right, as far as the living can tell: two clocks agree that differ by at most `skew_max`. A
+    /// step of the clock here shows at the next call of [`handle`](Self::handle), with no need of another exchange.
+    pub fn clock_standing(&self, skew_max: Duration) -> ClockStanding {
+        let living = self.roster.iter().filter(|(_, member)| member.lives());
+        let offsets =
+            living.filter_map(|(_, member)| member.path.clock_offset(self.wall_ahead_ms()));
+        judge(offsets.collect(), micros(skew_max) / 1_000)
     }
 
     /// What is believed of another node, without its numbers.
@@ -333,9 +365,5 @@ impl Gossip {
 
 /// A rumour of a forgotten node travels in this many messages for every doubling of the cluster: some two rounds' worth.
 const RUMOUR_SENDS_PER_DOUBLING: u32 = 12;
-impl Gossip {
-    #[doc(hidden)]
-    pub fn estimates(&self) -> Vec<(f64, f64)> {
-        self.roster.iter().map(|(_, m)| m.detector.raw()).collect()
-    }
-}
+/// A forgotten node has nothing to do: its driver need not ask often.
+const FORGOTTEN_PAUSE_MICROS: u64 = 3_600_000_000;

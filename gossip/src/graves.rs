@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    identity::{Directory, Heartbeat, Identity, Tag},
+    identity::{Directory, Heartbeat, Tag},
     limits::{FORGOTTEN_MAX, GRAVES_MAX, RUMOURS_MAX},
     message::Gone,
     name::NodeId,
@@ -16,7 +16,7 @@ use crate::{
 pub(crate) struct Graves {
     graves: BTreeMap<Tag, Grave>,
     order: VecDeque<Tag>,
-    forgotten: VecDeque<Gone>,
+    forgotten: VecDeque<(NodeId, Directory)>,
     rumours: VecDeque<Rumour>,
 }
 
@@ -64,29 +64,29 @@ impl Graves {
     /// Notes that an operator had a node forgotten; whether that is news, which then travels on in `sends` messages.
     pub(crate) fn forget(&mut self, gone: &Gone, sends: u32) -> bool {
         self.bury(gone.tag, Grave::Forgotten(gone.clone()));
-        let is_known = |known: &Gone| known.node == gone.node && known.directory == gone.directory;
-        if self.forgotten.iter().any(is_known) {
+        if self.is_forgotten(&gone.node, gone.directory) {
             return false;
-        }
-        if self.forgotten.len() == FORGOTTEN_MAX {
-            self.forgotten.pop_front();
         }
         if self.rumours.len() == FORGOTTEN_MAX {
             self.rumours.pop_front();
         }
-        self.forgotten.push_back(gone.clone());
+        self.recall(gone.node.clone(), gone.directory);
         let gone = gone.clone();
         self.rumours.push_back(Rumour { gone, left: sends });
         true
     }
 
-    pub(crate) fn is_forgotten(&self, identity: &Identity) -> bool {
-        self.is_forgotten_directory(&identity.node, identity.directory)
+    /// Notes what was forgotten long ago: it is no news, and does not travel.
+    pub(crate) fn recall(&mut self, node: NodeId, directory: Directory) {
+        if self.forgotten.len() == FORGOTTEN_MAX {
+            self.forgotten.pop_front();
+        }
+        self.forgotten.push_back((node, directory));
     }
 
-    fn is_forgotten_directory(&self, node: &NodeId, directory: Directory) -> bool {
+    pub(crate) fn is_forgotten(&self, node: &NodeId, directory: Directory) -> bool {
         let mut forgotten = self.forgotten.iter();
-        forgotten.any(|gone| gone.node == *node && gone.directory == directory)
+        forgotten.any(|known| known.0 == *node && known.1 == directory)
     }
 
     /// Rumours for one message, each in turn.

@@ -2,9 +2,12 @@
 #![warn(missing_docs)]
 
 mod admission;
+mod answer;
+mod apply;
 mod choice;
 mod clock;
 mod codec;
+mod compare;
 mod config;
 mod detector;
 mod event;
@@ -14,6 +17,7 @@ mod identity;
 mod life;
 mod limits;
 mod look;
+mod majority;
 mod member;
 mod message;
 mod name;
@@ -43,6 +47,7 @@ pub use limits::{
     DETAIL_BYTES_MAX, KEY_BYTES_MAX, KEYS_MAX, MEMBERS_MAX, NAME_BYTES_MAX, REGION_BYTES_MAX,
     SETTINGS_BYTES_MAX, SETTINGS_MAX, VALUE_BYTES_MAX,
 };
+pub use majority::{ClockOffset, ClockStanding};
 pub use message::Status;
 pub use name::{Address, Cluster, Key, NameError, NodeId, Region};
 pub use phi::{PHI_MAX, deviations, phi};

@@ -38,8 +38,8 @@ pub(crate) const REFUSED_MAX: usize = 64;
 pub(crate) const RUMOURS_MAX: usize = 4;
 /// Most members asked for in one message: about as many as one answer can describe.
 pub(crate) const WANTS_MAX: usize = 24;
-/// Direct questions to doubted nodes, per look at the members. A cluster that loses half its nodes asks in turns.
-pub(crate) const PROBES_MAX: usize = 16;
+/// Direct questions to doubted nodes, per look at the members. A cluster that is too large to ask everyone asks in turns.
+pub(crate) const PROBES_MAX: usize = 4;
 
 /// Bytes of the parts of a message at their largest; `wire_size.rs` has the exact sizes.
 pub(crate) const ENVELOPE_BYTES_MAX: usize = 1 + 8 + 6 + 4 + 9 + 9 + 1;

@@ -1,5 +1,7 @@
 //! A look at the members: who is doubted is asked, who does not answer is suspected, who stays silent is given up.
 
+use rand::seq::SliceRandom;
+
 use crate::{
     clock::micros,
     event::Event,
@@ -30,7 +32,10 @@ impl Gossip {
             .roster
             .iter()
             .map(|(tag, member)| (tag, self.step(member)));
-        let steps: Vec<(Tag, Step)> = steps.filter(|(_, step)| *step != Step::Nothing).collect();
+        let mut steps: Vec<(Tag, Step)> =
+            steps.filter(|(_, step)| *step != Step::Nothing).collect();
+        // Questions are few: in a fixed order the same few members would get them all.
+        steps.shuffle(&mut self.rng);
         for (tag, step) in steps {
             match step {
                 Step::Nothing => {}

@@ -56,26 +56,22 @@ impl Member {
         }
     }
 
-    /// A heartbeat was heard, from the node itself or through another whose message is, or is not, its latest.
-    pub(crate) fn hear(
-        &mut self,
-        heartbeat: Heartbeat,
-        is_news: bool,
-        tuning: &Tuning,
-        now: u64,
-    ) -> Heard {
+    /// A heartbeat was heard, from the node itself or through another.
+    pub(crate) fn hear(&mut self, heartbeat: Heartbeat, ear: &Ear) -> Heard {
         if heartbeat <= self.life.heartbeat || self.has_left() {
             return Heard::Nothing;
         }
         self.life.heartbeat = heartbeat;
-        if self.is_company() {
-            self.detector.progress(tuning, now);
+        if self.is_company() && ear.is_catching_up {
+            self.detector.resume(ear.now);
+        } else if self.is_company() {
+            self.detector.progress(&ear.tuning, ear.now);
         }
         if self.trust.is_up() {
             self.trust.forget_questions();
             return Heard::Nothing;
         }
-        if is_news && self.trust.sign(tuning.interval / 2, now) {
+        if ear.is_news && self.trust.sign(ear.tuning.interval / 2, ear.now) {
             return Heard::Proof;
         }
         Heard::Sign
@@ -148,7 +144,13 @@ impl Member {
         (silence + questions.min(silence)).min(PHI_MAX)
     }
 
-    pub(crate) fn view(&self, now: u64, clock: &Clock, tuning: &Tuning) -> view::Member<'_> {
+    pub(crate) fn view(
+        &self,
+        now: u64,
+        wall_ahead_ms: i64,
+        clock: &Clock,
+        tuning: &Tuning,
+    ) -> view::Member<'_> {
         view::Member {
             identity: &self.life.identity,
             status: self.life.status,
@@ -157,9 +159,20 @@ impl Member {
             phi: self.phi(now, clock, tuning),
             silence: Duration::from_micros(self.detector.silence(now)),
             rtt: self.path.rtt().map(Duration::from_micros),
-            clock_offset_ms: self.path.offset_ms(),
+            clock_offset: self.path.clock_offset(wall_ahead_ms),
         }
     }
+}
+
+/// How something is heard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ear {
+    pub(crate) now: u64,
+    pub(crate) tuning: Tuning,
+    /// In the latest message of its sender, not in one that was overtaken.
+    pub(crate) is_news: bool,
+    /// It may have waited while this process slept.
+    pub(crate) is_catching_up: bool,
 }
 
 /// What a heartbeat means for the belief in its node.

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::majority::ClockOffset;
+
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Path {
     rtt: Option<u64>,
@@ -16,11 +18,12 @@ pub(crate) struct Path {
     stamp: Option<u64>,
 }
 
-/// One exchange: its round-trip time in microseconds, and by how much the peer's wall clock was ahead, in milliseconds.
+/// One exchange: its round-trip time in microseconds, and by how many milliseconds the peer's wall clock was ahead of the
+/// *monotonic* clock here. So when the wall clock here is set, all offsets show it at once.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     rtt: u64,
-    offset_ms: i64,
+    ahead_ms: i64,
 }
 
 impl Path {
@@ -43,7 +46,7 @@ impl Path {
         -chance.clamp(CHANCE_MIN, 1.0).log10()
     }
 
-    pub(crate) fn answered(&mut self, now: u64, rtt: u64, offset_ms: i64) {
+    pub(crate) fn answered(&mut self, now: u64, rtt: u64, ahead_ms: i64) {
         self.unanswered = 0;
         self.answered_at = Some(now);
         self.answers = (self.answers + 1).min(self.asked);
@@ -52,7 +55,7 @@ impl Path {
         if self.samples.len() == SAMPLES {
             self.samples.pop_front();
         }
-        self.samples.push_back(Sample { rtt, offset_ms });
+        self.samples.push_back(Sample { rtt, ahead_ms });
     }
 
     /// Whether a message is newer than all that the peer sent before, as far as it came here.
@@ -64,9 +67,10 @@ impl Path {
         news
     }
 
-    /// Another life of the peer: its clock may have begun anew.
+    /// Another life of the peer: its clocks may have begun anew.
     pub(crate) fn begin_again(&mut self) {
         self.stamp = None;
+        self.samples.clear();
         self.unanswered = 0;
         self.answered_at = None;
     }
@@ -88,11 +92,14 @@ impl Path {
         self.rtt
     }
 
-    /// By how many milliseconds the peer's wall clock is ahead: from the exchange that was fastest of late, whose error is at
-    /// most half its round-trip time.
-    pub(crate) fn offset_ms(&self) -> Option<i64> {
+    /// How the peer's wall clock differs from one that is `wall_ahead_ms` ahead of the monotonic clock here: from the exchange
+    /// that was fastest of late, whose error is at most half its round-trip time.
+    pub(crate) fn clock_offset(&self, wall_ahead_ms: i64) -> Option<ClockOffset> {
         let fastest = self.samples.iter().min_by_key(|sample| sample.rtt)?;
-        Some(fastest.offset_ms)
+        Some(ClockOffset {
+            ahead_ms: fastest.ahead_ms.saturating_sub(wall_ahead_ms),
+            error_ms: fastest.rtt.div_ceil(2_000),
+        })
     }
 
     /// Some questions in a row went unanswered.
@@ -127,7 +134,11 @@ mod tests {
         path.answered(0, 80_000, 30);
         path.answered(1, 10_000, 5);
         path.answered(2, 90_000, -40);
-        assert_eq!(path.offset_ms(), Some(5));
+        let expected = ClockOffset {
+            ahead_ms: 3,
+            error_ms: 5,
+        };
+        assert_eq!(path.clock_offset(2), Some(expected));
     }
 
     #[test]

@@ -240,6 +240,13 @@ impl Gossip {
 pub(crate) struct Room(pub(crate) usize);
 
 impl Room {
+    /// Sets half of it aside.
+    pub(crate) fn split_half(&mut self) -> Self {
+        let half = self.0 / 2;
+        self.0 -= half;
+        Self(half)
+    }
+
     /// Takes bytes if there are as many.
     pub(crate) fn take(&mut self, bytes: usize) -> bool {
         match self.0.checked_sub(bytes) {

@@ -130,11 +130,11 @@ impl Values {
         if self.entries.len() < KEYS_MAX {
             return Ok(());
         }
-        self.renumber(now);
-        if self.entries.len() < KEYS_MAX {
-            return Ok(());
+        if self.iter().count() >= KEYS_MAX {
+            return Err(ValueError::TooMany);
         }
-        Err(ValueError::TooMany)
+        self.renumber(now);
+        Ok(())
     }
 
     fn renumber(&mut self, now: u64) {

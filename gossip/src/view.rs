@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     identity::{Generation, Identity},
+    majority::ClockOffset,
     message::Status,
     name::NodeId,
 };
@@ -73,8 +74,8 @@ pub struct Member<'a> {
     pub silence: Duration,
     /// Smoothed round-trip time of direct exchanges.
     pub rtt: Option<Duration>,
-    /// By how many milliseconds its wall clock is ahead of the one here, give or take half a round trip.
-    pub clock_offset_ms: Option<i64>,
+    /// How its wall clock differs from the one here, as it is now.
+    pub clock_offset: Option<ClockOffset>,
 }
 
 /// What this node did so far.
