@@ -112,20 +112,23 @@ impl RefusedList {
                 && entry.refused.address == refused.address
                 && entry.refused.refusal.kind == refused.refusal.kind
         };
-        let told = match self.entries.iter().position(same) {
-            Some(position) => self.entries.remove(position).map(|entry| entry.told),
-            None => None,
-        };
-        let news = told.is_none_or(|told| now >= told + TELL_AGAIN_MICROS);
+        let position = self.entries.iter().position(same);
+        let before = position.and_then(|position| self.entries.remove(position));
+        let (stands, told) = before.map_or((None, None), |entry| {
+            // One that is repeated while it stands is not renewed: else whoever asks often would never be looked into again.
+            let stands = (now < entry.at + STANDING_MICROS).then_some(entry.at);
+            (stands, Some(entry.told))
+        });
+        let told = told.filter(|told| now < told + TELL_AGAIN_MICROS);
+        let news = told.is_none();
         if self.entries.len() == REFUSED_MAX {
             self.entries.pop_front();
         }
-        let told = if news { now } else { told.unwrap_or(now) };
         self.entries.push_back(Entry {
             tag,
             refused,
-            at: now,
-            told,
+            at: stands.unwrap_or(now),
+            told: told.unwrap_or(now),
         });
         debug_assert!(self.entries.len() <= REFUSED_MAX);
         news
@@ -145,3 +148,51 @@ impl RefusedList {
 
 const STANDING_MICROS: u64 = 1_000_000;
 const TELL_AGAIN_MICROS: u64 = 60_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(name: &str) -> Refused {
+        Refused {
+            node: Some(name.parse().expect("a name")),
+            address: "a:1".parse().expect("an address"),
+            refusal: Refusal::new(RefusalKind::Full, "no room".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_refusal_stands_for_a_second_however_often_it_is_repeated() {
+        let mut list = RefusedList::default();
+        let tag = Tag::of(1);
+        for now in (0..STANDING_MICROS).step_by(200_000) {
+            list.note(Some(tag), refused("a"), now);
+            assert!(list.standing(tag, now).is_some());
+        }
+        assert!(list.standing(tag, STANDING_MICROS).is_none());
+    }
+
+    #[test]
+    fn a_refusal_is_told_once_a_minute() {
+        let mut list = RefusedList::default();
+        let told = (0..180).filter(|second| list.note(None, refused("a"), second * 1_000_000));
+        assert_eq!(told.collect::<Vec<_>>(), [0, 60, 120]);
+    }
+
+    #[test]
+    fn the_list_is_bounded() {
+        let mut list = RefusedList::default();
+        for number in 0..1_000 {
+            list.note(None, refused(&format!("n{number}")), number);
+        }
+        assert_eq!(list.iter().count(), REFUSED_MAX);
+    }
+
+    #[test]
+    fn a_sentence_is_cut_between_letters() {
+        let refusal = Refusal::new(RefusalKind::Full, "é".repeat(DETAIL_BYTES_MAX));
+        assert_eq!(refusal.detail.len(), DETAIL_BYTES_MAX);
+        let odd = Refusal::new(RefusalKind::Full, "aé".repeat(DETAIL_BYTES_MAX));
+        assert!(odd.detail.len() <= DETAIL_BYTES_MAX);
+    }
+}

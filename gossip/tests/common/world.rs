@@ -8,8 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use gossip::{
-    Address, Config, Directory, Event, Generation, Gossip, Input, Myself, NodeId, Now, Output,
-    Protocol, Source, Standing, Target,
+    Address, Config, Directory, Event, ForgetError, Generation, Gossip, Input, Myself, NodeId, Now,
+    Output, Protocol, Source, Standing, Target,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -36,8 +36,10 @@ pub struct Host {
     pub address: Address,
     pub gossip: Option<Gossip>,
     pub directory: u64,
-    /// Added to the host's clocks.
+    /// Added to the host's wall clock.
     pub wall_ahead_ms: i64,
+    /// Added to its monotonic clock, which should not jump, and does.
+    pub monotonic_ahead: Duration,
     paused_until: Duration,
     wake_at: Duration,
     life: u64,
@@ -80,31 +82,40 @@ impl World {
     }
 
     pub fn clock(&self, host: usize) -> Now {
-        let wall = WALL_MS as i64 + self.now.as_millis() as i64 + self.hosts[host].wall_ahead_ms;
+        let host = &self.hosts[host];
+        let wall = WALL_MS as i64 + self.now.as_millis() as i64 + host.wall_ahead_ms;
         Now {
-            monotonic: self.now,
+            monotonic: self.now + host.monotonic_ahead,
             wall_ms: wall as u64,
         }
     }
 
-    /// Starts a host, in a new life.
-    pub fn start(&mut self, host: usize) {
+    /// Who a host is in the life that it would begin now.
+    pub fn myself(&self, host: usize) -> Myself {
         let region = format!("r{}", self.network.region(host));
-        let seeds = self.seeds.iter().map(|seed| address(*seed)).collect();
-        let now = self.clock(host);
-        let myself = Myself {
+        Myself {
             node: self.hosts[host].name.clone(),
             directory: Directory(self.hosts[host].directory),
-            generation: Generation(now.wall_ms),
+            generation: Generation(self.clock(host).wall_ms),
             region: region.parse().expect("a region"),
             address: self.hosts[host].address.clone(),
             protocol: Protocol {
                 speaks: 1,
                 accepts: 1,
             },
-        };
-        let entropy = self.rng.random();
-        let gossip = Gossip::new(self.config.clone(), myself, seeds, entropy, now);
+        }
+    }
+
+    /// Starts a host, in a new life.
+    pub fn start(&mut self, host: usize) {
+        self.start_as(host, self.config.clone(), self.myself(host));
+    }
+
+    /// Starts a host with its own configuration, or as someone else.
+    pub fn start_as(&mut self, host: usize, config: Config, myself: Myself) {
+        let seeds = self.seeds.iter().map(|seed| address(*seed)).collect();
+        let (entropy, now) = (self.rng.random(), self.clock(host));
+        let gossip = Gossip::new(config, myself, seeds, entropy, now);
         self.run_host(host, gossip.expect("a sound configuration"));
     }
 
@@ -179,9 +190,7 @@ impl World {
         }
         match item.what {
             What::Wake { life } => {
-                if life == host.life && host.wake_at == item.at {
-                    self.handle(item.host, Input::Wake);
-                } else if life == host.life && host.wake_at < item.at {
+                if life == host.life && host.wake_at <= item.at {
                     self.handle(item.host, Input::Wake);
                 }
             }
@@ -208,7 +217,8 @@ impl World {
             return;
         };
         let outputs = gossip.handle(input, now);
-        let wakeup = gossip.next_wakeup().max(self.now);
+        let due = gossip.next_wakeup().saturating_sub(now.monotonic);
+        let wakeup = self.now + due;
         if wakeup != self.hosts[host].wake_at {
             self.wake_at(host, wakeup);
         }
@@ -304,6 +314,57 @@ impl World {
         })
     }
 
+    /// Says goodbye, and stops.
+    pub fn depart(&mut self, host: usize) {
+        let now = self.clock(host);
+        let outputs = self.gossip_mut(host).depart(now);
+        self.perform(host, outputs);
+        self.kill(host);
+    }
+
+    /// An operator has a node forgotten, at this host.
+    pub fn forget(&mut self, host: usize, node: &NodeId) -> Result<(), ForgetError> {
+        let now = self.clock(host);
+        let outputs = self.gossip_mut(host).forget(node, now)?;
+        self.perform(host, outputs);
+        Ok(())
+    }
+
+    /// Goes on at another address.
+    pub fn move_to(&mut self, host: usize, address: Address) {
+        let now = self.clock(host);
+        self.hosts[host].address = address.clone();
+        let outputs = self.gossip_mut(host).moved(address, now);
+        self.perform(host, outputs);
+    }
+
+    /// Whether every other running host sees this one so.
+    pub fn all_see(&self, observed: usize, standing: Standing) -> bool {
+        let mut others = self.running().into_iter().filter(|host| *host != observed);
+        others.all(|host| self.standing(host, observed) == Some(standing))
+    }
+
+    /// Whether nobody who runs knows this one's name.
+    pub fn nobody_knows(&self, observed: usize) -> bool {
+        let mut others = self.running().into_iter().filter(|host| *host != observed);
+        others.all(|host| self.standing(host, observed).is_none())
+    }
+
+    /// What a host reported since a moment.
+    pub fn reports_of(&self, host: usize, since: Duration) -> impl Iterator<Item = &Event> {
+        let reports = self.reports.iter();
+        let reports = reports.filter(move |(at, who, _)| *who == host && *at >= since);
+        reports.map(|(_, _, event)| event)
+    }
+
+    /// Bytes sent so far by all who run.
+    pub fn bytes_sent(&self) -> u64 {
+        let running = self.running().into_iter();
+        running
+            .map(|host| self.gossip(host).counters().bytes_sent)
+            .sum()
+    }
+
     /// Reports since a moment that say that a node of these is not believed to live.
     pub fn suspicions(&self, since: Duration, of: &[usize]) -> usize {
         let names: Vec<&NodeId> = of.iter().map(|host| &self.hosts[*host].name).collect();
@@ -328,6 +389,7 @@ impl Host {
             gossip: None,
             directory: 1_000 + number as u64,
             wall_ahead_ms: 0,
+            monotonic_ahead: Duration::ZERO,
             paused_until: Duration::ZERO,
             wake_at: Duration::ZERO,
             life: 0,
@@ -340,8 +402,11 @@ pub fn address(host: usize) -> Address {
 }
 
 fn host_at(address: &Address) -> Option<usize> {
-    address.as_str().strip_prefix('h')?.parse().ok()
+    let number: usize = address.as_str().strip_prefix('h')?.parse().ok()?;
+    Some(number % ADDRESSES)
 }
 
+/// A host is also reached at its number plus this, once it has moved.
+pub const ADDRESSES: usize = 1_000;
 /// Unix milliseconds at the beginning of time.
 pub const WALL_MS: u64 = 1_700_000_000_000;
