@@ -11,6 +11,8 @@ mod compare;
 mod config;
 mod detector;
 mod event;
+#[cfg(test)]
+mod forged;
 mod gossip;
 mod graves;
 mod identity;
@@ -34,6 +36,8 @@ mod settings;
 mod trust;
 mod values;
 mod view;
+#[cfg(test)]
+mod wire_size;
 
 pub use config::{Config, ConfigError, Myself};
 pub use event::{Event, Input, Now, Output, Source, Target};
