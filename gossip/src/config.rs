@@ -57,7 +57,7 @@ pub struct Config {
     pub fanout: usize,
     /// Size of the largest message: 1,000 to 1,400 bytes, default 1,162. Too large for the path: messages are lost whole.
     pub datagram_bytes: usize,
-    /// Most bytes sent in one round, answers included: 4 to 1,024 datagrams, default 12 of them. Too small: answers are
+    /// Most bytes sent in one round, answers included: 4 to 1,024 datagrams, default 24 of them. Too small: answers are
     /// withheld, and knowledge spreads slowly in large clusters. It bounds the traffic whatever others ask for.
     pub round_bytes: usize,
     /// Phi at which a node of the own region is suspected: above 0, up to 1,000, default 8. See `phi.rs` for seconds.
@@ -95,7 +95,7 @@ impl Config {
             interval,
             fanout: 4,
             datagram_bytes: DATAGRAM_BYTES_DEFAULT,
-            round_bytes: 12 * DATAGRAM_BYTES_DEFAULT,
+            round_bytes: 24 * DATAGRAM_BYTES_DEFAULT,
             phi_local: 8.0,
             phi_remote: 10.0,
             phi_ask: 1.3,

@@ -12,7 +12,7 @@ use gossip::{Key, Standing};
 /// A cluster that starts all at once from two seeds: each member has to hear the descriptions of all, whose number its bytes
 /// per round divide; the factor leaves room for that.
 fn rounds_from_nothing(hosts: usize) -> u32 {
-    4 + 5 * hosts.ilog2()
+    4 + 4 * hosts.ilog2()
 }
 
 /// One change in a cluster that knows itself.
@@ -137,8 +137,9 @@ fn delayed_doubled_overtaken_and_lost_datagrams_delay_convergence_and_prevent_no
 #[test]
 fn bytes_per_node_do_not_grow_with_the_cluster_once_a_digest_fills_a_datagram() {
     let mut bytes = Vec::new();
-    for hosts in [3, 50, 120, 240] {
+    for hosts in [3, 50, 140, 220] {
         let mut world = world(hosts, 0.0, 5);
+        world.config.datagram_bytes = 1_000;
         world.start_all();
         assert!(world.rounds_until(200, World::is_converged).is_some());
         world.run_for(millis(1_000));
@@ -150,7 +151,7 @@ fn bytes_per_node_do_not_grow_with_the_cluster_once_a_digest_fills_a_datagram() 
     let (full, double) = (bytes[2], bytes[3]);
     assert!(
         double < 1.1 * full,
-        "120 hosts: {full}; 240 hosts: {double}"
+        "140 hosts: {full}; 220 hosts: {double}"
     );
 }
 

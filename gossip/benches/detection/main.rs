@@ -1,11 +1,11 @@
 //! How fast and how surely crashes are noticed: this crate beside `chitchat`, in the same simulated network, at the same heartbeat interval.
 //!
 //! ```sh
-//! cargo bench -p gossip                 # everything, about 10 minutes
+//! cargo bench -p gossip                 # everything, about 15 minutes
 //! cargo bench -p gossip -- --quick      # a fifth of it
 //! ```
 //!
-//! 50 nodes in three regions; 1 to 2 ms inside, 40 to 50 ms across (one way); a round every 200 ms, three peers each, phi 8 (ours: 10 across).
+//! 50 nodes in three regions; 1 to 2 ms inside, 40 to 50 ms across (one way); a round every 200 ms, phi 8 (ours: 10 across).
 //! A warm-up, then a quiet time in which every suspicion is a false one, then crashes one by one; a crashed node returns in a
 //! new life. Time to detect: from the crash to the moment when a survivor no longer counts the node among the living, over all survivors.
 
