@@ -105,3 +105,64 @@ impl Graves {
         told
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gone(number: u64) -> Gone {
+        Gone {
+            tag: Tag::of(number),
+            node: format!("n{number}").parse().expect("a name"),
+            directory: Directory(number),
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_the_oldest_makes_room() {
+        let mut graves = Graves::default();
+        for number in 0..2 * GRAVES_MAX as u64 {
+            graves.bury(Tag::of(number), Grave::Removed(Heartbeat(1)));
+            graves.forget(&gone(1_000_000 + number), 1);
+        }
+        assert_eq!(graves.graves.len(), GRAVES_MAX);
+        assert_eq!(graves.order.len(), GRAVES_MAX);
+        assert_eq!(graves.forgotten.len(), FORGOTTEN_MAX);
+        assert!(graves.rumours.len() <= FORGOTTEN_MAX);
+        assert!(graves.find(Tag::of(0)).is_none());
+    }
+
+    #[test]
+    fn a_rumour_travels_so_many_times_and_then_no_more() {
+        let mut graves = Graves::default();
+        assert!(graves.forget(&gone(1), 3));
+        assert!(!graves.forget(&gone(1), 3), "it is no news");
+        let told: usize = (0..10).map(|_| graves.rumours().len()).sum();
+        assert_eq!(told, 3);
+        assert!(graves.is_forgotten(&gone(1).node, Directory(1)));
+        assert!(!graves.is_forgotten(&gone(1).node, Directory(2)));
+    }
+
+    #[test]
+    fn many_rumours_take_turns() {
+        let mut graves = Graves::default();
+        for number in 0..3 * RUMOURS_MAX as u64 {
+            graves.forget(&gone(number), 5);
+        }
+        let mut told: Vec<Tag> = (0..3)
+            .flat_map(|_| graves.rumours())
+            .map(|gone| gone.tag)
+            .collect();
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(told.len(), 3 * RUMOURS_MAX);
+    }
+
+    #[test]
+    fn one_that_shows_itself_is_exhumed() {
+        let mut graves = Graves::default();
+        graves.bury(Tag::of(1), Grave::Removed(Heartbeat(1)));
+        graves.exhume(Tag::of(1));
+        assert!(graves.find(Tag::of(1)).is_none() && graves.order.is_empty());
+    }
+}

@@ -236,3 +236,142 @@ fn entry_is_bounded(entry: &Entry) -> bool {
     let length = entry.value.as_ref().map_or(0, Bytes::len);
     length <= VALUE_BYTES_MAX
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn key(number: usize) -> Key {
+        format!("key-{number}").parse().expect("a key")
+    }
+
+    fn text(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    /// What one node tells another, in so many bytes; whether it changed anything.
+    fn tell(from: &Values, to: &mut Values, bytes: usize) -> bool {
+        let start = from.start_for(to.version());
+        let (entries, reached) = from.newer_than(start, bytes);
+        to.apply(start, reached, from.floor(), entries, 0).is_some()
+    }
+
+    #[test]
+    fn a_value_that_is_set_again_is_no_change() {
+        let mut values = Values::default();
+        assert_eq!(values.set(key(1), text("a"), 0), Ok(true));
+        assert_eq!(values.set(key(1), text("a"), 0), Ok(false));
+        assert_eq!(values.version(), Version(1));
+        assert!(values.unset(&key(1), 0));
+        assert!(!values.unset(&key(1), 0));
+        assert_eq!(values.value(&key(1)), None);
+    }
+
+    #[test]
+    fn a_refused_value_changes_nothing() {
+        let mut values = Values::default();
+        let long = Bytes::from(vec![0; VALUE_BYTES_MAX + 1]);
+        let bytes = long.len();
+        assert_eq!(
+            values.set(key(0), long, 0),
+            Err(ValueError::TooLong { bytes })
+        );
+        for number in 0..KEYS_MAX {
+            assert_eq!(values.set(key(number), text("a"), 0), Ok(true));
+        }
+        let before = values.clone();
+        assert_eq!(
+            values.set(key(KEYS_MAX), text("a"), 0),
+            Err(ValueError::TooMany)
+        );
+        assert_eq!(values, before);
+        assert!(values.unset(&key(3), 0));
+        assert_eq!(
+            values.set(key(KEYS_MAX), text("a"), 0),
+            Ok(true),
+            "a tombstone makes room"
+        );
+    }
+
+    #[test]
+    fn tombstones_are_dropped_when_they_are_old() {
+        let mut values = Values::default();
+        assert_eq!(values.set(key(1), text("a"), 0), Ok(true));
+        assert_eq!(values.set(key(2), text("b"), 0), Ok(true));
+        assert!(values.unset(&key(1), 10));
+        values.drop_tombstones(10, 20);
+        assert_eq!(values.entries.len(), 2, "not yet");
+        values.drop_tombstones(11, 20);
+        assert_eq!(values.entries.len(), 1);
+        assert_eq!(values.floor(), Version(3));
+    }
+
+    #[test]
+    fn a_gap_is_not_filled_by_guessing() {
+        let mut values = Values::default();
+        assert_eq!(
+            values.apply(Version(5), Version(9), Version(0), Vec::new(), 0),
+            None
+        );
+        assert_eq!(
+            values.apply(Version(0), Version(9), Version(10), Vec::new(), 0),
+            None
+        );
+        assert_eq!(values, Values::default());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Set(usize, u8),
+        Unset(usize),
+        DropTombstones,
+        /// From whom, to whom, in how many bytes.
+        Tell(usize, usize, usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (0..8_usize, any::<u8>()).prop_map(|(key, value)| Step::Set(key, value)),
+            2 => (0..8_usize).prop_map(Step::Unset),
+            1 => Just(Step::DropTombstones),
+            6 => (0..4_usize, 1..4_usize, 0..60_usize)
+                .prop_map(|(from, to, bytes)| Step::Tell(from, to, bytes)),
+        ]
+    }
+
+    fn take(step: Step, nodes: &mut [Values; 4]) {
+        match step {
+            Step::Set(number, value) => {
+                let set = nodes[0].set(key(number), Bytes::from(vec![value]), 0);
+                assert!(set.is_ok());
+            }
+            Step::Unset(number) => {
+                nodes[0].unset(&key(number), 0);
+            }
+            Step::DropTombstones => nodes[0].drop_tombstones(1, 0),
+            Step::Tell(from, to, _) if from == to => {}
+            Step::Tell(from, to, bytes) => {
+                let from = nodes[from].clone();
+                tell(&from, &mut nodes[to], bytes);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_was_told_everything_holds_what_the_owner_holds(steps in vec(step(), 0..80)) {
+            let mut nodes: [Values; 4] = Default::default();
+            steps.into_iter().for_each(|step| take(step, &mut nodes));
+            let owner = nodes[0].clone();
+            // Through a chain, an entry at a time.
+            for to in 1..4 {
+                let from = nodes[to - 1].clone();
+                while tell(&from, &mut nodes[to], 16) {}
+                prop_assert_eq!(nodes[to].version(), owner.version());
+                prop_assert!(nodes[to].iter().eq(owner.iter()));
+            }
+        }
+    }
+}

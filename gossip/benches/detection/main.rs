@@ -1,8 +1,8 @@
 //! How fast and how surely crashes are noticed: this crate beside `chitchat`, in the same simulated network, at the same heartbeat interval.
 //!
 //! ```sh
-//! cargo bench -p gossip                 # everything, about 15 minutes
-//! cargo bench -p gossip -- --quick      # a fifth of it
+//! cargo bench -p gossip --bench detection              # everything, about 15 minutes
+//! cargo bench -p gossip --bench detection -- --quick   # a fifth of it
 //! ```
 //!
 //! 50 nodes in three regions; 1 to 2 ms inside, 40 to 50 ms across (one way); a round every 200 ms, phi 8 (ours: 10 across).
