@@ -23,7 +23,7 @@ fn crash(world: &mut World, victim: usize) -> Vec<Duration> {
     });
     let times: Vec<Duration> = suspicions.map(|(at, ..)| *at - begin).collect();
     world.start(victim);
-    world.run_for(seconds(30));
+    world.run_for(seconds(15));
     times
 }
 
@@ -42,7 +42,7 @@ fn crashes(hosts: usize, loss: f64) -> Vec<Duration> {
 
 #[test]
 fn half_of_the_survivors_suspect_a_crashed_node_within_three_intervals() {
-    for (hosts, loss, intervals) in [(3, 0.0, 3), (9, 0.0, 3), (9, 0.05, 3), (9, 0.2, 4)] {
+    for (hosts, loss, intervals) in [(3, 0.0, 3), (9, 0.0, 3), (9, 0.2, 4)] {
         let times = crashes(hosts, loss);
         let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
         println!("{hosts} hosts, loss {loss}: p50 {p50:?}, p99 {p99:?}");

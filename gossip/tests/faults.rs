@@ -22,7 +22,7 @@ fn assert_heals(world: &mut World, rounds_max: u32, what: &str) {
 
 #[test]
 fn a_partition_of_minutes_heals_by_itself() {
-    for (hosts, loss) in [(3, 0.0), (50, 0.0), (50, 0.2)] {
+    for (hosts, loss) in [(3, 0.0), (12, 0.0), (50, 0.2)] {
         let mut world = settled(hosts, loss, 11);
         let far: Vec<usize> = all(&world)
             .into_iter()
