@@ -177,7 +177,8 @@ impl Gossip {
         self.become_status(Status::Leaving);
     }
 
-    /// Says goodbye: the outputs tell as many as the round's bytes allow, and they tell the others. Nobody waits for phi.
+    /// Says goodbye: the outputs tell as many as the round's bytes allow, and they tell the others. Nobody waits for phi. What
+    /// this node published is withdrawn.
     pub fn depart(&mut self, now: Now) -> Vec<Output> {
         self.observe(now);
         if self.is_forgotten {
@@ -201,8 +202,14 @@ impl Gossip {
     }
 
     fn become_status(&mut self, status: Status) {
-        if status > self.me.status {
-            self.me.status = status;
+        if status <= self.me.status {
+            return;
+        }
+        self.me.status = status;
+        if status == Status::Left {
+            // A goodbye has to be understood by those, too, who have not heard the latest values.
+            self.me.values.abandon();
+        } else {
             self.me.values.next_version();
         }
     }

@@ -118,6 +118,14 @@ impl Values {
         self.version
     }
 
+    /// Owner: publishes nothing any more. The floor rises above every version that anybody holds, so all begin afresh from there,
+    /// with nothing, whatever they had heard so far.
+    pub(crate) fn abandon(&mut self) {
+        self.entries.clear();
+        self.floor = self.next_version();
+        self.next_version();
+    }
+
     /// Owner: drops tombstones made before `before`, if there are any.
     pub(crate) fn drop_tombstones(&mut self, before: u64, now: u64) {
         let old = |slot: &Slot| slot.value.is_none() && slot.at < before;
@@ -306,6 +314,27 @@ mod tests {
         values.drop_tombstones(11, 20);
         assert_eq!(values.entries.len(), 1);
         assert_eq!(values.floor(), Version(3));
+    }
+
+    #[test]
+    fn all_understand_that_nothing_is_published_any_more() {
+        let mut owner = Values::default();
+        assert_eq!(owner.set(key(1), text("a"), 0), Ok(true));
+        let stranger = Values::default();
+        let mut early = Values::default();
+        assert!(tell(&owner, &mut early, 100));
+        assert_eq!(owner.set(key(2), text("b"), 0), Ok(true));
+        let mut late = Values::default();
+        assert!(tell(&owner, &mut late, 100));
+        let before = owner.version();
+        owner.abandon();
+        let start = owner.start_for(before);
+        let (entries, reached) = owner.newer_than(start, 100);
+        for mut node in [stranger, early, late] {
+            let applied = node.apply(start, reached, owner.floor(), entries.clone(), 0);
+            assert!(applied.is_some());
+            assert_eq!(node, owner);
+        }
     }
 
     #[test]

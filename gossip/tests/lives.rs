@@ -83,6 +83,27 @@ fn a_goodbye_is_known_to_all_in_a_few_rounds_and_nobody_is_suspected() {
     }
 }
 
+/// Watermarks change all the time: hardly anybody holds the latest version when a node goes.
+#[test]
+fn a_goodbye_is_understood_by_those_who_had_not_heard_the_latest_values() {
+    let mut world = settled(12, 0.0, 44);
+    let name = world.hosts[2].name.clone();
+    for turn in 0..20_u8 {
+        let set = world.gossip_mut(2).set(key(), Bytes::from(vec![turn]));
+        assert_eq!(set, Ok(()));
+        world.run_for(millis(50));
+    }
+    let set = world.gossip_mut(2).set(key(), Bytes::from_static(b"last"));
+    assert_eq!(set, Ok(()));
+    world.depart(2);
+    world.run_for(millis(200));
+    assert!(world.all_see(2, Standing::Left));
+    assert!(
+        world.gossip(0).values(&name).next().is_none(),
+        "it publishes nothing any more"
+    );
+}
+
 #[test]
 fn one_that_left_may_come_back() {
     let mut world = settled(5, 0.0, 34);
