@@ -28,6 +28,7 @@ use crate::{
     refusal::{Refused, RefusedList},
     renewals::Renewals,
     roster::Roster,
+    round::MENTION_BYTES_MIN,
     values::ValueError,
     view::{Counters, Member, Verdict},
 };
@@ -49,6 +50,8 @@ pub struct Gossip {
     pub(crate) refused_by: RefusedList,
     pub(crate) renewals: Renewals,
     pub(crate) plan: Plan,
+    /// Bytes of the longest digest entry: were digests planned with less, their end would be cut off, and with it always the same members.
+    pub(crate) mention_bytes: usize,
     pub(crate) company: Company,
     pub(crate) clock: Clock,
     pub(crate) now: Moment,
@@ -117,6 +120,7 @@ impl Gossip {
             refused_by: RefusedList::default(),
             renewals: Renewals::default(),
             plan: Plan::default(),
+            mention_bytes: MENTION_BYTES_MIN,
             company: Company::default(),
             clock,
             now: Moment { awake, stamp },

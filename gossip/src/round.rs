@@ -87,6 +87,9 @@ impl Gossip {
     }
 
     pub(crate) fn make_plan(&mut self) {
+        let mentions = self.roster.iter().map(|(_, member)| member.mention());
+        let longest = mentions.map(|mention| mention.wire_bytes()).max();
+        self.mention_bytes = longest.unwrap_or(MENTION_BYTES_MIN);
         let mut fresh = Vec::with_capacity(self.roster.len());
         let mut silent = Vec::new();
         self.company = Company::default();
@@ -204,7 +207,7 @@ impl Gossip {
             + ENVELOPE_BYTES_MAX
             + ASK_HEAD_BYTES;
         let mut room = Room(self.config.datagram_bytes.saturating_sub(used));
-        let (tags, all) = self.plan.pick(room.0 / MENTION_BYTES_TYPICAL);
+        let (tags, all) = self.plan.pick(room.0 / self.mention_bytes);
         let count = tags.len();
         let members = tags.into_iter().filter_map(|tag| self.roster.member(tag));
         let mentions = members.map(|member| member.mention());
@@ -262,5 +265,4 @@ impl Room {
 /// How often between two rounds suspicion is looked into.
 pub(crate) const LOOKS_PER_ROUND: u64 = 4;
 const SEED_ONE_ROUND_IN: u32 = 8;
-/// Bytes of a digest entry whose version takes one byte; longer ones are cut off at the end.
-const MENTION_BYTES_TYPICAL: usize = 11;
+pub(crate) const MENTION_BYTES_MIN: usize = 11;
