@@ -5,7 +5,7 @@
 //! cargo bench -p gossip --bench detection -- --quick   # a fifth of it
 //! ```
 //!
-//! 50 nodes in three regions; 1 to 2 ms inside, 40 to 50 ms across (one way); a round every 200 ms, phi 8 (ours: 10 across).
+//! 50 nodes in three regions; 1 to 2 ms inside, 40 to 50 ms across (one way); a round every 200 ms, phi 8 for chitchat, 9 and across 10 for us.
 //! A warm-up, then a quiet time in which every suspicion is a false one, then crashes one by one; a crashed node returns in a
 //! new life. Time to detect: from the crash to the moment when a survivor no longer counts the node among the living, over all survivors.
 
