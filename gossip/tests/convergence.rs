@@ -12,7 +12,7 @@ use gossip::{Key, Standing};
 /// A cluster that starts all at once from two seeds: each member has to hear the descriptions of all, whose number its bytes
 /// per round divide; the factor leaves room for that.
 fn rounds_from_nothing(hosts: usize) -> u32 {
-    4 + 4 * hosts.ilog2()
+    4 + 5 * hosts.ilog2()
 }
 
 /// One change in a cluster that knows itself.
