@@ -53,10 +53,8 @@ pub trait View {
 pub enum HeadRef<'a> {
     /// In a batch.
     Working(&'a Head),
-    /// In a cache that others look into.
-    Shared(Arc<Head>),
-    /// Just read and decoded.
-    Read(Head),
+    /// Committed, and perhaps in a cache that others look into.
+    Committed(Arc<Head>),
 }
 
 impl Deref for HeadRef<'_> {
@@ -65,8 +63,7 @@ impl Deref for HeadRef<'_> {
     fn deref(&self) -> &Head {
         match self {
             Self::Working(head) => head,
-            Self::Shared(head) => head,
-            Self::Read(head) => head,
+            Self::Committed(head) => head,
         }
     }
 }
@@ -78,7 +75,11 @@ fn stored_head<'a>(
 ) -> Result<Option<HeadRef<'a>>, StorageError> {
     let stored = storage.get(Family::Head, &head::stored_key(position, key))?;
     stored
-        .map(|value| Head::decode(key, &value).map(HeadRef::Read))
+        .map(|value| {
+            Head::decode(key, &value)
+                .map(Arc::new)
+                .map(HeadRef::Committed)
+        })
         .transpose()
 }
 

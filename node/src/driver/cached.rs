@@ -53,7 +53,7 @@ impl View for CachedView<'_> {
 
     fn head(&self, position: &Position, key: &[u8]) -> Result<Option<HeadRef<'_>>, Miss> {
         let epoch = match self.hot.look(position, key) {
-            Look::Hit(head) => return Ok(Some(HeadRef::Shared(head))),
+            Look::Hit(head) => return Ok(Some(HeadRef::Committed(head))),
             Look::Miss(epoch) => epoch,
         };
         let Some(value) = self.get(Family::Head, &head::stored_key(position, key))? else {
@@ -61,7 +61,7 @@ impl View for CachedView<'_> {
         };
         let head = Arc::new(Head::decode(key, &value)?);
         self.hot.offer(position, key, &head, value.len(), epoch);
-        Ok(Some(HeadRef::Shared(head)))
+        Ok(Some(HeadRef::Committed(head)))
     }
 
     fn has_element(&self, position: &Position, key: &[u8], element: &[u8]) -> Result<bool, Miss> {
