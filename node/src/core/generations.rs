@@ -4,13 +4,16 @@
 use std::collections::HashMap; // looked up, never iterated
 
 use bytes::Bytes;
-use foldhash::fast::RandomState;
+use foldhash::fast::RandomState; // of maps that are never iterated
+
+/// Seeded at random, so that nobody can choose keys that collide.
+type Table<V> = HashMap<Bytes, Held<V>, RandomState>; // never iterated
 
 /// Values by key, of about `capacity` bytes together.
 #[derive(Debug)]
 pub struct Generations<V> {
-    young: HashMap<Bytes, Held<V>, RandomState>,
-    old: HashMap<Bytes, Held<V>, RandomState>,
+    young: Table<V>,
+    old: Table<V>,
     young_bytes: usize,
     capacity: usize,
 }
@@ -25,8 +28,8 @@ impl<V> Generations<V> {
     /// Nothing yet; of about `capacity` bytes at most once it is rotated.
     pub fn new(capacity: usize) -> Self {
         Self {
-            young: HashMap::default(),
-            old: HashMap::default(),
+            young: Table::default(),
+            old: Table::default(),
             young_bytes: 0,
             capacity,
         }
