@@ -16,8 +16,8 @@ pub struct Storage {
     /// power loss may take. Too small: the disk is busy with syncing. Too large: more is lost with the power.
     #[serde(with = "duration")]
     pub fsync_interval: Duration,
-    /// Memory for blocks read from disk, shared by all shards; at least 8 MiB, default `256MiB`. Rule of thumb: a third
-    /// of the machine's memory, or the size of the data in use if that is less. Too small: reads go to the disk. Too
+    /// Memory for blocks read from disk, shared by all shards; at least 8 MiB, default `256MiB`. Decoded keys take up to three quarters
+    /// as much again. Rule of thumb: a quarter of the machine's memory, or the size of the data in use if that is less. Too small: reads go to the disk. Too
     /// large: the operating system's own cache starves, or the node is killed for its memory.
     pub cache: Size,
     /// Single-writer loops, one thread each: up to 256, default `0`, the number of cores. Fixed when the data directory

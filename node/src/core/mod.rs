@@ -34,6 +34,7 @@
 
 pub mod coordinate;
 pub mod expiring;
+pub mod generations;
 pub mod glob;
 pub mod identity;
 pub mod inbox;

@@ -314,10 +314,10 @@ const EMBEDDED_STRING_BYTES_MAX: usize = 44;
 
 #[cfg(test)]
 mod tests {
-    use std::{borrow::Cow, collections::BTreeMap, convert::Infallible};
+    use std::{collections::BTreeMap, convert::Infallible};
 
     use super::*;
-    use crate::core::view::VisitElement;
+    use crate::core::view::{HeadRef, VisitElement};
 
     /// Elements by their hashes, evenly apart, of a key that nobody asks about otherwise.
     struct Evenly(BTreeMap<u64, Bytes>);
@@ -333,7 +333,7 @@ mod tests {
     impl View for Evenly {
         type Error = Infallible;
 
-        fn head(&self, _: &Position, _: &[u8]) -> Result<Option<Cow<'_, Head>>, Infallible> {
+        fn head(&self, _: &Position, _: &[u8]) -> Result<Option<HeadRef<'_>>, Infallible> {
             Ok(None)
         }
 

@@ -1,6 +1,10 @@
 //! A key as a reader sees it, over committed state alone or under the changes of a batch.
 
-use std::{borrow::Cow, iter::Peekable, ops::ControlFlow};
+use std::{
+    iter::Peekable,
+    ops::{ControlFlow, Deref},
+    sync::Arc,
+};
 
 use crdt::Dots;
 
@@ -25,7 +29,7 @@ pub trait View {
     type Error;
 
     /// A key's head, if it has one.
-    fn head(&self, position: &Position, key: &[u8]) -> Result<Option<Cow<'_, Head>>, Self::Error>;
+    fn head(&self, position: &Position, key: &[u8]) -> Result<Option<HeadRef<'_>>, Self::Error>;
 
     /// Whether an element is there.
     fn has_element(
@@ -45,17 +49,48 @@ pub trait View {
     ) -> Result<(), Self::Error>;
 }
 
+/// A head, from wherever it was found.
+pub enum HeadRef<'a> {
+    /// In a batch.
+    Working(&'a Head),
+    /// Committed, and perhaps in a cache that others look into.
+    Committed(Arc<Head>),
+}
+
+impl Deref for HeadRef<'_> {
+    type Target = Head;
+
+    fn deref(&self) -> &Head {
+        match self {
+            Self::Working(head) => head,
+            Self::Committed(head) => head,
+        }
+    }
+}
+
+fn stored_head<'a>(
+    storage: &dyn Storage,
+    position: &Position,
+    key: &[u8],
+) -> Result<Option<HeadRef<'a>>, StorageError> {
+    let stored = storage.get(Family::Head, &head::stored_key(position, key))?;
+    stored
+        .map(|value| {
+            Head::decode(key, &value)
+                .map(Arc::new)
+                .map(HeadRef::Committed)
+        })
+        .transpose()
+}
+
 /// What is committed.
 pub struct Committed<'a>(pub &'a dyn Storage);
 
 impl View for Committed<'_> {
     type Error = StorageError;
 
-    fn head(&self, position: &Position, key: &[u8]) -> Result<Option<Cow<'_, Head>>, StorageError> {
-        let stored = self.0.get(Family::Head, &head::stored_key(position, key))?;
-        stored
-            .map(|value| Head::decode(key, &value).map(Cow::Owned))
-            .transpose()
+    fn head(&self, position: &Position, key: &[u8]) -> Result<Option<HeadRef<'_>>, StorageError> {
+        stored_head(self.0, position, key)
     }
 
     fn has_element(
@@ -92,12 +127,10 @@ pub struct Uncommitted<'a> {
 impl View for Uncommitted<'_> {
     type Error = StorageError;
 
-    fn head(&self, position: &Position, key: &[u8]) -> Result<Option<Cow<'_, Head>>, StorageError> {
+    fn head(&self, position: &Position, key: &[u8]) -> Result<Option<HeadRef<'_>>, StorageError> {
         match self.working.peek(key) {
-            Some(head) => Ok(Some(Cow::Borrowed(head))),
-            None => Ok(Committed(self.storage)
-                .head(position, key)?
-                .map(|head| Cow::Owned(head.into_owned()))),
+            Some(head) => Ok(Some(HeadRef::Working(head))),
+            None => stored_head(self.storage, position, key),
         }
     }
 

@@ -3,12 +3,12 @@
 //! Everything that changes a key, a client's command or a peer's delta, goes through [`Working::join`]. Each touched row is
 //! written once per batch, however often it was touched; heads stay decoded in a bounded cache between batches.
 
-use std::collections::{BTreeMap, HashMap}; // HashMap: looked up, never iterated
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use crdt::{Delta, Dots, Hlc, Named, Part, RowsDelta, join_row};
 
-use super::{expiring::Expiring, op::Key};
+use super::{expiring::Expiring, generations::Generations, op::Key};
 use crate::{
     placement::{Partition, Position},
     storage::{
@@ -23,7 +23,8 @@ use crate::{
 /// Uncommitted changes over committed state.
 #[derive(Debug)]
 pub struct Working {
-    heads: HeadCache,
+    /// Nothing of it is dropped within a batch.
+    heads: Generations<Entry>,
     /// Keys whose head differs from storage, in the order in which they first did.
     dirty: Vec<Key>,
     /// Rows read or changed in this batch, by stored key.
@@ -83,7 +84,7 @@ impl Working {
     /// Nothing changed, nothing cached; the cache keeps about `cache_bytes` of heads.
     pub fn new(cache_bytes: usize) -> Self {
         Self {
-            heads: HeadCache::new(cache_bytes),
+            heads: Generations::new(cache_bytes),
             dirty: Vec::new(),
             rows: BTreeMap::new(),
             cleared: Vec::new(),
@@ -241,6 +242,7 @@ impl Working {
         if let Some(at_ms) = entry.head.expiry.at_ms {
             expiring.insert(at_ms, Bytes::copy_from_slice(key));
         }
+        entry.bytes = value.len();
         self.heads.resize(key, value.len());
         batch.put(Family::Head, head::stored_key(&position, key), value);
         Some((position.partition, before, after))
@@ -252,10 +254,11 @@ impl Working {
         position: &Position,
         key: &Key,
     ) -> Result<&mut Entry, StorageError> {
-        if !self.heads.contains(key) {
+        if !self.heads.touch(key) {
             let stored = storage.get(Family::Head, &head::stored_key(position, key))?;
-            self.heads
-                .insert(key.clone(), Entry::load(key, stored.as_deref())?);
+            let entry = Entry::load(key, stored.as_deref())?;
+            let bytes = entry.bytes;
+            self.heads.insert(key, entry, bytes);
         }
         Ok(self
             .heads
@@ -549,66 +552,6 @@ impl Entry {
     }
 }
 
-/// Decoded heads, in two generations: one that is used moves to the young one, and when that has grown to half the
-/// capacity the old one is dropped. Nothing is dropped within a batch.
-#[derive(Debug)]
-struct HeadCache {
-    young: HashMap<Key, Entry>,
-    old: HashMap<Key, Entry>,
-    young_bytes: usize,
-    capacity: usize,
-}
-
-impl HeadCache {
-    fn new(capacity: usize) -> Self {
-        Self {
-            young: HashMap::new(),
-            old: HashMap::new(),
-            young_bytes: 0,
-            capacity,
-        }
-    }
-
-    fn peek(&self, key: &[u8]) -> Option<&Entry> {
-        self.young.get(key).or_else(|| self.old.get(key))
-    }
-
-    fn contains(&mut self, key: &Key) -> bool {
-        if self.young.contains_key(key) {
-            return true;
-        }
-        let Some(entry) = self.old.remove(key) else {
-            return false;
-        };
-        self.insert(key.clone(), entry);
-        true
-    }
-
-    fn get_mut(&mut self, key: &Key) -> Option<&mut Entry> {
-        self.young.get_mut(key)
-    }
-
-    fn insert(&mut self, key: Key, entry: Entry) {
-        self.young_bytes += key.len() + entry.bytes + ENTRY_OVERHEAD_BYTES;
-        // A copy: the key of a request is a slice of a connection's whole read buffer, which must not live as long as the cache.
-        self.young.insert(Bytes::copy_from_slice(&key), entry);
-    }
-
-    fn resize(&mut self, key: &Key, bytes: usize) {
-        if let Some(entry) = self.young.get_mut(key) {
-            self.young_bytes = (self.young_bytes + bytes).saturating_sub(entry.bytes);
-            entry.bytes = bytes;
-        }
-    }
-
-    fn rotate(&mut self) {
-        if self.young_bytes > self.capacity / 2 {
-            self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
-        }
-    }
-}
-
 /// Above this many rows a key's rows are deleted as one range.
 const RANGE_DELETE_ROWS_MIN: u64 = 512;
 /// An outbox row is closed when it has about this many bytes: a batch of large values becomes several rows, so that
@@ -616,5 +559,3 @@ const RANGE_DELETE_ROWS_MIN: u64 = 512;
 const OUTBOX_ROW_BYTES: usize = 1 << 20;
 /// What an element's row costs in a batch besides its bytes.
 const ROW_OVERHEAD_BYTES: usize = 64;
-/// What a cached head costs in memory besides its bytes.
-const ENTRY_OVERHEAD_BYTES: usize = 256;

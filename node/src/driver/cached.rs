@@ -1,9 +1,10 @@
 //! Reads that never wait for the disk, for the asynchronous workers.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
+use super::hot_heads::{HotHeads, Look};
 use crate::{
-    core::view::{View, VisitElement},
+    core::view::{HeadRef, View, VisitElement},
     placement::Position,
     storage::{
         Family, StorageError,
@@ -18,6 +19,7 @@ use crate::{
 /// Committed state, as far as memory has it.
 pub struct CachedView<'a> {
     storage: &'a RocksStorage,
+    hot: &'a HotHeads,
 }
 
 /// There is no answer from memory: the disk would have to be read, or many rows, or storage failed. To be asked where waiting is
@@ -32,9 +34,9 @@ impl From<StorageError> for Miss {
 }
 
 impl<'a> CachedView<'a> {
-    /// Of this storage.
-    pub fn new(storage: &'a RocksStorage) -> Self {
-        Self { storage }
+    /// Of this storage, and the heads that were read from it lately.
+    pub fn new(storage: &'a RocksStorage, hot: &'a HotHeads) -> Self {
+        Self { storage, hot }
     }
 
     fn get(&self, family: Family, stored: &[u8]) -> Result<Option<Vec<u8>>, Miss> {
@@ -49,11 +51,17 @@ impl<'a> CachedView<'a> {
 impl View for CachedView<'_> {
     type Error = Miss;
 
-    fn head(&self, position: &Position, key: &[u8]) -> Result<Option<Cow<'_, Head>>, Miss> {
-        let value = self.get(Family::Head, &head::stored_key(position, key))?;
-        Ok(value
-            .map(|value| Head::decode(key, &value).map(Cow::Owned))
-            .transpose()?)
+    fn head(&self, position: &Position, key: &[u8]) -> Result<Option<HeadRef<'_>>, Miss> {
+        let epoch = match self.hot.look(position, key) {
+            Look::Hit(head) => return Ok(Some(HeadRef::Committed(head))),
+            Look::Miss(epoch) => epoch,
+        };
+        let Some(value) = self.get(Family::Head, &head::stored_key(position, key))? else {
+            return Ok(None);
+        };
+        let head = Arc::new(Head::decode(key, &value)?);
+        self.hot.offer(position, key, &head, value.len(), epoch);
+        Ok(Some(HeadRef::Committed(head)))
     }
 
     fn has_element(&self, position: &Position, key: &[u8], element: &[u8]) -> Result<bool, Miss> {

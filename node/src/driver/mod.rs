@@ -16,6 +16,7 @@ mod census;
 mod clock;
 mod gauges;
 mod health;
+mod hot_heads;
 mod info;
 mod node;
 mod outbound;

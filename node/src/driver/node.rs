@@ -9,6 +9,7 @@ use super::{
     census::Census,
     clock::WallClock,
     health::Health,
+    hot_heads::HotHeads,
     outbound::Outbound,
     queue::{Inspection, ShardQueue, Work},
     walk,
@@ -46,6 +47,8 @@ pub struct Inner {
     pub shards: Vec<ShardQueue>,
     /// Where it is stored.
     pub storage: Arc<RocksStorage>,
+    /// What was read from it lately.
+    pub hot: Arc<HotHeads>,
     /// The time.
     pub clock: Arc<WallClock>,
     /// Its peers and its inbox.
@@ -117,7 +120,7 @@ impl Backend for Node {
         let Action::Read(action) = &op.action else {
             return None;
         };
-        let view = CachedView::new(&self.0.storage);
+        let view = CachedView::new(&self.0.storage, &self.0.hot);
         read(&view, &op.key, action, self.0.clock.now().wall_ms).ok()
     }
 

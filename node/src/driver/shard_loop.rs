@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 
 use super::{
     clock::WallClock,
+    hot_heads::HotHeads,
     outbound::Outbound,
     queue::{Inspection, Work},
 };
@@ -47,6 +48,7 @@ use crate::{
 pub struct ShardLoop {
     pub(super) config: ShardConfig,
     pub(super) storage: Arc<RocksStorage>,
+    pub(super) hot: Arc<HotHeads>,
     pub(super) durability: Durability,
     pub(super) clock: Arc<WallClock>,
     pub(super) outbound: Arc<Outbound>,
@@ -103,6 +105,8 @@ pub struct Parts {
     pub config: ShardConfig,
     /// Where it is stored.
     pub storage: Arc<RocksStorage>,
+    /// What readers keep of it.
+    pub hot: Arc<HotHeads>,
     /// When a commit may be answered.
     pub durability: Durability,
     /// The time.
@@ -123,6 +127,7 @@ impl ShardLoop {
         let Parts {
             config,
             storage,
+            hot,
             durability,
             clock,
             outbound,
@@ -137,6 +142,7 @@ impl ShardLoop {
         Ok(Self {
             config,
             storage,
+            hot,
             durability,
             clock,
             outbound,
@@ -287,6 +293,8 @@ impl ShardLoop {
     fn commit(&mut self, batch: &Batch) {
         let begun = Instant::now();
         let outcome = self.storage.commit(batch, self.durability);
+        // Before anybody is told, whatever the outcome: a commit that failed may have happened.
+        self.hot.forget(batch);
         metrics::histogram!(crate::metrics::COMMIT_DURATION_SECONDS)
             .record(begun.elapsed().as_secs_f64());
         match outcome {

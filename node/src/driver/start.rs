@@ -20,6 +20,7 @@ use super::{
     clock::WallClock,
     gauges,
     health::Health,
+    hot_heads::HotHeads,
     node::{Inner, Node},
     outbound::Outbound,
     queue::{ShardQueue, shard_queue},
@@ -56,6 +57,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     )?;
     let directory = open_directory(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(io_threads())
         .enable_all()
         .thread_name("io")
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -63,6 +65,12 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let outcome = runtime.block_on(live(config, credentials, directory, metrics));
     runtime.shutdown_timeout(RUNTIME_END_MAX);
     outcome
+}
+
+/// All cores but one, which is left to the shards: on two cores a second thread here costs unpipelined commands a fifth of their rate,
+/// because the threads wake each other and the shards wait.
+fn io_threads() -> usize {
+    thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
 
 fn open_directory(config: &Config) -> Result<DataDirectory, RunError> {
@@ -126,9 +134,13 @@ async fn live(
         max_skew_ms,
     )?;
     let outbound = Arc::new(Outbound::new(inbox));
+    let hot = Arc::new(HotHeads::new(
+        config.storage.cache.to_usize() / HOT_HEADS_SHARE,
+    ));
     let mut shards = Shards::start(
         &config,
         &directory.storage,
+        &hot,
         &identity,
         was_clean,
         &clock,
@@ -144,6 +156,7 @@ async fn live(
         regions: other_regions(&config),
         shards: shards.queues.clone(),
         storage: Arc::clone(&directory.storage),
+        hot,
         clock: Arc::clone(&clock),
         outbound: Arc::clone(&outbound),
         health: Arc::new(Health::default()),
@@ -205,6 +218,7 @@ impl Shards {
     async fn start(
         config: &Config,
         storage: &Arc<RocksStorage>,
+        hot: &Arc<HotHeads>,
         identity: &Identity,
         was_clean: bool,
         clock: &Arc<WallClock>,
@@ -225,6 +239,7 @@ impl Shards {
             let parts = Parts {
                 config: shard_config(config, identity, index, actor, was_clean),
                 storage: Arc::clone(storage),
+                hot: Arc::clone(hot),
                 durability: if config.storage.fsync == Fsync::Always {
                     Durability::Power
                 } else {
@@ -464,5 +479,7 @@ const BLOCKING_THREADS_MAX: usize = 64;
 const RUNTIME_END_MAX: std::time::Duration = std::time::Duration::from_secs(2);
 /// Events of peers that wait to be taken; while they are this many, peers are not read.
 const PEER_EVENTS_MAX: usize = 1024;
+/// One part in this many of `storage.cache` goes to heads that connections have read, over and above RocksDB's blocks.
+const HOT_HEADS_SHARE: usize = 4;
 /// One part in this many of `storage.cache` goes to decoded heads, over and above RocksDB's blocks.
-const HEAD_CACHE_SHARE: usize = 4;
+const HEAD_CACHE_SHARE: usize = 2;

@@ -108,7 +108,9 @@ impl Watch {
             .inner()
             .health
             .fail(health::DISK, format!("storage failed: {failure}"));
-        match self.node.inner().storage.reopen() {
+        let reopened = self.node.inner().storage.reopen();
+        self.node.inner().hot.clear();
+        match reopened {
             Ok(()) => {
                 tracing::info!("storage was reopened after a failure");
                 self.tell(|| Work::Reopened)

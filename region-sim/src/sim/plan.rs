@@ -57,6 +57,8 @@ pub struct HostPlan {
     pub shards: u16,
     /// Whether every commit is synced before it is answered.
     pub fsync_always: bool,
+    /// How often everything is synced where that is not so.
+    pub sync_interval: Duration,
     /// How far its clock is off, in milliseconds.
     pub clock_offset_ms: i64,
     /// By how many millionths its clock is too fast.
@@ -139,6 +141,7 @@ impl HostPlan {
         Self {
             shards: dice.between(1, 3) as u16,
             fsync_always,
+            sync_interval: millis(*dice.pick(&[100, 100, 1000, 5000])),
             clock_offset_ms: dice.between_signed(-OFFSET_MAX_MS, OFFSET_MAX_MS),
             clock_drift_ppm: dice.between_signed(-200, 200),
             cache_bytes: *dice.pick(&[0, 2000, 1 << 20]),

@@ -496,7 +496,7 @@ impl Host {
         self.due_in(desk, TICK, Due::Tick);
         self.due_in(desk, SAVE_INTERVAL, Due::Save);
         if !self.plan.fsync_always {
-            self.due_in(desk, SYNC_INTERVAL, Due::Sync);
+            self.due_in(desk, self.plan.sync_interval, Due::Sync);
         }
         for peer in (0..desk.plan.regions.len()).filter(|peer| *peer != self.index) {
             self.due_in(desk, Duration::from_millis(1), Due::Dial(peer));
@@ -575,7 +575,6 @@ pub const FULL: &str = "the disk is nearly full";
 pub const MAX_SKEW_MS: u64 = 1000;
 const TICK: Duration = Duration::from_millis(100);
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
-const SYNC_INTERVAL: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_millis(500);
 /// What the outbox may take beyond its bound until it is trimmed next.
 const OUTBOX_SLACK_BYTES: u64 = 100_000;

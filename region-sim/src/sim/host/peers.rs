@@ -173,7 +173,16 @@ impl Host {
                 let Some(process) = &mut self.process else {
                     return;
                 };
+                let is_ahead = is_ahead(&message, wall_ms);
                 let intents = process.inbox.message(session, message, wall_ms);
+                let is_accepted = intents
+                    .iter()
+                    .any(|intent| matches!(intent, Intent::Apply { .. }));
+                if is_ahead && is_accepted {
+                    let detail =
+                        format!("n{} takes what is too far ahead of its clock", self.index);
+                    desk.violations.push(Violation::new("clock", detail));
+                }
                 self.intend(intents, desk);
             }
         }
@@ -361,6 +370,11 @@ impl Host {
         let process = self.process.as_ref()?;
         process.inbox.held(&[actor]).first().map(|held| held.newest)
     }
+}
+
+/// Whether a message carries stamps further ahead than two clocks may be apart.
+fn is_ahead(message: &Message, wall_ms: u64) -> bool {
+    matches!(message, Message::Ship(ship) if ship.last.millis() > wall_ms + super::MAX_SKEW_MS)
 }
 
 impl Met {

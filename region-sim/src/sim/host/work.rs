@@ -16,7 +16,7 @@ use node::{
     storage::{Batch, Durability, Storage},
 };
 
-use super::{Asked, FULL, Host, Phase, Queued, RETRY, SAVE_INTERVAL, SYNC_INTERVAL, TICK, Worker};
+use super::{Asked, FULL, Host, Phase, Queued, RETRY, SAVE_INTERVAL, TICK, Worker};
 use crate::{
     check::Violation,
     sim::{agenda::Due, desk::Desk},
@@ -406,7 +406,7 @@ impl Host {
             Ok(()) => desk.ledger.synced(self.index),
             Err(_) => self.fail(desk),
         }
-        self.due_in(desk, SYNC_INTERVAL, Due::Sync);
+        self.due_in(desk, self.plan.sync_interval, Due::Sync);
     }
 
     fn save(&mut self, desk: &mut Desk) {
