@@ -356,19 +356,25 @@ fn a_full_roster_refuses_and_makes_room_of_those_who_are_gone() {
     assert_eq!(world.standing(0, 2), None, "it made room");
 }
 
+/// A clock that was set back, or the same process started twice within a millisecond.
 #[test]
-fn a_generation_that_was_used_before_is_replaced_by_a_new_one() {
-    let mut world = settled(5, 0.0, 42);
-    let generation = world.gossip(2).identity().generation;
-    world.kill(2);
-    world.run_for(seconds(1));
-    let myself = gossip::Myself {
-        generation,
-        ..world.myself(2)
-    };
-    world.start_as(2, config(), myself);
-    assert!(world.rounds_until(20, World::is_converged).is_some());
-    assert!(world.gossip(2).identity().generation > generation);
+fn a_generation_that_is_not_above_the_earlier_ones_is_replaced_by_one_that_is() {
+    for (hosts, back_ms, away) in [(5, 0, 1), (5, 3_600_000, 1), (12, 3_600_000, 60)] {
+        let mut world = settled(hosts, 0.0, 42);
+        let before = world.gossip(2).identity().generation;
+        world.kill(2);
+        world.run_for(seconds(away));
+        let generation = Generation(before.0 - back_ms);
+        let myself = gossip::Myself {
+            generation,
+            ..world.myself(2)
+        };
+        world.start_as(2, config(), myself);
+        let rounds = world.rounds_until(20, World::is_converged);
+        println!("back by {back_ms} ms: {rounds:?} rounds");
+        assert!(rounds.is_some());
+        assert!(world.gossip(2).identity().generation > before);
+    }
 }
 
 #[test]
