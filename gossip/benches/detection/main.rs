@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo bench -p gossip --bench detection              # everything, about 15 minutes
 //! cargo bench -p gossip --bench detection -- --quick   # a fifth of it
+//! cargo bench -p gossip --bench detection -- --ours    # without chitchat
 //! ```
 //!
 //! 50 nodes in three regions; 1 to 2 ms inside, 40 to 50 ms across (one way); a round every 200 ms, phi 8 for chitchat, 9 and across 10 for us.
@@ -101,7 +102,8 @@ impl Outcome {
 }
 
 fn main() {
-    let quick = std::env::args().any(|argument| argument == "--quick");
+    let is_said = |flag: &str| std::env::args().any(|argument| argument == flag);
+    let (quick, only_ours) = (is_said("--quick"), is_said("--ours"));
     let (quiet, crashes) = if quick { (120, 5) } else { (600, 25) };
     println!(
         "{:<34} {:>7} {:>10} {:>10} {:>10} {:>7} {:>10} {:>12} {:>12}",
@@ -117,7 +119,9 @@ fn main() {
             crashes,
             seed: 7,
         };
-        theirs::measure(&plan).print("chitchat 0.13", &plan);
+        if !only_ours {
+            theirs::measure(&plan).print("chitchat 0.13", &plan);
+        }
         for variant in ours::variants() {
             ours::measure(&plan, &variant.config).print(variant.name, &plan);
         }
