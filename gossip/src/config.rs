@@ -61,7 +61,7 @@ pub struct Config {
     /// withheld, and knowledge spreads slowly in large clusters. It bounds the traffic whatever others ask for.
     pub round_bytes: usize,
     /// Phi at which a node of the own region is suspected: above 0, up to 1,000, default 9. See `phi.rs` for seconds. Too small: false
-    /// suspicions (8 gave one in 12 node-hours at 20 % loss). Too large: detection is slow.
+    /// suspicions. Too large: detection is slow.
     pub phi_local: f64,
     /// The same for nodes of other regions, whose paths vary more: default 10.
     pub phi_remote: f64,
