@@ -306,6 +306,25 @@ impl Node {
             .expect("a running node")
     }
 
+    /// The next session that ends.
+    pub(super) async fn any_down(&mut self) -> SessionId {
+        loop {
+            match self.event().await {
+                Event::Down { session, .. } => return session,
+                Event::Up {
+                    session,
+                    direction,
+                    peer,
+                    held,
+                } => {
+                    self.early.insert(session, (direction, peer, held));
+                }
+                Event::Message { .. } => {}
+                Event::Failed { reason } => panic!("{reason}"),
+            }
+        }
+    }
+
     /// The next message of a session.
     pub(super) async fn message(&mut self, wanted: SessionId) -> Message {
         loop {
