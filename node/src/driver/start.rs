@@ -363,6 +363,7 @@ fn start_peers(
         targets: dialled.chain(seeds).collect(),
         listen: config.listen.quic,
         clock: Arc::clone(&node.inner().clock) as Arc<dyn peer::WallClock>,
+        datagrams: mpsc::channel(1).0,
     };
     let held: Arc<dyn peer::HeldActors> = Arc::clone(outbound) as Arc<dyn peer::HeldActors>;
     outbound.connect_peers(Peers::start(peers_config, events, held)?);

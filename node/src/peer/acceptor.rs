@@ -153,7 +153,7 @@ async fn take_in(
         let refusal = Refusal::new(RefusalKind::NotNow, super::STOPPING);
         return Err(GreetingError::Refused(Refuser::Local, refusal));
     }
-    let session = greeting::admit(shared, &greeted, Direction::Accepted)?;
+    let session = greeting::admit(shared, &greeted, None)?;
     match greeting::welcome(&mut greeted, held).await {
         Ok(()) => Ok((session, greeted)),
         Err(error) => {

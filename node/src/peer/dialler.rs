@@ -1,8 +1,8 @@
 //! Peers that this node dials: one task per target, so that one that is away holds up nobody.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Instant};
+use std::{net::SocketAddr, ops::ControlFlow, pin::pin, sync::Arc, time::Instant};
 
-use quinn::{ClientConfig, Connection, Endpoint};
+use quinn::{Connection, Endpoint};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
     net::lookup_host,
@@ -11,96 +11,36 @@ use tokio::{
 use tracing::info;
 
 use super::{
-    Direction, LinkState, PeerTarget, Refusal, RefusalKind, Refuser, StartError,
+    Direction, Held, LinkState, Refusal, RefusalKind, Refuser,
     backoff::Backoff,
-    endpoint::client_config,
-    greeting::{self, GreetingError, within},
+    greeting::{self, Greeted, GreetingError, within},
     limits::{ATTEMPT_MAX, LIVED},
     link::Line,
     roster::Claim,
-    session,
+    session::{self, Session},
     shared::Shared,
+    target::Target,
 };
-use crate::{names::NodeName, tls::Credentials};
+use crate::names::NodeName;
 
-/// A peer to dial, ready to be.
-pub(super) struct Target {
-    address: String,
-    expect: Option<NodeName>,
-    config: ClientConfig,
-    server_name: String,
-}
-
-impl Target {
-    pub(super) fn expected(&self) -> Option<NodeName> {
-        self.expect.clone()
-    }
-}
-
-/// Checks the targets against each other and sets up how each is dialled. An address that is listed twice counts once.
-pub(super) fn targets(
-    credentials: &Credentials,
-    listed: Vec<PeerTarget>,
-) -> Result<Vec<Target>, StartError> {
-    let (mut names, mut seeds) = (BTreeSet::new(), BTreeSet::new());
-    let mut targets = Vec::new();
-    for PeerTarget { address, expect } in listed {
-        match &expect {
-            Some(name) if name == credentials.node() => {
-                return Err(StartError::Target {
-                    name: name.clone(),
-                    problem: "is this node itself",
-                });
-            }
-            Some(name) if !names.insert(name.clone()) => {
-                return Err(StartError::Target {
-                    name: name.clone(),
-                    problem: "is listed twice",
-                });
-            }
-            None if !seeds.insert(address.clone()) => continue,
-            Some(_) | None => {}
-        }
-        let config = client_config(credentials, expect.as_ref())?;
-        let server_name = credentials.server_name(expect.as_ref())?;
-        targets.push(Target {
-            address,
-            expect,
-            config,
-            server_name,
-        });
-    }
-    Ok(targets)
-}
-
-/// Dials a target again and again, until the node stops or the target turns out to be none.
+/// Dials a target until the node stops, or the target is taken away or turns out to be none.
 pub(super) async fn run(shared: Arc<Shared>, endpoint: Endpoint, target: Target) {
-    let line = shared
-        .roster
-        .add_line(Line::new(target.address.clone(), target.expect.clone()));
-    let dialler = Dialler {
+    let Some(address) = target.course.address() else {
+        return;
+    };
+    let line = Line::new(address.clone(), target.expect.clone());
+    let mut dialler = Dialler {
+        line: shared.roster.add_line(line),
         shared,
         endpoint,
         target,
-        line,
+        address,
     };
-    let mut backoff = Backoff::new();
-    let mut random = StdRng::from_os_rng();
-    let mut attempts = 0_usize;
-    while !dialler.shared.is_stopping() {
-        let outcome = dialler.once(attempts).await;
-        attempts = attempts.wrapping_add(1);
-        match outcome {
-            Outcome::Lived => backoff.reset(),
-            Outcome::Failed => {}
-            Outcome::Spare(name) => {
-                dialler
-                    .or_stop(dialler.shared.roster.unclaimed(&name))
-                    .await
-            }
-            Outcome::Dropped => return,
+    while dialler.persist().await.is_continue() && !dialler.shared.is_stopping() {
+        match dialler.target.course.address() {
+            Some(address) => dialler.move_to(address),
+            None => return dialler.shared.roster.remove_line(dialler.line),
         }
-        dialler.or_stop(sleep(backoff.pause(&mut random))).await;
     }
 }
 
@@ -108,7 +48,9 @@ struct Dialler {
     shared: Arc<Shared>,
     endpoint: Endpoint,
     target: Target,
-    line: usize,
+    line: u64,
+    /// What is dialled now; where the course leads may be another one already.
+    address: String,
 }
 
 /// How an attempt and the session that it led to went.
@@ -131,11 +73,50 @@ struct Reached {
 }
 
 impl Dialler {
+    /// Dials one address again and again, until the node stops or the course leads elsewhere. Breaks if nothing is to be
+    /// dialled here.
+    async fn persist(&self) -> ControlFlow<()> {
+        let mut backoff = Backoff::new();
+        let mut random = StdRng::from_os_rng();
+        let mut attempts = 0_usize;
+        while !self.is_over() {
+            let outcome = self.once(attempts).await;
+            attempts = attempts.wrapping_add(1);
+            match outcome {
+                Outcome::Lived => backoff.reset(),
+                Outcome::Failed => {}
+                Outcome::Spare(name) => {
+                    self.or_over(self.shared.roster.unclaimed(&name)).await;
+                    // Ahead of seeds, which pause: whoever is dialled by name is expected to be reached that way.
+                    if self.target.expect.is_some() {
+                        continue;
+                    }
+                }
+                Outcome::Dropped => return ControlFlow::Break(()),
+            }
+            self.or_over(sleep(backoff.pause(&mut random))).await;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn move_to(&mut self, address: String) {
+        let line = address.clone();
+        self.shared
+            .roster
+            .line(self.line, |current| current.moved(line));
+        self.address = address;
+    }
+
     /// One attempt, and the session if it succeeds.
     async fn once(&self, attempt: usize) -> Outcome {
+        if let Some(name) = &self.target.expect
+            && self.shared.roster.is_claimed(name)
+        {
+            return self.spare(name);
+        }
         self.shared.roster.line(self.line, Line::connecting);
         let reached = tokio::select! { biased;
-            () = self.shared.stopped() => return Outcome::Failed,
+            _ = self.over() => return Outcome::Failed,
             reached = timeout(ATTEMPT_MAX, self.reach(attempt)) => reached,
         };
         match reached {
@@ -178,7 +159,7 @@ impl Dialler {
             .endpoint
             .local_addr()
             .map_err(|error| error.to_string())?;
-        let found = lookup_host(&self.target.address)
+        let found = lookup_host(&self.address)
             .await
             .map_err(|error| error.to_string())?;
         let fitting: Vec<SocketAddr> = found
@@ -190,24 +171,28 @@ impl Dialler {
         }
     }
 
-    /// A seed that leads to a node which is dialled by name, or by another seed, is not needed.
+    /// A seed that leads to a node for which the configuration has an address is not needed; one that leads to a node
+    /// which another target has reached is, later perhaps.
     fn claim(&self, connection: &Connection, name: &NodeName) -> Result<Claim, Outcome> {
-        let by_name = self.target.expect.is_none() && self.shared.named.contains(name);
-        let claim = if by_name {
+        let is_needless = self.target.expect.is_none() && self.shared.targets.is_configured(name);
+        let claim = if is_needless {
             None
         } else {
             self.shared.roster.claim(name)
         };
         claim.ok_or_else(|| {
-            let text = format!("node '{name}' is dialled at another address already");
-            let refusal = Refusal::new(RefusalKind::Redundant, text.clone());
+            let refusal = Refusal::new(RefusalKind::Redundant, elsewhere(name));
             connection.close(refusal.close_code(), refusal.text.as_bytes());
-            if by_name {
-                return self.drop_target(&text);
+            if is_needless {
+                return self.drop_target(&refusal.text);
             }
-            self.without(LinkState::Spare, text, None);
-            Outcome::Spare(name.clone())
+            self.spare(name)
         })
+    }
+
+    fn spare(&self, name: &NodeName) -> Outcome {
+        self.without(LinkState::Spare, elsewhere(name), None);
+        Outcome::Spare(name.clone())
     }
 
     /// Greets, and runs the session to its end.
@@ -218,31 +203,50 @@ impl Dialler {
             claim,
         } = reached;
         let greeted = tokio::select! { biased;
-            () = self.shared.stopped() => Err(GreetingError::Failed(super::STOPPING.to_owned())),
+            reason = self.over() => Err(GreetingError::Failed(reason)),
             greeted = within(greeting::dial(&self.shared, &connection, &name)) => greeted,
         };
         let admitted = greeted.and_then(|(greeted, held)| {
-            let session = greeting::admit(&self.shared, &greeted, Direction::Dialled)?;
+            let session = greeting::admit(&self.shared, &greeted, Some(&self.address))?;
             Ok((session, greeted, held))
         });
         let outcome = match admitted {
-            Ok((session, greeted, held)) => {
-                self.shared.roster.line(self.line, |line| line.up(&session));
-                let began = Instant::now();
-                let end = session::run(&self.shared, &session, greeted, held).await;
-                self.shared
-                    .roster
-                    .line(self.line, |line| line.down(&session, end.reason));
-                if began.elapsed() >= LIVED {
-                    Outcome::Lived
-                } else {
-                    Outcome::Failed
-                }
-            }
+            Ok((session, greeted, held)) => self.accompany(&session, greeted, held).await,
             Err(error) => self.give_up(&connection, Some(&name), &error),
         };
         drop(claim);
         outcome
+    }
+
+    /// Runs a session to its end, which comes politely when the course leads elsewhere.
+    async fn accompany(
+        &self,
+        session: &Arc<Session>,
+        greeted: Greeted,
+        held: Vec<Held>,
+    ) -> Outcome {
+        self.shared.roster.line(self.line, |line| line.up(session));
+        let began = Instant::now();
+        let mut run = pin!(session::run(&self.shared, session, greeted, held));
+        let ended = tokio::select! { biased;
+            end = &mut run => Ok(end),
+            reason = self.target.course.left(&self.address) => Err(reason),
+        };
+        let end = match ended {
+            Ok(end) => end,
+            Err(reason) => {
+                session.close(&reason);
+                run.await
+            }
+        };
+        self.shared
+            .roster
+            .line(self.line, |line| line.down(session, end.reason));
+        if began.elapsed() >= LIVED {
+            Outcome::Lived
+        } else {
+            Outcome::Failed
+        }
     }
 
     fn give_up(
@@ -270,7 +274,8 @@ impl Dialler {
             GreetingError::Refused(by, refusal) => (*by, refusal),
         };
         greeting::record(&self.shared, address, Direction::Dialled, name, by, refusal);
-        if refusal.kind == RefusalKind::Itself {
+        // A named target is some other node, whatever it says of itself.
+        if refusal.kind == RefusalKind::Itself && self.target.expect.is_none() {
             return self.drop_target(&refusal.text);
         }
         self.without(
@@ -282,15 +287,17 @@ impl Dialler {
     }
 
     fn unreachable(&self, text: &str) -> Outcome {
-        self.shared
-            .journal
-            .unreachable(&self.target.address, text, Instant::now());
+        if !self.is_over() {
+            self.shared
+                .journal
+                .unreachable(&self.address, text, Instant::now());
+        }
         self.without(LinkState::Waiting, text.to_owned(), None);
         Outcome::Failed
     }
 
     fn drop_target(&self, text: &str) -> Outcome {
-        info!(target = %self.target.address, "not dialled any more: {text}");
+        info!(target = %self.address, "not dialled any more: {text}");
         self.without(LinkState::Dropped, text.to_owned(), None);
         Outcome::Dropped
     }
@@ -301,11 +308,28 @@ impl Dialler {
             .line(self.line, |line| line.without(state, error, refusal));
     }
 
-    /// Waits for something, or for the node to stop.
-    async fn or_stop(&self, wait: impl Future<Output = ()>) {
+    /// Whether this address is not to be dialled any more.
+    fn is_over(&self) -> bool {
+        self.shared.is_stopping() || !self.target.course.leads_to(&self.address)
+    }
+
+    /// Waits until it is not; returns why.
+    async fn over(&self) -> String {
         tokio::select! { biased;
-            () = self.shared.stopped() => {}
+            () = self.shared.stopped() => super::STOPPING.to_owned(),
+            reason = self.target.course.left(&self.address) => reason,
+        }
+    }
+
+    /// Waits for something, or until this address is not to be dialled any more.
+    async fn or_over(&self, wait: impl Future<Output = ()>) {
+        tokio::select! { biased;
+            _ = self.over() => {}
             () = wait => {}
         }
     }
+}
+
+fn elsewhere(name: &NodeName) -> String {
+    format!("node '{name}' is dialled at another address already")
 }

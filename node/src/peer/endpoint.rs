@@ -15,8 +15,8 @@ use tracing::info;
 use super::{
     StartError,
     limits::{
-        CONNECTION_WINDOW_BYTES, HANDSHAKES_MAX, IDLE_MAX, INITIAL_RTT, KEEP_ALIVE,
-        SEND_WINDOW_BYTES, SOCKET_BUFFER_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX,
+        CONNECTION_WINDOW_BYTES, DATAGRAM_BUFFER_BYTES, HANDSHAKES_MAX, IDLE_MAX, INITIAL_RTT,
+        KEEP_ALIVE, SEND_WINDOW_BYTES, SOCKET_BUFFER_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX,
     },
 };
 use crate::{names::NodeName, tls::Credentials};
@@ -71,8 +71,8 @@ fn transport() -> TransportConfig {
         .send_window(SEND_WINDOW_BYTES)
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_MAX))
-        // Nobody reads datagrams yet: none are taken.
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
         .congestion_controller_factory(congestion());
     config
 }

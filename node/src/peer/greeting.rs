@@ -140,16 +140,21 @@ pub(super) async fn answer(
     })
 }
 
-/// Takes the peer in, as one that this node dialled or that dialled it.
+/// Takes the peer in, as one that this node dialled at some address or that dialled it.
 pub(super) fn admit(
     shared: &Shared,
     greeted: &Greeted,
-    direction: Direction,
+    dialled_at: Option<&str>,
 ) -> Result<Arc<Session>, GreetingError> {
+    let direction = match dialled_at {
+        Some(_) => Direction::Dialled,
+        None => Direction::Accepted,
+    };
     let peer = greeted.card.clone().into_peer();
     let address = greeted.connection.remote_address();
     let id = shared.roster.next_id();
-    let session = Arc::new(Session::new(id, direction, peer, address, greeted.version));
+    let session = Session::new(id, direction, peer, address, greeted.version);
+    let session = Arc::new(session.dialled_at(dialled_at));
     shared
         .roster
         .admit(&session, std::time::Instant::now())

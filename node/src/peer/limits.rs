@@ -61,6 +61,20 @@ pub(super) const HANDSHAKES_UNPROVEN_MAX: usize = 16;
 /// Accepted sessions at once.
 pub const SESSIONS_MAX: usize = 256;
 
+/// The largest datagram, in bytes: larger ones are not sent, and ignored when they come. What Ethernet's packets take, less QUIC's share.
+pub const DATAGRAM_BYTES_MAX: usize = 1400;
+
+/// What a datagram may have on any path, from the first packet on, in bytes: QUIC's smallest packet of 1,200, less flags,
+/// connection ID, packet number and tag (1 + 8 + 4 + 16) and the frame's header (9).
+pub const DATAGRAM_BYTES_SAFE: usize = 1200 - (1 + 8 + 4 + 16) - 9;
+
+/// Datagrams that wait in one connection, in each direction, in bytes. The oldest are dropped: too small, and bursts are lost;
+/// too large, and what is read at last is stale.
+pub(super) const DATAGRAM_BUFFER_BYTES: usize = 64 << 10;
+
+/// Targets at once, from the configuration and added later, with those whose dialler is about to end.
+pub const TARGETS_MAX: usize = 1024;
+
 /// Names whose region is remembered.
 pub(super) const NAMES_MAX: usize = 1024;
 
@@ -122,6 +136,8 @@ const _: () = assert!(CARD_BYTES_MAX + ACTORS_MAX * (9 + HELD_BYTES_MAX) <= GREE
 const _: () = assert!(FRAME_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(FRAME_BYTES_MAX <= crdt::codec::LIMIT_BYTES / 2);
 const _: () = assert!(WRITE_BYTES <= QUEUE_BYTES_MAX);
+const _: () = assert!(DATAGRAM_BYTES_SAFE <= DATAGRAM_BYTES_MAX);
+const _: () = assert!(16 * DATAGRAM_BYTES_MAX <= DATAGRAM_BUFFER_BYTES);
 // A peer whose message stream we do not read must still get its heartbeats through to us.
 const _: () = assert!(2 * STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES);
 const _: () = assert!(2 * STREAM_WINDOW_BYTES as u64 <= SEND_WINDOW_BYTES);

@@ -43,7 +43,7 @@ pub enum LinkState {
     Waiting,
     /// The peer is reached by another address; this one is tried when that is lost.
     Spare,
-    /// Not dialled any more: it is this node itself, or a node that is dialled by name.
+    /// Not dialled any more: it is this node itself, or a node for which the configuration has another address.
     Dropped,
 }
 
@@ -76,6 +76,14 @@ impl Line {
 
     pub(super) fn session(&self) -> Option<SessionId> {
         self.session
+    }
+
+    /// The target is at another address from now on: what was wrong at the old one says nothing of it.
+    pub(super) fn moved(&mut self, address: String) {
+        self.address = address;
+        self.state = LinkState::Connecting;
+        self.error = None;
+        self.refusal = None;
     }
 
     pub(super) fn connecting(&mut self) {

@@ -10,7 +10,8 @@
 //!
 //!   session ─┬─ control stream   ping, pong, goodbye; read whatever else is stuck
 //!            ├─ message stream ▸ events (bounded): not read while nobody takes events
-//!            └─ queue (bounded) ▸ message stream
+//!            ├─ queue (bounded) ▸ message stream
+//!            └─ datagrams, both ways: dropped while nobody takes them
 //! ```
 //!
 //! Invariants: per session `Up` comes before its messages and those before `Down`, each once; messages keep their order; one peer that
@@ -18,6 +19,8 @@
 
 mod acceptor;
 mod backoff;
+mod course;
+mod datagram;
 mod dialler;
 mod ending;
 mod endpoint;
@@ -35,6 +38,7 @@ mod session;
 mod shared;
 mod stream;
 mod supervisor;
+mod target;
 mod wire;
 
 use std::{
@@ -44,6 +48,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use crdt::ActorId;
 use quinn::Endpoint;
 use tokio::{
@@ -58,12 +63,14 @@ use crate::{
 };
 
 pub use crate::core::message::{Held, SessionId};
+pub use datagram::{Datagram, DatagramError, Recipient};
 pub use journal::Refused;
 pub use link::{LinkState, PeerLink};
 pub use refusal::{Refusal, RefusalKind, Refuser};
 
 use refusal::CLOSE_BYE;
 use shared::Shared;
+use target::Targets;
 
 /// Who is at the other end of a session, as its certificate and its handshake agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +109,7 @@ pub struct PeerTarget {
     /// `HOST:PORT`; a host's name is looked up anew for every attempt.
     pub address: String,
     /// Who has to answer there; any node of the cluster if none. A seed turns out to be this node itself, or a node that
-    /// is dialled by name: then it is dropped.
+    /// another target names: then it is dropped.
     pub expect: Option<NodeName>,
 }
 
@@ -145,6 +152,8 @@ pub struct PeersConfig {
     pub listen: SocketAddr,
     /// For the clock offsets of peers.
     pub clock: Arc<dyn WallClock>,
+    /// Where the datagrams of peers go. While it is full they are dropped, and counted.
+    pub datagrams: mpsc::Sender<Datagram>,
 }
 
 /// What happens with peers. The channel of events is bounded: while it is full, sessions are not read, and their senders wait.
@@ -201,13 +210,22 @@ pub enum StartError {
     /// TLS and QUIC do not fit. *State unchanged.*
     #[error("QUIC cannot be set up: {0}")]
     Quic(String),
-    /// Two targets expect one node, or one expects this node. *State unchanged.*
+    /// Two targets expect one node, or one expects this node, which is also said of [`Peers::dial`]. *State unchanged.*
     #[error("[peers.dial] \"{name}\": {problem}")]
     Target {
         /// The node.
         name: NodeName,
         /// What is wrong.
         problem: &'static str,
+    },
+    /// [`limits::TARGETS_MAX`] targets are dialled. *State unchanged, safe to retry* when others were taken away.
+    #[error(
+        "{address} is not dialled: {} targets are already",
+        limits::TARGETS_MAX
+    )]
+    TooManyTargets {
+        /// What was to be dialled.
+        address: String,
     },
 }
 
@@ -252,8 +270,10 @@ impl Peers {
             targets,
             listen,
             clock,
+            datagrams,
         } = config;
-        let targets = dialler::targets(&credentials, targets)?;
+        let (registry, added) = Targets::new();
+        let targets = registry.configure(&credentials, targets)?;
         let endpoint = endpoint::bind(&credentials, listen)?;
         let shared = Arc::new(Shared::new(shared::Parts {
             credentials,
@@ -262,12 +282,10 @@ impl Peers {
             clock,
             held,
             events,
-            named: targets
-                .iter()
-                .filter_map(dialler::Target::expected)
-                .collect(),
+            datagrams,
+            targets: registry,
         }));
-        let supervisor = supervisor::start(shared.clone(), endpoint.clone(), targets);
+        let supervisor = supervisor::start(shared.clone(), endpoint.clone(), targets, added);
         Ok(Self {
             shared,
             endpoint,
@@ -290,6 +308,40 @@ impl Peers {
         session
             .queue
             .push(wire::encode_message(session.version, message))
+    }
+
+    /// Sends a datagram on the session with that peer that was heard last, if there is one and its path takes so many
+    /// bytes: [`limits::DATAGRAM_BYTES_SAFE`] always pass. Never waits; while too many wait in QUIC, the oldest is dropped.
+    pub fn send_datagram(&self, to: Recipient<'_>, bytes: Bytes) -> Result<(), DatagramError> {
+        let session = self.shared.roster.nearest(to);
+        session
+            .ok_or(DatagramError::NoSession)?
+            .send_datagram(bytes)
+    }
+
+    /// Dials a node from now on, by name; at another address than before if it was dialled already: then its session at the
+    /// old one is closed politely. A node that is dialled by name since the start keeps its address, and nothing happens.
+    /// Cheap when nothing changes. While a seed holds a session with the node, that one is left alone, and the address is
+    /// tried when it ends.
+    pub fn dial(&self, node: &NodeName, address: &str) -> Result<(), StartError> {
+        if self.shared.is_stopping() {
+            return Ok(());
+        }
+        let Shared {
+            credentials,
+            targets,
+            ..
+        } = &*self.shared;
+        targets.dial(credentials, node, address)
+    }
+
+    /// Stops dialling a node that was added with [`Peers::dial`], and politely closes its sessions with this reason: the one
+    /// that was dialled, and the one that it opened. Nothing happens if it was not added; what the configuration lists is
+    /// dialled on, a seed that leads to the node too.
+    pub fn undial(&self, node: &NodeName, reason: &str) {
+        if self.shared.targets.undial(node, reason) {
+            self.shared.roster.close_accepted(node, reason);
+        }
     }
 
     /// Ends a session politely: what is queued is sent, then a goodbye. The reason is shown on both sides. Nothing happens if it is over.

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    Direction, PeerLink, Refusal, RefusalKind, SessionId,
+    Direction, PeerLink, Recipient, Refusal, RefusalKind, SessionId,
     limits::{NAMES_MAX, SESSIONS_MAX},
     link::{self, Line},
     lock,
@@ -35,7 +35,9 @@ struct State {
     /// Names that a dialler of this node holds, from before its greeting until after its session.
     dialled: BTreeSet<NodeName>,
     regions: BTreeMap<NodeName, RegionName>,
-    lines: Vec<Line>,
+    lines: BTreeMap<u64, Line>,
+    /// Numbers are not given again: a line that is gone is not mistaken for another.
+    lines_ever: u64,
 }
 
 /// The right to dial a node; given back when dropped.
@@ -97,10 +99,14 @@ impl Roster {
         })
     }
 
+    pub(super) fn is_claimed(&self, name: &NodeName) -> bool {
+        lock(&self.state).dialled.contains(name)
+    }
+
     /// Waits until no dialler has the name.
     pub(super) async fn unclaimed(&self, name: &NodeName) {
         let mut changes = self.changes();
-        while lock(&self.state).dialled.contains(name) {
+        while self.is_claimed(name) {
             // The sender lives in self, which outlives this call.
             changes
                 .changed()
@@ -118,16 +124,49 @@ impl Roster {
         }
     }
 
+    /// The session in which the recipient was heard last, of those that take datagrams.
+    pub(super) fn nearest(&self, recipient: Recipient<'_>) -> Option<Arc<Session>> {
+        let state = lock(&self.state);
+        let sessions = state.sessions.values().filter(|session| {
+            let is_meant = match recipient {
+                Recipient::Node(name) => session.peer.name == *name,
+                Recipient::Address(address) => session.target.as_deref() == Some(address),
+            };
+            is_meant && session.takes_datagrams()
+        });
+        sessions
+            .max_by_key(|session| session.reading().heard)
+            .cloned()
+    }
+
+    /// Closes the sessions that a node opened, politely.
+    pub(super) fn close_accepted(&self, name: &NodeName, reason: &str) {
+        let state = lock(&self.state);
+        for session in state.sessions.values() {
+            if session.peer.name == *name && session.direction == Direction::Accepted {
+                session.close(reason);
+            }
+        }
+    }
+
     /// Adds a target's line; returns its number.
-    pub(super) fn add_line(&self, line: Line) -> usize {
+    pub(super) fn add_line(&self, line: Line) -> u64 {
         let mut state = lock(&self.state);
-        state.lines.push(line);
-        state.lines.len() - 1
+        let number = state.lines_ever;
+        state.lines_ever += 1;
+        state.lines.insert(number, line);
+        number
+    }
+
+    /// Forgets the line of a target that is none any more.
+    pub(super) fn remove_line(&self, number: u64) {
+        lock(&self.state).lines.remove(&number);
+        self.change();
     }
 
     /// Changes a target's line.
-    pub(super) fn line(&self, number: usize, change: impl FnOnce(&mut Line)) {
-        if let Some(line) = lock(&self.state).lines.get_mut(number) {
+    pub(super) fn line(&self, number: u64, change: impl FnOnce(&mut Line)) {
+        if let Some(line) = lock(&self.state).lines.get_mut(&number) {
             change(line);
         }
         self.change();
@@ -138,7 +177,7 @@ impl Roster {
         let reading = |id| state.sessions.get(&id).map(|session| session.reading());
         let dialled = state
             .lines
-            .iter()
+            .values()
             .map(|line| line.link(line.session().and_then(reading), now));
         let accepted = state
             .sessions

@@ -4,12 +4,13 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
 };
 
+use bytes::Bytes;
 use metrics::Counter;
 use quinn::{Connection, RecvStream};
 use tokio::{
@@ -20,7 +21,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    Direction, Event, Held, Peer, Refused, SessionId,
+    DatagramError, Direction, Event, Held, Peer, Refused, SessionId, datagram,
     ending::{End, Ending},
     greeting::Greeted,
     limits::{CONTROL_BYTES_MAX, DRAIN_MAX, FRAME_BYTES_MAX, HEARTBEAT, SILENCE_MAX, WRITE_BYTES},
@@ -42,6 +43,8 @@ pub(super) struct Session {
     pub(super) direction: Direction,
     pub(super) peer: Peer,
     pub(super) address: SocketAddr,
+    /// What was dialled, if this node did.
+    pub(super) target: Option<String>,
     /// The version that both sides speak.
     pub(super) version: u8,
     pub(super) queue: Queue,
@@ -50,6 +53,8 @@ pub(super) struct Session {
     /// The peer's goodbye, if it said one.
     goodbye: watch::Sender<Option<String>>,
     announced: AtomicBool,
+    /// Known once it runs: before the greeting is over, nothing but the greeting is sent.
+    connection: OnceLock<Connection>,
     sent: Counter,
     received: Counter,
 }
@@ -70,6 +75,7 @@ impl Session {
             id,
             direction,
             address,
+            target: None,
             version,
             sent: bytes("out"),
             received: bytes("in"),
@@ -79,7 +85,36 @@ impl Session {
             pulse: Mutex::new(Pulse::new(Instant::now())),
             goodbye: watch::Sender::new(None),
             announced: AtomicBool::new(false),
+            connection: OnceLock::new(),
         }
+    }
+
+    /// Says what was dialled.
+    pub(super) fn dialled_at(self, target: Option<&str>) -> Self {
+        Self {
+            target: target.map(str::to_owned),
+            ..self
+        }
+    }
+
+    /// Sends a datagram, if the session runs. Never waits.
+    pub(super) fn send_datagram(&self, bytes: Bytes) -> Result<(), DatagramError> {
+        let connection = self.connection.get().ok_or(DatagramError::NoSession)?;
+        let count = bytes.len() as u64;
+        datagram::send(connection, bytes)?;
+        self.sent.increment(count);
+        Ok(())
+    }
+
+    /// Whether datagrams may be sent in it: it runs, and is not ending.
+    pub(super) fn takes_datagrams(&self) -> bool {
+        self.connection.get().is_some() && self.ending.is_open()
+    }
+
+    /// A datagram of so many bytes came.
+    pub(super) fn hear_datagram(&self, bytes: usize) {
+        self.hear();
+        self.received.increment(bytes as u64);
     }
 
     /// Ends it politely: what is queued, then a goodbye.
@@ -135,27 +170,38 @@ pub(super) async fn run(
         mut writer,
         ..
     } = greeted;
+    // Set here and nowhere else, and a session runs once.
+    let _first = session.connection.set(connection.clone());
     reader.go_on(CONTROL_BYTES_MAX, session.received.clone());
     writer.go_on(session.sent.clone());
     let (pongs, pongs_due) = mpsc::channel(PONGS_MAX);
-    let mut writers = JoinSet::new();
-    writers.spawn(beat(
+    let mut tasks = JoinSet::new();
+    tasks.spawn(beat(
         session.clone(),
         shared.clock.clone(),
         writer,
         pongs_due,
     ));
-    writers.spawn(write_messages(session.clone(), connection.clone()));
+    tasks.spawn(write_messages(session.clone(), connection.clone()));
+    let datagrams = datagram::take(
+        session.clone(),
+        connection.clone(),
+        shared.datagrams.clone(),
+    );
+    tasks.spawn(async move {
+        datagrams.await;
+        Ok(())
+    });
     let end = tokio::select! { biased;
         end = session.ending.ended() => end,
         end = say_goodbye(session, &connection) => end,
         end = listen(shared, session, reader, pongs) => end,
         end = deliver(shared, session, &connection, held) => end,
         end = outgrow(session, &connection) => end,
-        end = broken(&mut writers) => end,
+        end = broken(&mut tasks) => end,
     };
     finish(shared, session, &connection, &end).await;
-    writers.shutdown().await;
+    tasks.shutdown().await;
     end
 }
 
@@ -413,9 +459,9 @@ async fn write_messages(session: Arc<Session>, connection: Connection) -> Result
     writer.finish()
 }
 
-/// Waits for a writer to fail. Writers that are done after a goodbye are no failure.
-async fn broken(writers: &mut JoinSet<Result<(), StreamError>>) -> End {
-    while let Some(done) = writers.join_next().await {
+/// Waits for a task to fail. Those that are done, the writers after a goodbye, are no failure.
+async fn broken(tasks: &mut JoinSet<Result<(), StreamError>>) -> End {
+    while let Some(done) = tasks.join_next().await {
         match done {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return error.into_end(),

@@ -1,17 +1,15 @@
 //! What every task of this layer shares.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use tokio::sync::{mpsc, watch};
 use tracing::error;
 
 use super::{
-    Event, HeldActors, Identity, Refused, WallClock, journal::Journal, roster::Roster, wire::Card,
+    Datagram, Event, HeldActors, Identity, Refused, WallClock, journal::Journal, roster::Roster,
+    target::Targets, wire::Card,
 };
-use crate::{
-    names::{NodeName, RegionName},
-    tls::Credentials,
-};
+use crate::{names::RegionName, tls::Credentials};
 
 /// What [`Shared`] is made of.
 pub(super) struct Parts {
@@ -21,15 +19,17 @@ pub(super) struct Parts {
     pub(super) clock: Arc<dyn WallClock>,
     pub(super) held: Arc<dyn HeldActors>,
     pub(super) events: mpsc::Sender<Event>,
-    /// Nodes that are dialled by name.
-    pub(super) named: BTreeSet<NodeName>,
+    pub(super) datagrams: mpsc::Sender<Datagram>,
+    pub(super) targets: Targets,
 }
 
 pub(super) struct Shared {
     pub(super) credentials: Credentials,
     pub(super) clock: Arc<dyn WallClock>,
     pub(super) held: Arc<dyn HeldActors>,
-    pub(super) named: BTreeSet<NodeName>,
+    pub(super) targets: Targets,
+    /// Where datagrams of peers go.
+    pub(super) datagrams: mpsc::Sender<Datagram>,
     pub(super) roster: Arc<Roster>,
     pub(super) journal: Journal,
     pub(super) identity: watch::Receiver<Identity>,
@@ -49,13 +49,15 @@ impl Shared {
             clock,
             held,
             events,
-            named,
+            datagrams,
+            targets,
         } = parts;
         Self {
             credentials,
             clock,
             held,
-            named,
+            targets,
+            datagrams,
             identity,
             region,
             events,

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use quinn::Endpoint;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinHandle, JoinSet},
+};
 
-use super::{acceptor, dialler, greeting::RENEWED, shared::Shared};
+use super::{acceptor, dialler, greeting::RENEWED, shared::Shared, target::Target};
 
-/// Starts all tasks. The handle is done when all of them are, after a stop.
+/// Starts all tasks, and a dialler for every target that is added later. The handle is done when all of them are, after a stop.
 pub(super) fn start(
     shared: Arc<Shared>,
     endpoint: Endpoint,
-    targets: Vec<dialler::Target>,
+    targets: Vec<Target>,
+    added: mpsc::Receiver<Target>,
 ) -> JoinHandle<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(acceptor::run(shared.clone(), endpoint.clone()));
@@ -19,16 +23,41 @@ pub(super) fn start(
     for target in targets {
         tasks.spawn(dialler::run(shared.clone(), endpoint.clone(), target));
     }
-    tokio::spawn(watch_over(shared, tasks))
+    tokio::spawn(watch_over(shared, endpoint, tasks, added))
 }
 
-async fn watch_over(shared: Arc<Shared>, mut tasks: JoinSet<()>) {
-    while let Some(done) = tasks.join_next().await {
-        if let Err(error) = done
-            && error.is_panic()
-        {
-            shared.failed(&format!("a task panicked: {error}")).await;
+/// Until no task is left, which is after a stop.
+async fn watch_over(
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    mut tasks: JoinSet<()>,
+    mut added: mpsc::Receiver<Target>,
+) {
+    loop {
+        let next = tokio::select! { biased;
+            done = tasks.join_next() => Next::Done(done),
+            Some(target) = added.recv() => Next::Added(Box::new(target)),
+        };
+        match next {
+            Next::Added(target) => {
+                tasks.spawn(dialler::run(shared.clone(), endpoint.clone(), *target));
+            }
+            Next::Done(Some(done)) => check(&shared, done).await,
+            Next::Done(None) => return,
         }
+    }
+}
+
+enum Next {
+    Added(Box<Target>),
+    Done(Option<Result<(), JoinError>>),
+}
+
+async fn check(shared: &Shared, done: Result<(), JoinError>) {
+    if let Err(error) = done
+        && error.is_panic()
+    {
+        shared.failed(&format!("a task panicked: {error}")).await;
     }
 }
 

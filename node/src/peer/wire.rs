@@ -12,7 +12,7 @@
 //!
 //! Control and messages are streams of their own, so that a reader who is behind with messages still hears that the
 //! other side lives, and says so itself. A refusal is a QUIC close whose code is the reason and whose text is a sentence: that form needs no common
-//! version. Another kind of stream (bulk transfer, say) is another first byte of a stream; gossip will be
+//! version. Another kind of stream (bulk transfer, say) is another first byte of a stream; gossip is
 //! datagrams of the same connection; users will be another ALPN of the same endpoint.
 
 use std::ops::RangeInclusive;

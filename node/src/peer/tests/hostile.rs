@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use quinn::{Connection, ConnectionError, Endpoint, crypto::rustls::QuicClientConfig};
+use quinn::{
+    Connection, ConnectionError, Endpoint, TransportConfig, crypto::rustls::QuicClientConfig,
+};
 use rand::{RngCore, SeedableRng, rngs::StdRng};
 use tokio::{net::UdpSocket, time::timeout};
 
@@ -18,16 +20,26 @@ use crate::{
 };
 
 /// Speaks QUIC with a good certificate, and then whatever it likes.
-struct Stranger {
-    connection: Connection,
+pub(super) struct Stranger {
+    pub(super) connection: Connection,
     _endpoint: Endpoint,
 }
 
 impl Stranger {
     async fn dial(credentials: &Credentials, address: SocketAddr) -> Self {
+        Self::dial_with(credentials, address, TransportConfig::default()).await
+    }
+
+    pub(super) async fn dial_with(
+        credentials: &Credentials,
+        address: SocketAddr,
+        transport: TransportConfig,
+    ) -> Self {
         let mut endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
         let crypto = QuicClientConfig::try_from(credentials.dialling(None).unwrap()).unwrap();
-        endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(crypto)));
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::new(transport));
+        endpoint.set_default_client_config(config);
         let connecting = endpoint.connect(address, "demo.meridian").unwrap();
         let connection = timeout(PATIENCE, connecting).await.unwrap().unwrap();
         Self {
@@ -43,26 +55,26 @@ impl Stranger {
     }
 
     /// Why the node refused.
-    async fn refusal(&self) -> RefusalKind {
+    pub(super) async fn refusal(&self) -> RefusalKind {
         let error = self.closed().await;
         let refusal: Option<(_, Refusal)> = Refusal::behind(&error);
         refusal.unwrap_or_else(|| panic!("{error}")).1.kind
     }
 
     /// Opens the control stream with these bytes.
-    async fn open(&self, bytes: &[u8]) -> (quinn::SendStream, quinn::RecvStream) {
+    pub(super) async fn open(&self, bytes: &[u8]) -> (quinn::SendStream, quinn::RecvStream) {
         let (mut control, answers) = self.connection.open_bi().await.unwrap();
         control.write_all(bytes).await.unwrap();
         (control, answers)
     }
 
     /// Greets as `us-9` should.
-    async fn greet(&self) -> (quinn::SendStream, quinn::RecvStream) {
+    pub(super) async fn greet(&self) -> (quinn::SendStream, quinn::RecvStream) {
         self.open(&framed(&Greeting::Hello(card()).encode())).await
     }
 
     /// Opens the message stream with these bytes.
-    async fn say(&self, bytes: &[u8]) -> quinn::SendStream {
+    pub(super) async fn say(&self, bytes: &[u8]) -> quinn::SendStream {
         let mut messages = self.connection.open_uni().await.unwrap();
         messages.write_all(bytes).await.unwrap();
         messages
@@ -80,20 +92,20 @@ fn card() -> Card {
     }
 }
 
-fn framed(payload: &[u8]) -> Vec<u8> {
+pub(super) fn framed(payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     frame::encode(payload, &mut frame);
     frame
 }
 
-fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+pub(super) fn noise(bytes: usize, seed: u64) -> Vec<u8> {
     let mut noise = vec![0; bytes];
     StdRng::seed_from_u64(seed).fill_bytes(&mut noise);
     noise
 }
 
 /// A node of `demo`, and a stranger with a certificate for `us-9`.
-async fn visited() -> (Certificates, Node, Stranger) {
+pub(super) async fn visited() -> (Certificates, Node, Stranger) {
     let certificates = Certificates::new();
     let node = Plan::new(certificates.proper("eu-1")).region("eu").start();
     let stranger = Stranger::dial(&certificates.proper("us-9"), node.address).await;

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Two nodes, of which the first dials the second, and their session's number at each.
-async fn pair() -> (Certificates, Node, SessionId, Node, SessionId) {
+pub(super) async fn pair() -> (Certificates, Node, SessionId, Node, SessionId) {
     let certificates = Certificates::new();
     let mut eu = Plan::new(certificates.proper("eu-1"))
         .region("eu")

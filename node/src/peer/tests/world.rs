@@ -29,7 +29,7 @@ use crate::{
     },
     names::{ClusterName, NodeName},
     peer::{
-        Direction, Event, Held, HeldActors, Identity, Peer, PeerLink, PeerTarget, Peers,
+        Datagram, Direction, Event, Held, HeldActors, Identity, Peer, PeerLink, PeerTarget, Peers,
         PeersConfig, Refused, SessionId, StartError, SystemClock, WallClock,
     },
     tls::{self, Credentials, DAYS_DEFAULT},
@@ -116,6 +116,7 @@ pub(super) struct Plan {
     pub(super) targets: Vec<PeerTarget>,
     pub(super) clock: Arc<dyn WallClock>,
     pub(super) events_max: usize,
+    pub(super) datagrams_max: usize,
 }
 
 impl Plan {
@@ -128,6 +129,7 @@ impl Plan {
             targets: Vec::new(),
             clock: Arc::new(SystemClock),
             events_max: 1024,
+            datagrams_max: 1024,
         }
     }
 
@@ -185,6 +187,7 @@ impl Plan {
 
     pub(super) fn try_start(&self) -> Result<Node, StartError> {
         let (events_tx, events) = mpsc::channel(self.events_max);
+        let (datagrams_tx, datagrams) = mpsc::channel(self.datagrams_max);
         let identity = watch::Sender::new(identity(self.directory));
         let config = PeersConfig {
             credentials: self.credentials.clone(),
@@ -193,12 +196,14 @@ impl Plan {
             targets: self.targets.clone(),
             listen: self.listen,
             clock: self.clock.clone(),
+            datagrams: datagrams_tx,
         };
         let peers = Peers::start(config, events_tx, Arc::new(Memory))?;
         let address = peers.local_addr().unwrap();
         Ok(Node {
             peers,
             events,
+            datagrams,
             identity,
             address,
             early: BTreeMap::new(),
@@ -234,6 +239,7 @@ pub(super) fn held(actor: ActorId) -> Held {
 pub(super) struct Node {
     pub(super) peers: Peers,
     pub(super) events: mpsc::Receiver<Event>,
+    pub(super) datagrams: mpsc::Receiver<Datagram>,
     pub(super) identity: watch::Sender<Identity>,
     pub(super) address: SocketAddr,
     /// `Up`s that came while another was awaited.
@@ -287,6 +293,33 @@ impl Node {
                     self.early.insert(session, (direction, peer, held));
                 }
                 Event::Down { .. } | Event::Message { .. } => {}
+                Event::Failed { reason } => panic!("{reason}"),
+            }
+        }
+    }
+
+    /// The next datagram of any peer.
+    pub(super) async fn datagram(&mut self) -> Datagram {
+        timeout(PATIENCE, self.datagrams.recv())
+            .await
+            .expect("a datagram in time")
+            .expect("a running node")
+    }
+
+    /// The next session that ends.
+    pub(super) async fn any_down(&mut self) -> SessionId {
+        loop {
+            match self.event().await {
+                Event::Down { session, .. } => return session,
+                Event::Up {
+                    session,
+                    direction,
+                    peer,
+                    held,
+                } => {
+                    self.early.insert(session, (direction, peer, held));
+                }
+                Event::Message { .. } => {}
                 Event::Failed { reason } => panic!("{reason}"),
             }
         }

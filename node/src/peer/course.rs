@@ -1,0 +1,85 @@
+//! Where a dialler is to dial: the one thing of it that changes while it runs.
+
+use tokio::sync::watch;
+
+/// Set from anywhere, awaited by the dialler. Only the last word counts, so words that come fast cost nothing.
+#[derive(Debug)]
+pub(super) struct Course(watch::Sender<Order>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Order {
+    /// Dial this address.
+    Dial(String),
+    /// Dial no more, for this reason.
+    Stop(String),
+}
+
+impl Course {
+    pub(super) fn new(address: &str) -> Self {
+        Self(watch::Sender::new(Order::Dial(address.to_owned())))
+    }
+
+    /// From now on this address; nothing happens if it is this one already.
+    pub(super) fn redirect(&self, address: &str) {
+        self.set(Order::Dial(address.to_owned()));
+    }
+
+    /// From now on nothing. The reason is for the peer.
+    pub(super) fn stop(&self, reason: &str) {
+        self.set(Order::Stop(reason.to_owned()));
+    }
+
+    /// What is to be dialled now, if anything is.
+    pub(super) fn address(&self) -> Option<String> {
+        match &*self.0.borrow() {
+            Order::Dial(address) => Some(address.clone()),
+            Order::Stop(_) => None,
+        }
+    }
+
+    pub(super) fn leads_to(&self, address: &str) -> bool {
+        matches!(&*self.0.borrow(), Order::Dial(wanted) if wanted == address)
+    }
+
+    /// Waits until an address is no longer to be dialled. Returns why, for the peer.
+    pub(super) async fn left(&self, address: &str) -> String {
+        let mut orders = self.0.subscribe();
+        loop {
+            match orders.borrow_and_update().clone() {
+                Order::Dial(wanted) if wanted == address => {}
+                Order::Dial(wanted) => {
+                    return format!("the node is dialled at {wanted} from now on");
+                }
+                Order::Stop(reason) => return reason,
+            }
+            // The sender lives in self, which outlives this call.
+            orders.changed().await.expect("the sender is borrowed here");
+        }
+    }
+
+    fn set(&self, order: Order) {
+        self.0.send_if_modified(|current| {
+            let is_new = *current != order;
+            *current = order;
+            is_new
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_course_is_left_for_another_address_and_for_good() {
+        let course = Course::new("a:1");
+        course.redirect("a:1");
+        assert!(course.leads_to("a:1"));
+        course.redirect("b:1");
+        assert_eq!(course.address().as_deref(), Some("b:1"));
+        assert!(course.left("a:1").await.contains("b:1"));
+        course.stop("it left");
+        assert_eq!(course.left("b:1").await, "it left");
+        assert_eq!(course.address(), None);
+    }
+}
