@@ -17,8 +17,9 @@ use std::{
 
 use node::{
     config::Config,
-    http::{self, NodeView},
+    http::{self, NodeView, VerbError},
     metrics,
+    names::NodeName,
     status::{NodeState, NodeStatus, Reason, RegionState, RegionStatus, Status},
 };
 use tokio::runtime::Runtime;
@@ -220,6 +221,17 @@ impl NodeView for FakeNode {
             detail: "2 MiB are free".to_owned(),
         }]
     }
+
+    fn forget(&self, node: &NodeName) -> Result<(), VerbError> {
+        match node.as_str() {
+            "gone" => Ok(()),
+            _ => Err(VerbError::Unknown(format!(
+                "no node '{node}' is known here"
+            ))),
+        }
+    }
+
+    fn leave(&self) {}
 }
 
 /// Serves [`FakeNode`] for as long as the runtime lives.
@@ -266,6 +278,24 @@ fn status_as_json_is_the_node_s_own() {
     let shown: Status = serde_json::from_str(stdout(&output)).unwrap();
     assert_eq!(shown, runtime.block_on(FakeNode.status(false)));
     assert_eq!(stdout(&output).lines().count(), 1);
+}
+
+#[test]
+fn verbs_are_passed_on_and_refusals_exit_1_with_the_reason() {
+    let (_runtime, address) = door();
+    let address = address.to_string();
+    let said = run(&["forget", "gone", "--http", &address]);
+    assert_eq!(said.status.code(), Some(0), "{}", stderr(&said));
+    assert_eq!(stdout(&said), "gone is forgotten\n");
+    let said = run(&["forget", "us-9", "--http", &address]);
+    assert_eq!(said.status.code(), Some(1));
+    assert!(
+        stderr(&said).contains("no node 'us-9'"),
+        "{}",
+        stderr(&said)
+    );
+    let said = run(&["leave", "--http", &address]);
+    assert_eq!(said.status.code(), Some(0), "{}", stderr(&said));
 }
 
 #[test]

@@ -197,6 +197,22 @@ fn a_region_that_cannot_write_declines_and_goes_on_later() {
 }
 
 #[test]
+fn a_node_whose_clock_is_wrong_refuses_writes_and_still_takes_what_others_wrote() {
+    let (mut us, mut eu) = pair();
+    ship(&mut us, &mut eu, 1);
+    eu.input(Input::ClockSkew(Some("5000 ms ahead".to_owned())));
+    assert_eq!(
+        eu.write("mine", set("v")),
+        Refusal::ClockSkew("5000 ms ahead".to_owned()).into()
+    );
+    us.write("k", set("v"));
+    deliver(&mut us, &mut eu, 1);
+    assert_eq!(eu.get("k"), bulk("v"));
+    eu.input(Input::ClockSkew(None));
+    assert_eq!(eu.write("mine", set("v")), Reply::Ok);
+}
+
+#[test]
 fn every_session_that_waits_hears_that_a_part_was_refused() {
     let (mut us, mut eu) = pair();
     connect(&mut us, &eu, 1);

@@ -118,6 +118,7 @@ fn outcome(reply: &Reply) -> Outcome {
         Reply::Error(refusal) => match refusal {
             Refusal::Busy(_)
             | Refusal::ReadOnly(_)
+            | Refusal::ClockSkew(_)
             | Refusal::TooLarge(_)
             | Refusal::Unavailable(_) => Outcome::Refused,
             Refusal::Timeout(_) => Outcome::Unknown,

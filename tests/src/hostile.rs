@@ -317,8 +317,13 @@ impl Running {
     }
 
     /// Asks it to stop; gives how it ended.
-    pub fn stop(mut self) -> ExitStatus {
+    pub fn stop(self) -> ExitStatus {
         kill(Pid::from_raw(self.pid() as i32), Signal::SIGTERM).unwrap();
+        self.ends()
+    }
+
+    /// Waits until it ends by itself; gives how it did.
+    pub fn ends(mut self) -> ExitStatus {
         let mut ended = None;
         eventually("the node stops", || {
             ended = self.child.try_wait().unwrap();

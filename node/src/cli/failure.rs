@@ -4,7 +4,7 @@ use std::{io, process::ExitCode};
 
 use node::{config::ConfigError, driver::RunError, tls::AuthorityError};
 
-use super::{client::ClientError, status::StatusError};
+use super::{client::ClientError, door::DoorError};
 use crate::logging::LoggingError;
 
 /// Why a verb failed.
@@ -22,9 +22,9 @@ pub enum Failure {
     /// Certificates could not be made. *As the error of the authority says.*
     #[error("meridian: {0}")]
     Authority(#[from] AuthorityError),
-    /// The node's status could not be had. *State unchanged, safe to retry.*
+    /// A node's HTTP door did not do what was asked. *As the door's error says.*
     #[error("meridian: {0}")]
-    Status(#[from] StatusError),
+    Door(#[from] DoorError),
     /// A node could not be talked to. *Whether it carried out the last command is unknown.*
     #[error("meridian: {0}")]
     Client(#[from] ClientError),
@@ -56,7 +56,7 @@ impl Failure {
             Self::Config(_) | Self::Logging(_) => 2,
             Self::Run(error) => error.exit_code(),
             Self::Authority(_)
-            | Self::Status(_)
+            | Self::Door(_)
             | Self::Client(_)
             | Self::Refused
             | Self::Output(_) => 1,

@@ -1,8 +1,10 @@
 //! The command line: what can be asked for, and the exit code of what came of it.
 
 mod client;
+mod door;
 mod failure;
 mod status;
+mod verbs;
 
 use std::{ffi::OsString, io, num::NonZeroU32, path::PathBuf, process::ExitCode};
 
@@ -41,6 +43,15 @@ enum Verb {
     Tls(TlsVerb),
     /// Show the cluster as a node sees it.
     Status(StatusArgs),
+    /// Have a node leave for good: it ships what it owes, says goodbye, and ends.
+    Leave(DoorArgs),
+    /// Have every node forget one that will never return; its data directory is refused from then on.
+    Forget {
+        /// The node that is gone.
+        node: NodeName,
+        #[command(flatten)]
+        door: DoorArgs,
+    },
     /// Send commands to a node, or to any Redis: one, or one a line.
     Cli(ClientArgs),
 }
@@ -90,6 +101,14 @@ struct StatusArgs {
     watch: bool,
 }
 
+/// Which node to ask.
+#[derive(Debug, Args)]
+struct DoorArgs {
+    /// The HTTP door of the node that is asked (`listen.http`).
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7200")]
+    http: String,
+}
+
 /// What to send where.
 #[derive(Debug, Args)]
 struct ClientArgs {
@@ -122,6 +141,8 @@ pub fn run(cli: Cli) -> ExitCode {
             tls::issue(&dir, &name, days).map_err(Failure::from)
         }
         Verb::Status(args) => status::show(&args, io::stdout().lock()),
+        Verb::Leave(door) => verbs::leave(&door.http, io::stdout().lock()),
+        Verb::Forget { node, door } => verbs::forget(&door.http, &node, io::stdout().lock()),
         Verb::Cli(args) => client::run(&args, io::stdout().lock()),
     };
     match done {

@@ -8,31 +8,11 @@ use std::{
 
 use node::status::{NodeStatus, RegionStatus, Status};
 
-use super::{StatusArgs, failure::Failure};
-
-/// Why a node's status could not be had.
-#[derive(Debug, thiserror::Error)]
-pub enum StatusError {
-    /// Nobody answers there, or not in time. *State unchanged, safe to retry.*
-    #[error("no answer from http://{address}: {reason}")]
-    Unreachable {
-        address: String,
-        reason: Box<ureq::Error>,
-    },
-    /// Somebody answers, and not with a status. *State unchanged, safe to retry.*
-    #[error("http://{address}/v1/status answered {code}: {body}")]
-    Refused {
-        address: String,
-        code: u16,
-        body: String,
-    },
-    /// The answer is no status of this version. *State unchanged.*
-    #[error("http://{address}/v1/status is no status that this version knows: {reason}")]
-    Malformed {
-        address: String,
-        reason: serde_json::Error,
-    },
-}
+use super::{
+    StatusArgs,
+    door::{self, DoorError},
+    failure::Failure,
+};
 
 /// Shows the status that the node behind `args.http` gives, once or every second.
 pub fn show(args: &StatusArgs, mut out: impl Write) -> Result<(), Failure> {
@@ -57,10 +37,10 @@ pub fn show(args: &StatusArgs, mut out: impl Write) -> Result<(), Failure> {
     }
 }
 
-fn page(args: &StatusArgs) -> Result<String, StatusError> {
-    let body = fetch(&args.http)?;
+fn page(args: &StatusArgs) -> Result<String, DoorError> {
+    let body = door::get(&args.http, "/v1/status")?;
     let parsed: Result<Status, _> = serde_json::from_str(&body);
-    let status = parsed.map_err(|reason| StatusError::Malformed {
+    let status = parsed.map_err(|reason| DoorError::Malformed {
         address: args.http.clone(),
         reason,
     })?;
@@ -68,32 +48,6 @@ fn page(args: &StatusArgs) -> Result<String, StatusError> {
         return Ok(format!("{}\n", body.trim_end()));
     }
     Ok(tables(&status))
-}
-
-fn fetch(address: &str) -> Result<String, StatusError> {
-    let unreachable = |reason| StatusError::Unreachable {
-        address: address.to_owned(),
-        reason: Box::new(reason),
-    };
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(PATIENCE))
-        .http_status_as_error(false)
-        // A proxy for the web does not lead to a node's loopback door.
-        .proxy(None)
-        .build()
-        .into();
-    let answer = agent.get(format!("http://{address}/v1/status")).call();
-    let mut answer = answer.map_err(unreachable)?;
-    let body = answer.body_mut().with_config().limit(BODY_BYTES_MAX);
-    let body = body.read_to_string().map_err(unreachable)?;
-    if answer.status() != 200 {
-        return Err(StatusError::Refused {
-            address: address.to_owned(),
-            code: answer.status().as_u16(),
-            body: body.trim_end().to_owned(),
-        });
-    }
-    Ok(body)
 }
 
 fn tables(status: &Status) -> String {
@@ -164,10 +118,7 @@ fn table<const N: usize>(titles: [&str; N], rows: impl Iterator<Item = [String; 
     lines.iter().map(padded).collect()
 }
 
-const PATIENCE: Duration = Duration::from_secs(15);
 const EVERY: Duration = Duration::from_secs(1);
-/// A status with 100 nodes is some 30 KiB.
-const BODY_BYTES_MAX: u64 = 16 << 20;
 /// To the top left, and everything below away.
 const CLEAR: &str = "\x1b[H\x1b[J";
 

@@ -14,7 +14,7 @@ pub struct Gossip {
     /// suspicion on busy machines. Too large: an absence is noticed late.
     #[serde(with = "duration")]
     pub interval: Duration,
-    /// Suspicion at which a node of this region counts as down: above 0, up to 100, default `8.0`. It is the negative
+    /// Suspicion at which a node of this region counts as suspected, and 2 s later as down: above 0, up to 100, default `8.0`. It is the negative
     /// decimal logarithm of the chance that the node lives all the same. Too small: nodes that pause are given up.
     /// Too large: dead ones are waited for.
     pub phi_local: f64,

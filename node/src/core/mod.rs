@@ -110,6 +110,8 @@ pub enum Input {
     Unsent { session: SessionId, actor: ActorId },
     /// Writes are refused from now on for this reason, or taken again.
     ReadOnly(Option<String>),
+    /// This node's clock differs from most others' by this much, in words: it does not coordinate writes; or it no longer does.
+    ClockSkew(Option<String>),
     /// Stamp as this actor from now on, above `newest`. Only between batches.
     Renew { actor: ActorId, newest: Hlc },
     /// Some time passed: about ten a second.

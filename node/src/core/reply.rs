@@ -50,6 +50,8 @@ pub enum Refusal {
     Busy(String),
     /// The disk is full or the storage failed; reads go on. *State unchanged, safe to retry.*
     ReadOnly(String),
+    /// The clock of this node differs from the majority's. *State unchanged; another node takes the write.*
+    ClockSkew(String),
     /// A value or command over its limit. *State unchanged.*
     TooLarge(String),
     /// No replica could be asked. *State unchanged, safe to retry.*
@@ -72,6 +74,7 @@ impl fmt::Display for Refusal {
             Self::Redis(text) => f.write_str(text),
             Self::Busy(detail) => write!(f, "BUSY {detail}"),
             Self::ReadOnly(detail) => write!(f, "READONLY {detail}"),
+            Self::ClockSkew(detail) => write!(f, "CLOCKSKEW {detail}"),
             Self::TooLarge(detail) => write!(f, "TOOLARGE {detail}"),
             Self::Unavailable(detail) => write!(f, "UNAVAILABLE {detail}"),
             Self::Timeout(detail) => write!(f, "TIMEOUT {detail}"),

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{node::Inner, queue::Inspection};
+use gossip::{Cause, Standing};
+
+use super::{membership, node::Inner, queue::Inspection};
 use crate::{
     core::tally::Tally,
     names::{NodeName, RegionName},
@@ -96,7 +98,33 @@ impl Census<'_> {
 
     /// This node and every other that it has heard of or is to dial.
     fn nodes(&self) -> Vec<NodeStatus> {
-        let mut nodes = BTreeMap::from([(self.inner.name.clone(), self.this_node())]);
+        let mut nodes = self.linked_nodes();
+        for member in self.members() {
+            // What gossip knows stands above what one link shows.
+            nodes.insert(member.name.clone(), member);
+        }
+        nodes.insert(self.inner.name.clone(), self.this_node());
+        nodes.into_values().collect()
+    }
+
+    /// The nodes that gossip knows.
+    fn members(&self) -> Vec<NodeStatus> {
+        let Some(membership) = self.inner.membership() else {
+            return Vec::new();
+        };
+        let known = membership.members(member_status).into_iter().flatten();
+        known
+            .map(|mut node| {
+                let ready = membership.value(&node.name, membership::READY);
+                node.ready &= ready.is_some_and(|ready| ready.is_empty());
+                node
+            })
+            .collect()
+    }
+
+    /// The nodes at the other end of a session or a configured address.
+    fn linked_nodes(&self) -> BTreeMap<NodeName, NodeStatus> {
+        let mut nodes: BTreeMap<NodeName, NodeStatus> = BTreeMap::new();
         for link in self
             .inner
             .outbound
@@ -115,7 +143,7 @@ impl Census<'_> {
                 *entry = status;
             }
         }
-        nodes.into_values().collect()
+        nodes
     }
 
     fn this_node(&self) -> NodeStatus {
@@ -130,6 +158,38 @@ impl Census<'_> {
             hints: 0,
             ready: self.inner.health.reasons().is_empty(),
         }
+    }
+}
+
+/// A member as gossip sees it; nothing for a name that no certificate can have.
+fn member_status(member: gossip::Member<'_>) -> Option<NodeStatus> {
+    let is_usable = member.standing == Standing::Up && member.cause.is_none();
+    Some(NodeStatus {
+        name: member.identity.node.as_str().parse().ok()?,
+        region: member.identity.region.as_str().parse().ok()?,
+        state: match member.standing {
+            Standing::Joining => NodeState::Joining,
+            Standing::Up => NodeState::Up,
+            Standing::Suspect => NodeState::Suspect,
+            Standing::Down => NodeState::Down,
+            Standing::Leaving => NodeState::Leaving,
+            Standing::Left => NodeState::Left,
+        },
+        phi: member.phi,
+        cause: cause(member.cause).to_owned(),
+        rtt_ms: member.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
+        clock_offset_ms: member.clock_offset.map(|offset| offset.ahead_ms as f64),
+        hints: 0,
+        ready: is_usable,
+    })
+}
+
+fn cause(cause: Option<Cause>) -> &'static str {
+    match cause {
+        None => "",
+        Some(Cause::PeerSlow) => "peer slow",
+        Some(Cause::PathDown) => "path down",
+        Some(Cause::SelfSlow) => "self slow",
     }
 }
 

@@ -2,10 +2,15 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::node::Node;
+use super::{
+    membership::{READY, WATERMARKS},
+    node::Node,
+};
 use crate::{
     http::NodeView,
-    metrics::{CLOCK_OFFSET_SECONDS, KEYS, OUTBOX_ENTRIES, PEER_SESSIONS, REPLICATION_LAG_SECONDS},
+    metrics::{
+        CLOCK_OFFSET_SECONDS, KEYS, OUTBOX_ENTRIES, PEER_SESSIONS, PHI, REPLICATION_LAG_SECONDS,
+    },
     peer::{LinkState, PeerLink},
     status::Status,
 };
@@ -15,10 +20,31 @@ pub async fn publish(node: Node) {
     let mut ticks = tokio::time::interval(INTERVAL);
     loop {
         ticks.tick().await;
-        set_status(&node.status(false).await);
+        let status = node.status(false).await;
+        set_status(&status);
+        publish_values(&node, &status);
         let links = node.inner().outbound.peers().map(|peers| peers.status());
         set_sessions(&links.unwrap_or_default());
     }
+}
+
+/// What the other nodes learn of this one by gossip.
+fn publish_values(node: &Node, status: &Status) {
+    let Some(membership) = node.inner().membership() else {
+        return;
+    };
+    let reasons: Vec<&str> = status
+        .reasons
+        .iter()
+        .map(|reason| reason.kind.as_str())
+        .collect();
+    membership.publish(READY, reasons.join(" "));
+    let watermarks: Vec<String> = status
+        .regions
+        .iter()
+        .map(|region| format!("{}={}", region.name, region.watermark))
+        .collect();
+    membership.publish(WATERMARKS, watermarks.join(" "));
 }
 
 fn set_status(status: &Status) {
@@ -28,6 +54,7 @@ fn set_status(status: &Status) {
         metrics::gauge!(OUTBOX_ENTRIES, "region" => name).set(region.outbox_entries as f64);
     }
     for node in &status.nodes {
+        metrics::gauge!(PHI, "node" => node.name.to_string()).set(node.phi);
         if let Some(offset_ms) = node.clock_offset_ms {
             metrics::gauge!(CLOCK_OFFSET_SECONDS, "node" => node.name.to_string())
                 .set(offset_ms / 1000.0);

@@ -43,5 +43,9 @@ impl Health {
 
 /// The disk is full or failed.
 pub const DISK: &str = "disk";
+/// The clock differs from the others'.
+pub const CLOCK: &str = "clock";
+/// An operator had this node forgotten.
+pub const FORGOTTEN: &str = "forgotten";
 /// The node is on its way out.
 pub const STOPPING: &str = "stopping";

@@ -18,6 +18,7 @@ mod gauges;
 mod health;
 mod hot_heads;
 mod info;
+mod membership;
 mod node;
 mod outbound;
 mod queue;
@@ -32,6 +33,7 @@ mod watch;
 
 use std::{io, net::SocketAddr};
 
+use self::membership::MembershipError;
 pub use self::{node::Node, start::run};
 use crate::{
     peer::StartError, storage::StorageError, storage::directory::DirectoryError,
@@ -63,6 +65,9 @@ pub enum RunError {
     /// What is stored cannot be read. *State unchanged.*
     #[error("the data directory cannot be read: {0}")]
     Storage(#[from] StorageError),
+    /// The node cannot take part in the gossip. *State unchanged.*
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
     /// The system gave no thread, or no signal. *State unchanged.*
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
@@ -76,7 +81,7 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Directory(_) => 3,
-            Self::Credentials(_) => 2,
+            Self::Credentials(_) | Self::Membership(_) => 2,
             Self::Peers(_)
             | Self::Listen { .. }
             | Self::Storage(_)

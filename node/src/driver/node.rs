@@ -1,8 +1,16 @@
 //! The node as its doors see it: commands to shards, reads from storage, the status of it all.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::{Notify, oneshot},
+    task::spawn_blocking,
+    time::timeout,
+};
 
 use super::{
     cached::CachedView,
@@ -10,6 +18,7 @@ use super::{
     clock::WallClock,
     health::Health,
     hot_heads::HotHeads,
+    membership::Membership,
     outbound::Outbound,
     queue::{Inspection, ShardQueue, Work},
     walk,
@@ -21,7 +30,7 @@ use crate::{
         reply::{Refusal, Reply},
         view::Committed,
     },
-    http::NodeView,
+    http::{NodeView, VerbError},
     names::{ClusterName, NodeName, RegionName},
     placement::Partition,
     resp::backend::{Backend, ScanFilter},
@@ -53,10 +62,21 @@ pub struct Inner {
     pub clock: Arc<WallClock>,
     /// Its peers and its inbox.
     pub outbound: Arc<Outbound>,
+    /// Who else there is, once this node gossips.
+    pub membership: OnceLock<Arc<Membership>>,
+    /// Asks the node to end, as a signal does.
+    pub leave: Notify,
     /// How it does.
     pub health: Arc<Health>,
     /// How long a client waits for a shard.
     pub timeout: Duration,
+}
+
+impl Inner {
+    /// Who else there is, once this node gossips.
+    pub fn membership(&self) -> Option<&Arc<Membership>> {
+        self.membership.get()
+    }
 }
 
 impl Node {
@@ -236,6 +256,31 @@ impl NodeView for Node {
 
     fn ready(&self) -> Vec<Reason> {
         self.0.health.reasons()
+    }
+
+    fn forget(&self, node: &NodeName) -> Result<(), VerbError> {
+        let refused = |error: gossip::ForgetError| match error {
+            gossip::ForgetError::Unknown(_) => VerbError::Unknown(error.to_string()),
+            gossip::ForgetError::Lives(_) => VerbError::Refused(error.to_string()),
+        };
+        if *node == self.0.name {
+            return Err(VerbError::Refused(format!(
+                "'{node}' is this node itself: have it leave"
+            )));
+        }
+        let membership = self.0.membership();
+        let membership = membership
+            .ok_or_else(|| VerbError::Refused("this node does not gossip yet".to_owned()))?;
+        let id = node.as_str().parse();
+        let id = id.map_err(|error: gossip::NameError| VerbError::Unknown(error.to_string()))?;
+        membership.forget(self, &id).map_err(refused)
+    }
+
+    fn leave(&self) {
+        if let Some(membership) = self.0.membership() {
+            membership.leave();
+        }
+        self.0.leave.notify_one();
     }
 }
 

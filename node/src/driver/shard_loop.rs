@@ -57,6 +57,7 @@ pub struct ShardLoop {
     state: State,
     sessions: BTreeMap<SessionId, Met>,
     read_only: Option<String>,
+    clock_skew: Option<String>,
     open: Vec<Open>,
     tick_at: Instant,
 }
@@ -151,6 +152,7 @@ impl ShardLoop {
             state,
             sessions,
             read_only: None,
+            clock_skew: None,
             open,
             tick_at,
         })
@@ -337,6 +339,7 @@ impl ShardLoop {
             "a shard was opened again; writes are taken"
         );
         self.input(Input::ReadOnly(self.read_only.clone()));
+        self.input(Input::ClockSkew(self.clock_skew.clone()));
         for (session, met) in self.sessions.clone() {
             self.input(Input::SessionUp {
                 region: met.region,
@@ -374,6 +377,7 @@ impl ShardLoop {
                 }
             }
             Input::ReadOnly(reason) => self.read_only.clone_from(reason),
+            Input::ClockSkew(detail) => self.clock_skew.clone_from(detail),
             _ => {}
         }
         Remembered

@@ -15,7 +15,11 @@ use super::{
     queue::{Inspection, Work},
     start::{Threads, last_sync},
 };
-use crate::{names::RegionName, peer::LinkState, storage::directory::DataDirectory};
+use crate::{
+    names::RegionName,
+    peer::{LinkState, PeerLink},
+    storage::directory::DataDirectory,
+};
 
 /// What there is to end.
 pub struct Ending {
@@ -26,6 +30,8 @@ pub struct Ending {
     pub(super) resp_served: JoinHandle<()>,
     pub(super) http_served: JoinHandle<()>,
     pub(super) stop_doors: watch::Sender<bool>,
+    /// How long the regions have to take what they have not.
+    pub(super) patience: Duration,
     /// A shard ended by itself: the directory was not closed in good order.
     pub(super) was_failure: bool,
 }
@@ -44,7 +50,10 @@ pub async fn shut_down(mut ending: Ending) {
         timeout(DOORS_MAX, &mut ending.resp_served).await.is_ok(),
     );
     if !ending.was_failure {
-        drain(&ending.node).await;
+        drain(&ending.node, ending.patience).await;
+    }
+    if let Some(membership) = ending.node.inner().membership() {
+        membership.depart(&ending.node);
     }
     if let Some(peers) = ending.node.inner().outbound.peers() {
         peers.shutdown().await;
@@ -61,9 +70,9 @@ pub async fn shut_down(mut ending: Ending) {
     tracing::info!(is_whole, "stopped");
 }
 
-/// Gives the regions that answer a moment to take what they have not: what is left is durable in the outbox.
-async fn drain(node: &Node) {
-    let until = Instant::now() + DRAIN_MAX;
+/// Gives the regions that answer, and are not suspected, a moment to take what they have not: what is left is durable in the outbox.
+async fn drain(node: &Node, patience: Duration) {
+    let until = Instant::now() + patience;
     while Instant::now() < until {
         let up = regions_up(node);
         let inspections = node.inspect(false).await;
@@ -85,8 +94,16 @@ fn regions_up(node: &Node) -> Vec<RegionName> {
     links
         .into_iter()
         .filter(|link| link.state == LinkState::Up)
+        .filter(|link| !is_silent(node, link))
         .filter_map(|link| link.region)
         .collect()
+}
+
+fn is_silent(node: &Node, link: &PeerLink) -> bool {
+    let membership = node.inner().membership();
+    membership
+        .zip(link.name.as_ref())
+        .is_some_and(|(membership, name)| membership.is_silent(name))
 }
 
 fn owes(inspection: &Inspection, regions: &[RegionName]) -> bool {
@@ -142,8 +159,6 @@ fn within(what: &str, is_done: bool) {
 
 /// For the doors to finish what is in flight.
 const DOORS_MAX: Duration = Duration::from_secs(5);
-/// For the regions to take what they have not.
-const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// Between two looks at what they have.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// For a shard's last batch.

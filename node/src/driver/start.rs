@@ -4,14 +4,14 @@ use std::{
     future::Future,
     io::{self, Write},
     num::NonZeroU16,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     thread,
 };
 
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, oneshot, watch as watched},
+    sync::{Notify, mpsc, oneshot, watch as watched},
     task::JoinSet,
 };
 
@@ -21,6 +21,7 @@ use super::{
     gauges,
     health::Health,
     hot_heads::HotHeads,
+    membership::Membership,
     node::{Inner, Node},
     outbound::Outbound,
     queue::{ShardQueue, shard_queue},
@@ -35,7 +36,7 @@ use crate::{
     core::{ShardConfig, identity::Identity, inbox::Inbox, ship::OutboxBounds},
     http,
     names::RegionName,
-    peer::{self, PeerTarget, Peers, PeersConfig},
+    peer::{self, Datagram, PeerTarget, Peers, PeersConfig},
     resp,
     storage::{
         Durability, Storage, StorageError,
@@ -124,7 +125,10 @@ async fn live(
             source,
         })?;
 
-    let clock = Arc::new(WallClock::start(config.clock.offset_file.clone()));
+    let clock = Arc::new(WallClock::start(
+        config.clock.offset_file.clone(),
+        config.clock.max_skew,
+    ));
     let (renewal, identity_for_peers) = Renewal::new(Arc::clone(&directory), identity.clone());
     let renewal = Arc::new(renewal);
     let max_skew_ms = config.clock.max_skew.as_millis() as u64;
@@ -159,12 +163,14 @@ async fn live(
         hot,
         clock: Arc::clone(&clock),
         outbound: Arc::clone(&outbound),
+        membership: OnceLock::new(),
+        leave: Notify::new(),
         health: Arc::new(Health::default()),
         timeout: config.consistency.timeout,
     });
     let threads = Threads::start(&config, &node)?;
     let mut tasks = JoinSet::new();
-    start_peers(
+    let datagrams = start_peers(
         &config,
         credentials,
         &node,
@@ -173,6 +179,7 @@ async fn live(
         shards.recalled.clone(),
         &mut tasks,
     )?;
+    start_gossip(&config, &directory, &node, datagrams, &mut tasks)?;
     tasks.spawn(gauges::publish(node.clone()));
 
     let (stop_doors, _) = watched::channel(false);
@@ -191,8 +198,14 @@ async fn live(
     let signals = Signals::listen()?;
     say_ready(&config, resp_address, http_address, outbound.peers())?;
 
-    let outcome = until_told(signals, &mut shards.ended).await;
+    let told = until_told(signals, &mut shards.ended, &node.inner().leave).await;
+    let (outcome, patience) = match told {
+        Told::Stop => (Ok(()), DRAIN_MAX),
+        Told::Leave => (Ok(()), LEAVE_MAX),
+        Told::ShardEnded(shard) => (Err(RunError::ShardEnded(shard)), DRAIN_MAX),
+    };
     shut_down(Ending {
+        patience,
         node,
         directory,
         threads,
@@ -345,7 +358,7 @@ fn start_peers(
     renewal: Arc<Renewal>,
     recalled: Vec<Arc<AtomicU64>>,
     tasks: &mut JoinSet<()>,
-) -> Result<(), RunError> {
+) -> Result<mpsc::Receiver<Datagram>, RunError> {
     let dialled = config.peers.dial.iter().map(|(name, address)| PeerTarget {
         address: address.to_string(),
         expect: Some(name.clone()),
@@ -356,6 +369,7 @@ fn start_peers(
     });
     let outbound = &node.inner().outbound;
     let (events, received) = mpsc::channel(PEER_EVENTS_MAX);
+    let (datagrams, datagrams_received) = mpsc::channel(DATAGRAMS_MAX);
     let peers_config = PeersConfig {
         credentials,
         region: config.node.region.clone(),
@@ -363,11 +377,37 @@ fn start_peers(
         targets: dialled.chain(seeds).collect(),
         listen: config.listen.quic,
         clock: Arc::clone(&node.inner().clock) as Arc<dyn peer::WallClock>,
-        datagrams: mpsc::channel(1).0,
+        datagrams,
     };
     let held: Arc<dyn peer::HeldActors> = Arc::clone(outbound) as Arc<dyn peer::HeldActors>;
     outbound.connect_peers(Peers::start(peers_config, events, held)?);
     tasks.spawn(Router::new(node.clone(), renewal, recalled).run(received));
+    Ok(datagrams_received)
+}
+
+fn start_gossip(
+    config: &Config,
+    directory: &DataDirectory,
+    node: &Node,
+    datagrams: mpsc::Receiver<Datagram>,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), RunError> {
+    let quic = match node.inner().outbound.peers() {
+        Some(peers) => peers.local_addr()?,
+        None => config.listen.quic,
+    };
+    let membership = Arc::new(Membership::start(
+        config,
+        directory.identity.directory,
+        quic,
+        directory.storage.as_ref(),
+        Arc::clone(&node.inner().clock),
+    )?);
+    assert!(
+        node.inner().membership.set(Arc::clone(&membership)).is_ok(),
+        "gossip is started once"
+    );
+    tasks.spawn(membership.run(node.clone(), datagrams));
     Ok(())
 }
 
@@ -456,16 +496,28 @@ impl Signals {
     }
 }
 
-/// Waits for a signal, or for a shard to end by itself.
+/// Why a node ends.
+enum Told {
+    /// A signal asked for it.
+    Stop,
+    /// An operator has it leave.
+    Leave,
+    /// A shard ended by itself.
+    ShardEnded(u16),
+}
+
+/// Waits for a reason to end.
 async fn until_told(
     mut signals: Signals,
     ended: &mut mpsc::UnboundedReceiver<u16>,
-) -> Result<(), RunError> {
+    leave: &Notify,
+) -> Told {
     tokio::select! {
         biased;
-        shard = ended.recv() => Err(RunError::ShardEnded(shard.unwrap_or_default())),
-        _ = signals.interrupt.recv() => Ok(()),
-        _ = signals.terminate.recv() => Ok(()),
+        shard = ended.recv() => Told::ShardEnded(shard.unwrap_or_default()),
+        _ = signals.interrupt.recv() => Told::Stop,
+        _ = signals.terminate.recv() => Told::Stop,
+        () = leave.notified() => Told::Leave,
     }
 }
 
@@ -478,6 +530,12 @@ pub(super) fn last_sync(storage: &RocksStorage) -> Result<(), StorageError> {
 const BLOCKING_THREADS_MAX: usize = 64;
 /// How long the runtime waits for tasks that do not end.
 const RUNTIME_END_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+/// Gossip that waits to be taken; beyond, it is dropped and comes again.
+const DATAGRAMS_MAX: usize = 256;
+/// How long a node that stops waits for the regions to take what they have not.
+const DRAIN_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long one that leaves does.
+const LEAVE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 /// Events of peers that wait to be taken; while they are this many, peers are not read.
 const PEER_EVENTS_MAX: usize = 1024;
 /// One part in this many of `storage.cache` goes to heads that connections have read, over and above RocksDB's blocks.

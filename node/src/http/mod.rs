@@ -5,6 +5,8 @@
 //!   GET /health/ready   200, or 503 with reasons
 //!   GET /metrics        Prometheus text
 //!   GET /v1/status      the cluster as this node sees it; ?partitions=1 adds a digest per partition
+//!   POST /v1/forget     ?node=NAME: every node forgets it, and refuses its data directory from now on
+//!   POST /v1/leave      the node ships what it owes, says goodbye and ends
 //!   GET /               a page that shows the status
 //! ```
 //!
@@ -22,7 +24,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, sync::oneshot, time};
 
 use self::door::Door;
-use crate::status::{Reason, Status};
+use crate::{
+    names::NodeName,
+    status::{Reason, Status},
+};
 
 /// The node, as this door sees it.
 pub trait NodeView: Send + Sync + 'static {
@@ -31,6 +36,23 @@ pub trait NodeView: Send + Sync + 'static {
 
     /// Why the node cannot meet its default levels now; empty when it can. Answers at once.
     fn ready(&self) -> Vec<Reason>;
+
+    /// Has every node forget one that will never return.
+    fn forget(&self, node: &NodeName) -> Result<(), VerbError>;
+
+    /// Begins to leave: ships what is owed, says goodbye, ends.
+    fn leave(&self);
+}
+
+/// Why an operator's verb was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VerbError {
+    /// It is about something that is not known here. *State unchanged.*
+    #[error("{0}")]
+    Unknown(String),
+    /// It cannot be done as things are. *State unchanged.*
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// What a caller of this door may take.

@@ -7,15 +7,16 @@ use axum::{
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderName, StatusCode, header},
     response::{Html, IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::NodeView;
+use super::{NodeView, VerbError};
 use crate::{
     metrics::process,
+    names::NodeName,
     status::{Reason, Status},
 };
 
@@ -27,6 +28,8 @@ pub fn routes<V: NodeView>(view: Arc<V>, metrics: PrometheusHandle, answer: Dura
         .route("/health/live", get(live))
         .route("/health/ready", get(readiness::<V>))
         .route("/v1/status", get(status::<V>))
+        .route("/v1/forget", post(forget::<V>))
+        .route("/v1/leave", post(leave::<V>))
         .route("/metrics", get(async move || exposition(&metrics)))
         .fallback(unknown)
         .with_state(shared)
@@ -74,6 +77,19 @@ struct Detail {
     partitions: Switch,
 }
 
+/// The query of `/v1/forget`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    node: NodeName,
+}
+
+/// The body of a verb's answer.
+#[derive(Serialize)]
+struct Done {
+    done: &'static str,
+}
+
 #[derive(Deserialize, Default)]
 enum Switch {
     #[default]
@@ -114,6 +130,26 @@ async fn status<V: NodeView>(
             format!("the node did not answer within {:?}", shared.answer),
         ),
     }
+}
+
+async fn forget<V: NodeView>(
+    State(shared): State<Shared<V>>,
+    which: Result<Query<Which>, QueryRejection>,
+) -> Response {
+    let Which { node } = match which {
+        Ok(Query(which)) => which,
+        Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
+    };
+    match shared.view.forget(&node) {
+        Ok(()) => uncached(StatusCode::OK, Done { done: "forgotten" }),
+        Err(VerbError::Unknown(text)) => failure(StatusCode::NOT_FOUND, text),
+        Err(VerbError::Refused(text)) => failure(StatusCode::CONFLICT, text),
+    }
+}
+
+async fn leave<V: NodeView>(State(shared): State<Shared<V>>) -> Response {
+    shared.view.leave();
+    uncached(StatusCode::ACCEPTED, Done { done: "leaving" })
 }
 
 fn exposition(metrics: &PrometheusHandle) -> Response {

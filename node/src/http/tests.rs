@@ -24,6 +24,7 @@ use crate::status::{NodeState, NodeStatus, RegionState, RegionStatus};
 /// A node that says what it is told to.
 struct FakeNode {
     ready: AtomicBool,
+    leaving: AtomicBool,
     stuck: bool,
 }
 
@@ -43,6 +44,18 @@ impl NodeView for FakeNode {
             kind: "disk".to_owned(),
             detail: "2 MiB are free".to_owned(),
         }]
+    }
+
+    fn forget(&self, node: &NodeName) -> Result<(), VerbError> {
+        match node.as_str() {
+            "gone" => Ok(()),
+            "lives" => Err(VerbError::Refused("node 'lives' lives".to_owned())),
+            _ => Err(VerbError::Unknown(format!("no node '{node}'"))),
+        }
+    }
+
+    fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 }
 
@@ -93,6 +106,7 @@ async fn served(bounds: Bounds, stuck: bool) -> Served {
     let address = listener.local_addr().unwrap();
     let node = Arc::new(FakeNode {
         ready: AtomicBool::new(true),
+        leaving: AtomicBool::new(false),
         stuck,
     });
     let (stop, stopped) = oneshot::channel::<()>();
@@ -152,6 +166,28 @@ async fn a_node_that_is_not_ready_says_why() {
         body,
         r#"{"ready":false,"reasons":[{"kind":"disk","detail":"2 MiB are free"}]}"#
     );
+}
+
+#[tokio::test]
+async fn verbs_are_carried_out_or_refused_with_the_reason() {
+    let served = served(Bounds::default(), false).await;
+    for (node, code, words) in [
+        ("gone", "200 OK", "forgotten"),
+        ("lives", "409 Conflict", "lives"),
+        ("nobody", "404 Not Found", "no node 'nobody'"),
+        ("NO-NAME", "400 Bad Request", "NO-NAME"),
+    ] {
+        let path = format!("/v1/forget?node={node}");
+        let (line, _, body) = ask(served.address, "POST", &path).await;
+        assert_eq!(line, format!("HTTP/1.1 {code}"), "{body}");
+        assert!(body.contains(words), "{body}");
+    }
+    let (line, _, _) = ask(served.address, "GET", "/v1/leave").await;
+    assert!(line.contains("405"), "{line}");
+    assert!(!served.node.leaving.load(Ordering::Relaxed));
+    let (line, _, _) = ask(served.address, "POST", "/v1/leave").await;
+    assert_eq!(line, "HTTP/1.1 202 Accepted");
+    assert!(served.node.leaving.load(Ordering::Relaxed));
 }
 
 #[tokio::test]

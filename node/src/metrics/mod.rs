@@ -43,6 +43,8 @@ pub const SYNC_DURATION_SECONDS: &str = "meridian_sync_duration_seconds";
 pub const KEYS: &str = "meridian_keys";
 /// Seconds that the clock of `node` is ahead of this one.
 pub const CLOCK_OFFSET_SECONDS: &str = "meridian_clock_offset_seconds";
+/// How sure this node is that `node` is gone: 0 for one just heard of, 1,000 at most.
+pub const PHI: &str = "meridian_phi";
 /// Sessions that this node has open to `node`, those it dialled and those it accepted: 2 when all is well.
 pub const PEER_SESSIONS: &str = "meridian_peer_sessions";
 /// Bytes free on the disk of the data directory.
@@ -112,7 +114,7 @@ const DURATION_BUCKETS_SECONDS: [f64; 16] = [
     1.0, 2.5, 10.0,
 ];
 
-const METRICS: [Metric; 21] = [
+const METRICS: [Metric; 22] = [
     Metric::new(
         COMMANDS_TOTAL,
         Kind::Counter,
@@ -202,6 +204,12 @@ const METRICS: [Metric; 21] = [
         Kind::Gauge,
         Unit::Seconds,
         "How far a node's clock is ahead of this one.",
+    ),
+    Metric::new(
+        PHI,
+        Kind::Gauge,
+        Unit::Count,
+        "How sure this node is that a node is gone.",
     ),
     Metric::new(
         PEER_SESSIONS,

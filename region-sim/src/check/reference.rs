@@ -62,6 +62,7 @@ impl Reference {
             Reply::Error(
                 Refusal::Busy(_)
                 | Refusal::ReadOnly(_)
+                | Refusal::ClockSkew(_)
                 | Refusal::TooLarge(_)
                 | Refusal::Unavailable(_),
             ) => return None,

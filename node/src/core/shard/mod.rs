@@ -73,6 +73,7 @@ pub struct Shard {
     expiring: Expiring,
     sweep: Option<Position>,
     read_only: Option<String>,
+    clock_skew: Option<String>,
     waiting: Waiting,
     is_committing: bool,
     is_over: bool,
@@ -119,6 +120,7 @@ impl Shard {
             expiring: Expiring::default(),
             sweep: Some(Position::from_cursor(0)),
             read_only: None,
+            clock_skew: None,
             waiting: Waiting::default(),
             is_committing: false,
             is_over: false,
@@ -164,6 +166,7 @@ impl Shard {
             }
             Input::Unsent { session, actor } => self.shipper.unsent(session, actor, now.mono),
             Input::ReadOnly(reason) => self.read_only = reason,
+            Input::ClockSkew(detail) => self.clock_skew = detail,
             Input::Renew { actor, newest } => self.renew(actor, newest),
             Input::Tick => self.tick(storage, now, out),
             Input::Close => self.close(storage, now, out),
@@ -218,16 +221,23 @@ impl Shard {
                 now.wall_ms,
             )
             .map_err(Stop::Storage),
-            Action::Write(_) if self.read_only.is_some() => Err(Stop::Refused(Refusal::ReadOnly(
-                self.read_only.clone().unwrap_or_default(),
-            ))),
-            Action::Write(write) => self.coordinator(storage, now).write(&op.key, write),
+            Action::Write(write) => match self.refuses_writes() {
+                Some(refusal) => Err(Stop::Refused(refusal)),
+                None => self.coordinator(storage, now).write(&op.key, write),
+            },
         };
         let reply = reply.unwrap_or_else(|stop| match stop {
             Stop::Refused(refusal) => refusal.into(),
             Stop::Storage(error) => Refusal::Unavailable(error.to_string()).into(),
         });
         self.waiting.replies.push((id, reply));
+    }
+
+    /// Why clients' writes are refused, if they are. What other regions wrote is still taken under a wrong clock: it is their stamps
+    /// that count there.
+    fn refuses_writes(&self) -> Option<Refusal> {
+        let read_only = self.read_only.clone().map(Refusal::ReadOnly);
+        read_only.or_else(|| self.clock_skew.clone().map(Refusal::ClockSkew))
     }
 
     fn coordinator<'a>(&'a mut self, storage: &'a dyn Storage, now: Now) -> Coordinator<'a> {

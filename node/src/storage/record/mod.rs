@@ -2,6 +2,7 @@
 //! when bytes do not decode. The first byte of every value is its format version.
 
 pub mod cursor;
+pub mod forgotten;
 pub mod head;
 pub mod inbox;
 pub mod meta;

@@ -1,0 +1,465 @@
+//! Who else there is, and how sure this node is of them: the driver of the gossip.
+//!
+//! ```text
+//!   peers ── datagrams ──▶ ┌────────┐ ── Send ──▶ a datagram on the session with that node, if there is one
+//!   timer ── wake ───────▶ │ Gossip │ ── Met ───▶ dial it        Removed ──▶ no longer
+//!   verbs ── forget ─────▶ └────────┘ ── Forgot ▶ remember it    Believed ──▶ log
+//! ```
+//! Datagrams travel on the sessions that exist: a node that is met through others is dialled first. One that is lost is made up for
+//! by the next round. The machine is behind one lock, held for one step of it and never while waiting.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use gossip::{
+    Address, ClockStanding, Directory, Event, Gossip, Identity, Input, Member, NodeId, Now, Output,
+    Source, Standing, Target, Verdict,
+};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::spawn_blocking,
+    time::sleep_until,
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{clock::WallClock, health, node::Node, queue::Work};
+use crate::{
+    config::Config,
+    core::{self, identity::DirectoryId},
+    names::NodeName,
+    peer::{Datagram, Recipient},
+    storage::{Batch, Durability, Storage, StorageError, record::forgotten},
+};
+
+/// The node's part in the gossip.
+pub struct Membership {
+    gossip: Mutex<Gossip>,
+    clock: Arc<WallClock>,
+    max_skew: Duration,
+    /// Something that was asked of the machine moved its next wake-up.
+    nudge: Notify,
+}
+
+/// Why there is no gossip. *State unchanged.*
+#[derive(Debug, thiserror::Error)]
+pub enum MembershipError {
+    /// A name or an address is of no use to gossip.
+    #[error("gossip: {0}")]
+    Name(#[from] gossip::NameError),
+    /// The regions are too many to tell each other.
+    #[error("gossip: [regions]: {0}")]
+    Settings(#[from] gossip::TooManySettings),
+    /// A setting out of its bounds.
+    #[error("gossip: {0}")]
+    Config(#[from] gossip::ConfigError),
+    /// What was forgotten earlier could not be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl Membership {
+    /// Begins a life of this node. `quic` is where it listens.
+    pub fn start(
+        config: &Config,
+        directory: DirectoryId,
+        quic: SocketAddr,
+        storage: &dyn Storage,
+        clock: Arc<WallClock>,
+    ) -> Result<Self, MembershipError> {
+        let seeds = seeds(config);
+        let myself = gossip::Myself {
+            node: config.node.name.as_str().parse()?,
+            directory: Directory(directory.0),
+            generation: gossip::Generation(clock.system_us() / 1000),
+            region: config.node.region.as_str().parse()?,
+            address: advertised(quic, &seeds).to_string().parse()?,
+            protocol: PROTOCOL,
+        };
+        let now = now(&clock);
+        let seeds = seeds
+            .iter()
+            .map(|seed| seed.to_string().parse())
+            .collect::<Result<Vec<Address>, _>>()?;
+        let mut gossip = Gossip::new(knobs(config)?, myself, seeds, rand::random(), now)?;
+        for (node, directory) in forgotten::load(storage)? {
+            gossip.recall_forgotten(node.as_str().parse()?, Directory(directory.0));
+        }
+        Ok(Self {
+            gossip: Mutex::new(gossip),
+            clock,
+            max_skew: config.clock.max_skew,
+            nudge: Notify::new(),
+        })
+    }
+
+    /// What is believed of every other node.
+    pub fn members<T>(&self, show: impl FnMut(Member<'_>) -> T) -> Vec<T> {
+        self.lock().members().map(show).collect()
+    }
+
+    /// Whether a node is not worth waiting for: it is silent, or gone.
+    pub fn is_silent(&self, node: &NodeName) -> bool {
+        let Ok(node) = node.as_str().parse::<NodeId>() else {
+            return false;
+        };
+        let standing = self.lock().verdict(&node).map(|verdict| verdict.standing);
+        matches!(
+            standing,
+            Some(Standing::Suspect | Standing::Down | Standing::Left)
+        )
+    }
+
+    /// A value that a node publishes.
+    pub fn value(&self, node: &NodeName, key: &str) -> Option<Bytes> {
+        let (node, key) = (node.as_str().parse().ok()?, key.parse().ok()?);
+        self.lock().value(&node, &key).cloned()
+    }
+
+    /// Publishes a value of this node, if it is another than before.
+    pub fn publish(&self, key: &str, value: String) {
+        let value = Bytes::from(value);
+        let published = key
+            .parse()
+            .map_err(|error: gossip::NameError| error.to_string())
+            .and_then(|key| {
+                let mut gossip = self.lock();
+                let node = gossip.identity().node.clone();
+                if gossip.value(&node, &key) == Some(&value) {
+                    return Ok(());
+                }
+                gossip.set(key, value).map_err(|error| error.to_string())
+            });
+        if let Err(error) = published {
+            tracing::error!(key, error, "a value could not be published");
+        }
+    }
+
+    /// Says that this node drains.
+    pub fn leave(&self) {
+        self.lock().leave();
+        self.nudge.notify_one();
+    }
+
+    /// Says goodbye to everybody, so that nobody waits for suspicion.
+    pub fn depart(&self, node: &Node) {
+        let outputs = self.lock().depart(now(&self.clock));
+        perform(node, outputs);
+    }
+
+    /// Forgets a node that will never return, here and everywhere.
+    pub fn forget(&self, node: &Node, name: &NodeId) -> Result<(), gossip::ForgetError> {
+        let outputs = self.lock().forget(name, now(&self.clock))?;
+        perform(node, outputs);
+        self.nudge.notify_one();
+        Ok(())
+    }
+
+    /// Gossips until the other end of `datagrams` is dropped.
+    pub async fn run(self: Arc<Self>, node: Node, mut datagrams: mpsc::Receiver<Datagram>) {
+        let mut is_skewed = false;
+        loop {
+            let due = self.clock.instant(self.lock().next_wakeup());
+            let input = tokio::select! {
+                biased;
+                () = sleep_until(due.into()) => Input::Wake,
+                () = self.nudge.notified() => Input::Wake,
+                datagram = datagrams.recv() => match datagram.map(received) {
+                    Some(Some(input)) => input,
+                    Some(None) => continue,
+                    None => return,
+                },
+            };
+            let outputs = self.lock().handle(input, now(&self.clock));
+            perform(&node, outputs);
+            is_skewed = self.judge_clock(&node, is_skewed);
+        }
+    }
+
+    /// Follows a step of the wall clock once the others confirm it, and stops coordinating while they contradict it.
+    fn judge_clock(&self, node: &Node, was_skewed: bool) -> bool {
+        let standing = self.clock_standing();
+        let detail = match standing {
+            ClockStanding::Undecided => return was_skewed,
+            ClockStanding::Agrees => {
+                if let Some(ms) = self.clock.follow() {
+                    tracing::warn!(
+                        ms,
+                        "the wall clock was set, and the other nodes' clocks confirm it: it is followed"
+                    );
+                }
+                None
+            }
+            ClockStanding::Deviates { ahead_ms } => Some(format!(
+                "the clock of this node is {} ms {} those of most nodes, clock.max_skew is {:?}: set it right (NTP)",
+                ahead_ms.unsigned_abs(),
+                if ahead_ms < 0 { "behind" } else { "ahead of" },
+                self.max_skew
+            )),
+        };
+        let is_skewed = detail.is_some();
+        if is_skewed == was_skewed || !tell_shards(node, detail.as_ref()) {
+            return was_skewed;
+        }
+        match detail {
+            Some(detail) => {
+                tracing::error!("{detail}; writes are refused until it is");
+                node.inner().health.fail(health::CLOCK, detail);
+            }
+            None => {
+                tracing::info!("the clock of this node agrees with the others: writes are taken");
+                node.inner().health.mend(health::CLOCK);
+            }
+        }
+        is_skewed
+    }
+
+    /// With peers of which none lives there is nobody to ask, and nothing is decided.
+    fn clock_standing(&self) -> ClockStanding {
+        let gossip = self.lock();
+        let mut members = gossip.members().peekable();
+        let is_alone = members.peek().is_some()
+            && !members.any(|member| matches!(member.standing, Standing::Up | Standing::Leaving));
+        if is_alone {
+            return ClockStanding::Undecided;
+        }
+        gossip.clock_standing(self.max_skew)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gossip> {
+        // A panic in the machine ends the task that drives it, which the node reports; what is read of it until then is whole.
+        self.gossip.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether every shard knows why writes are refused, or that they are not.
+fn tell_shards(node: &Node, detail: Option<&String>) -> bool {
+    node.inner().shards.iter().all(|shard| {
+        let told = shard.send(Work::Input(core::Input::ClockSkew(detail.cloned())));
+        if let Err(error) = &told {
+            tracing::warn!(%error, "a shard was not told about the clock; it is tried again");
+        }
+        told.is_ok()
+    })
+}
+
+fn now(clock: &WallClock) -> Now {
+    Now {
+        monotonic: clock.now().mono,
+        wall_ms: clock.system_us() / 1000,
+    }
+}
+
+fn received(datagram: Datagram) -> Option<Input> {
+    let address = datagram.address.parse().ok()?;
+    let node = Some(datagram.from.as_str().parse().ok()?);
+    let from = Source { address, node };
+    Some(Input::Received {
+        from,
+        bytes: datagram.bytes,
+    })
+}
+
+fn perform(node: &Node, outputs: Vec<Output>) {
+    for output in outputs {
+        match output {
+            Output::Send { to, bytes } => send(node, &to, bytes),
+            Output::Event(event) => happened(node, event),
+        }
+    }
+}
+
+/// A node without a session is being dialled; what is not sent now is made up for by a later round.
+fn send(node: &Node, to: &Target, bytes: Bytes) {
+    let Some(peers) = node.inner().outbound.peers() else {
+        return;
+    };
+    let name = to.node.as_ref().and_then(name_of);
+    let recipient = match &name {
+        Some(name) => Recipient::Node(name),
+        None => Recipient::Address(to.address.as_str()),
+    };
+    if let Err(error) = peers.send_datagram(recipient, bytes) {
+        tracing::trace!(to = %to.address, %error, "a gossip datagram was not sent");
+    }
+}
+
+fn happened(node: &Node, event: Event) {
+    match event {
+        Event::Met(identity) => met(node, &identity),
+        Event::Believed(verdict) => believed(node, &verdict),
+        Event::Published { node, keys } => {
+            tracing::debug!(%node, ?keys, "a node published values")
+        }
+        Event::Forgot {
+            node: name,
+            directory,
+        } => remember(node, &name, directory),
+        Event::Removed(name) => {
+            tracing::info!(node = %name, "a node is no longer known");
+            if let (Some(peers), Some(name)) = (node.inner().outbound.peers(), name_of(&name)) {
+                peers.undial(&name, "it is no longer a member");
+            }
+        }
+        Event::Refused(refused) => {
+            tracing::warn!(node = ?refused.node, address = %refused.address, reason = %refused.refusal, "a node was refused as a member")
+        }
+        Event::RefusedBy { address, refusal } => {
+            tracing::warn!(%address, reason = %refusal, "this node was refused as a member")
+        }
+        Event::Renewed(generation) => {
+            tracing::warn!(
+                generation = generation.0,
+                "others believed what this node had not said: it begins a new life"
+            )
+        }
+        Event::NameContested(_) => {
+            tracing::error!(node = %node.inner().name, "another process uses the name of this node, or did with a clock ahead: give one of them another name and certificate")
+        }
+        Event::Forgotten => {
+            let detail =
+                "an operator had this node forgotten: it needs a new data directory".to_owned();
+            tracing::error!("{detail}");
+            node.inner().health.fail(health::FORGOTTEN, detail);
+        }
+        Event::Slept(pause) => {
+            tracing::warn!(
+                ?pause,
+                "this process was stopped, or its clock jumped: nobody is suspected for it"
+            )
+        }
+    }
+}
+
+fn met(node: &Node, identity: &Identity) {
+    tracing::info!(node = %identity.node, region = %identity.region, address = %identity.address, "a node is known");
+    let (Some(peers), Some(name)) = (node.inner().outbound.peers(), name_of(&identity.node)) else {
+        return;
+    };
+    if let Err(error) = peers.dial(&name, identity.address.as_str()) {
+        tracing::warn!(node = %name, %error, "a node cannot be dialled");
+    }
+}
+
+fn believed(node: &Node, verdict: &Verdict) {
+    let Verdict {
+        node: name,
+        standing,
+        cause,
+        ..
+    } = verdict;
+    let phi = node
+        .inner()
+        .membership()
+        .and_then(|membership| membership.lock().member(name).map(|member| member.phi));
+    match standing {
+        Standing::Suspect | Standing::Down => {
+            tracing::warn!(node = %name, ?standing, ?cause, phi, "a node is silent")
+        }
+        Standing::Joining | Standing::Up | Standing::Leaving | Standing::Left => {
+            tracing::info!(node = %name, ?standing, ?cause, "a node's standing changed")
+        }
+    }
+}
+
+/// Stored off the asynchronous workers. Should that fail, the others remember it.
+fn remember(node: &Node, name: &NodeId, directory: Directory) {
+    let Some(name) = name_of(name) else { return };
+    let storage = Arc::clone(&node.inner().storage);
+    spawn_blocking(move || {
+        let mut batch = Batch::default();
+        forgotten::store(&mut batch, &name, DirectoryId(directory.0));
+        match storage.commit(&batch, Durability::Power) {
+            Ok(()) => tracing::info!(node = %name, "a node is forgotten"),
+            Err(error) => {
+                tracing::error!(node = %name, %error, "a node is forgotten, but that could not be stored: forget it again once storage works")
+            }
+        }
+    });
+}
+
+/// Certificates give no other names; a name that is none is not dialled.
+fn name_of(node: &NodeId) -> Option<NodeName> {
+    node.as_str().parse().ok()
+}
+
+fn seeds(config: &Config) -> Vec<SocketAddr> {
+    let peers = &config.peers;
+    peers
+        .seeds
+        .iter()
+        .chain(peers.dial.values())
+        .copied()
+        .collect()
+}
+
+fn knobs(config: &Config) -> Result<gossip::Config, MembershipError> {
+    let mut knobs = gossip::Config::new(config.node.cluster.as_str().parse()?)
+        .with_interval(config.gossip.interval);
+    knobs.phi_local = config.gossip.phi_local;
+    knobs.phi_remote = config.gossip.phi_remote;
+    // To be asked whether it lives comes before being suspected.
+    knobs.phi_ask = knobs
+        .phi_ask
+        .min(knobs.phi_local.min(knobs.phi_remote) / 2.0);
+    knobs.settings = [
+        ("regions".to_owned(), regions(config)),
+        (
+            "clock.max_skew".to_owned(),
+            format!("{:?}", config.clock.max_skew),
+        ),
+    ]
+    .into_iter()
+    .collect::<std::collections::BTreeMap<_, _>>()
+    .try_into()?;
+    Ok(knobs)
+}
+
+/// What must be equal on all nodes of `[regions]`, in words; as a digest where that is more than nodes tell each other.
+fn regions(config: &Config) -> String {
+    let regions = config.regions.0.iter();
+    let words: Vec<String> = regions
+        .map(|(region, replicas)| format!("{region} = {replicas}"))
+        .collect();
+    let words = words.join(", ");
+    match words.len() <= SETTING_BYTES_MAX {
+        true => words,
+        false => format!("of the digest {:016x}", xxh3_64(words.as_bytes())),
+    }
+}
+
+/// The address that others are told. A node that listens on every address says the one from which it reaches its first seed.
+fn advertised(quic: SocketAddr, seeds: &[SocketAddr]) -> SocketAddr {
+    if !quic.ip().is_unspecified() {
+        return quic;
+    }
+    let target = seeds.first().copied().unwrap_or(ANYWHERE);
+    // Nothing is sent: the system chooses a source address for the route.
+    let route = UdpSocket::bind(SocketAddr::new(quic.ip(), 0)).and_then(|socket| {
+        socket.connect(target)?;
+        socket.local_addr()
+    });
+    match route {
+        Ok(source) => SocketAddr::new(source.ip(), quic.port()),
+        Err(error) => {
+            tracing::warn!(%error, "the address of this machine could not be found: give it as listen.quic, or list this node under [peers.dial] on the others");
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), quic.port())
+        }
+    }
+}
+
+const SETTING_BYTES_MAX: usize = 160;
+/// What a node publishes of its readiness: the reasons why it cannot meet its default levels, none if it can.
+pub const READY: &str = "ready";
+/// What a node publishes of its own writes: for each region the Unix milliseconds up to which that region has them.
+pub const WATERMARKS: &str = "watermarks";
+/// An address that no machine has (RFC 5737): the route to it is the default one.
+const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
+/// The releases whose gossip this one understands.
+const PROTOCOL: gossip::Protocol = gossip::Protocol {
+    speaks: 1,
+    accepts: 1,
+};
