@@ -75,6 +75,17 @@ async fn a_datagram_above_what_the_path_takes_is_refused_with_the_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_safe_size_is_what_an_unmeasured_path_takes() {
+    let certificates = Certificates::new();
+    let eu = Plan::new(certificates.proper("eu-1")).region("eu").start();
+    let mut narrow = TransportConfig::default();
+    narrow.mtu_discovery_config(None);
+    let stranger = Stranger::dial_with(&certificates.proper("us-9"), eu.address, narrow).await;
+    let limit = stranger.connection.max_datagram_size();
+    assert_eq!(limit, Some(DATAGRAM_BYTES_SAFE));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn none_is_taken_before_a_session_is_agreed_on() {
     let (certificates, mut eu, stranger) = visited().await;
     let early = Bytes::from_static(b"early");

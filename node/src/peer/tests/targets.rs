@@ -1,6 +1,6 @@
 //! Targets that come, move and go while a node runs.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
 
 use super::{
     life::pair,
@@ -11,7 +11,7 @@ use crate::{
     peer::{
         Direction::{Accepted, Dialled},
         LinkState, PeerLink, StartError,
-        limits::TARGETS_MAX,
+        limits::{ATTEMPT_MAX, TARGETS_MAX},
         target::Targets,
     },
 };
@@ -102,10 +102,12 @@ async fn a_node_that_cannot_be_reached_is_dialled_at_its_new_address_at_once() {
     // Takes packets and never answers: the attempt is broken off.
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let silent = silent.local_addr().unwrap();
+    let began = Instant::now();
     dial(&us, silent);
     dials(&us, &[(silent, LinkState::Connecting)]).await;
     dial(&us, eu.address);
     us.up(Dialled).await;
+    assert!(began.elapsed() < ATTEMPT_MAX, "{:?}", began.elapsed());
     dials(&us, &[(eu.address, LinkState::Up)]).await;
 }
 
