@@ -1,6 +1,6 @@
 //! Targets that come, move and go while a node runs.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{collections::BTreeSet, net::SocketAddr, time::Instant};
 
 use super::{
     life::pair,
@@ -10,7 +10,7 @@ use crate::{
     names::NodeName,
     peer::{
         Direction::{Accepted, Dialled},
-        LinkState, PeerLink, StartError,
+        Event, LinkState, PeerLink, SessionId, StartError,
         limits::{ATTEMPT_MAX, TARGETS_MAX},
         target::Targets,
     },
@@ -204,6 +204,45 @@ async fn a_node_that_stops_dials_nobody_and_says_goodbye_to_those_it_dialled() {
     assert!(eu.down(there).await.contains("said goodbye"));
     dial(&us, UNREACHABLE);
     us.peers.undial(&eu_1(), "it left the cluster");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_session_that_came_up_goes_down_once_however_often_a_node_moves() {
+    let (_certificates, mut us, eu) = strangers();
+    let relay = Relay::to(eu.address).await;
+    for round in 0..30 {
+        let mut address = [eu.address, relay.address][round % 2];
+        dial(&us, address);
+        if round % 5 == 0 {
+            us.peers.undial(&eu_1(), "it left the cluster");
+            address = relay.address;
+            dial(&us, address);
+        }
+        // In the other rounds it moves while an attempt is under way or a session ends.
+        if round % 3 == 0 {
+            dials(&us, &[(address, LinkState::Up)]).await;
+        }
+    }
+    us.peers.undial(&eu_1(), "it left the cluster");
+    dials(&us, &[]).await;
+    us.peers.shutdown().await;
+    let mut open = BTreeSet::new();
+    while let Ok(event) = us.events.try_recv() {
+        follow(event, &mut open);
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+/// Keeps the open sessions, of which there is one at most.
+fn follow(event: Event, open: &mut BTreeSet<SessionId>) {
+    match event {
+        Event::Up { session, .. } => {
+            assert!(open.is_empty(), "{open:?}");
+            open.insert(session);
+        }
+        Event::Down { session, .. } => assert!(open.remove(&session), "{session:?}"),
+        Event::Message { .. } | Event::Failed { .. } => panic!("{event:?}"),
+    }
 }
 
 #[test]
