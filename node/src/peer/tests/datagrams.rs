@@ -63,7 +63,7 @@ async fn a_datagram_arrives_with_the_name_and_the_address_of_its_sender() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_datagram_above_what_the_path_takes_is_refused_with_the_limit() {
-    let (_certificates, us, ..) = pair().await;
+    let (_certificates, us, _, _eu, _) = pair().await;
     let bytes = DATAGRAM_BYTES_MAX + 1;
     match send(&us, "eu-1", &noise(bytes, 1)) {
         Err(DatagramError::TooLarge { bytes: said, limit }) => {
