@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quinn::Connection;
 use tokio::sync::mpsc;
 
-use super::{Direction, limits::DATAGRAM_BYTES_MAX, session::Session};
+use super::{limits::DATAGRAM_BYTES_MAX, session::Session};
 use crate::names::NodeName;
 
 /// A datagram that a peer sent in a session that is agreed on. It may be lost, doubled or late.
@@ -107,11 +107,11 @@ pub(super) async fn take(
 }
 
 fn received(session: &Session, connection: &Connection, bytes: Bytes) -> Datagram {
-    let address = match (session.direction, &session.target) {
-        (Direction::Dialled, Some(target)) => target.clone(),
-        // Its path may have moved since it was accepted.
-        (Direction::Dialled | Direction::Accepted, _) => connection.remote_address().to_string(),
-    };
+    // Without a target the peer dialled, and its path may have moved since.
+    let address = session
+        .target
+        .clone()
+        .unwrap_or_else(|| connection.remote_address().to_string());
     Datagram {
         from: session.peer.name.clone(),
         address,

@@ -63,7 +63,7 @@ async fn a_datagram_arrives_with_the_name_and_the_address_of_its_sender() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_datagram_above_what_the_path_takes_is_refused_with_the_limit() {
-    let (_certificates, us, ..) = pair().await;
+    let (_certificates, us, _, _eu, _) = pair().await;
     let bytes = DATAGRAM_BYTES_MAX + 1;
     match send(&us, "eu-1", &noise(bytes, 1)) {
         Err(DatagramError::TooLarge { bytes: said, limit }) => {
@@ -72,6 +72,17 @@ async fn a_datagram_above_what_the_path_takes_is_refused_with_the_limit() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_safe_size_is_what_an_unmeasured_path_takes() {
+    let certificates = Certificates::new();
+    let eu = Plan::new(certificates.proper("eu-1")).region("eu").start();
+    let mut narrow = TransportConfig::default();
+    narrow.mtu_discovery_config(None);
+    let stranger = Stranger::dial_with(&certificates.proper("us-9"), eu.address, narrow).await;
+    let limit = stranger.connection.max_datagram_size();
+    assert_eq!(limit, Some(DATAGRAM_BYTES_SAFE));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! Targets that come, move and go while a node runs.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr, time::Instant};
 
 use super::{
     life::pair,
@@ -10,8 +10,8 @@ use crate::{
     names::NodeName,
     peer::{
         Direction::{Accepted, Dialled},
-        LinkState, PeerLink, StartError,
-        limits::TARGETS_MAX,
+        Event, LinkState, PeerLink, SessionId, StartError,
+        limits::{ATTEMPT_MAX, TARGETS_MAX},
         target::Targets,
     },
 };
@@ -102,10 +102,12 @@ async fn a_node_that_cannot_be_reached_is_dialled_at_its_new_address_at_once() {
     // Takes packets and never answers: the attempt is broken off.
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let silent = silent.local_addr().unwrap();
+    let began = Instant::now();
     dial(&us, silent);
     dials(&us, &[(silent, LinkState::Connecting)]).await;
     dial(&us, eu.address);
     us.up(Dialled).await;
+    assert!(began.elapsed() < ATTEMPT_MAX, "{:?}", began.elapsed());
     dials(&us, &[(eu.address, LinkState::Up)]).await;
 }
 
@@ -202,6 +204,45 @@ async fn a_node_that_stops_dials_nobody_and_says_goodbye_to_those_it_dialled() {
     assert!(eu.down(there).await.contains("said goodbye"));
     dial(&us, UNREACHABLE);
     us.peers.undial(&eu_1(), "it left the cluster");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_session_that_came_up_goes_down_once_however_often_a_node_moves() {
+    let (_certificates, mut us, eu) = strangers();
+    let relay = Relay::to(eu.address).await;
+    for round in 0..30 {
+        let mut address = [eu.address, relay.address][round % 2];
+        dial(&us, address);
+        if round % 5 == 0 {
+            us.peers.undial(&eu_1(), "it left the cluster");
+            address = relay.address;
+            dial(&us, address);
+        }
+        // In the other rounds it moves while an attempt is under way or a session ends.
+        if round % 3 == 0 {
+            dials(&us, &[(address, LinkState::Up)]).await;
+        }
+    }
+    us.peers.undial(&eu_1(), "it left the cluster");
+    dials(&us, &[]).await;
+    us.peers.shutdown().await;
+    let mut open = BTreeSet::new();
+    while let Ok(event) = us.events.try_recv() {
+        follow(event, &mut open);
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+/// Keeps the open sessions, of which there is one at most.
+fn follow(event: Event, open: &mut BTreeSet<SessionId>) {
+    match event {
+        Event::Up { session, .. } => {
+            assert!(open.is_empty(), "{open:?}");
+            open.insert(session);
+        }
+        Event::Down { session, .. } => assert!(open.remove(&session), "{session:?}"),
+        Event::Message { .. } | Event::Failed { .. } => panic!("{event:?}"),
+    }
 }
 
 #[test]
