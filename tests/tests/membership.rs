@@ -215,17 +215,18 @@ fn the_node_whose_clock_is_wrong_refuses_writes_and_no_other_does() {
     world.await_everywhere(PATIENCE, &["GET", "k"], "before");
     world.cluster().skew("us-1", 5_000).unwrap();
     tests::patience::eventually(PATIENCE, "us-1 refuses writes", || {
-        match world.client("us-1").try_call(&["SET", "k", "skewed"]) {
+        match world.client("us-1").try_call(&["SET", "probe", "skewed"]) {
             Ok(reply) if format!("{reply:?}").contains("CLOCKSKEW") => Ok(()),
             other => Err(format!("{other:?}")),
         }
     });
-    assert!(
-        world
-            .http("us-1", "/health/ready")
-            .is_err_and(|page| page.contains("clock"))
+    let status = world.status("us-1");
+    assert!(!status.ready);
+    assert_eq!(status.reasons[0].kind, "clock", "{status:?}");
+    assert_eq!(
+        world.client("us-1").text(&["GET", "k"]).as_deref(),
+        Some("before")
     );
-    assert_eq!(world.client("us-1").text(&["GET", "k"]).is_some(), true);
     world
         .client("eu-1")
         .call(&["SET", "k", "from a good clock"]);

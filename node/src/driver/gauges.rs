@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    membership::{READY, WATERMARKS},
+    membership::{self, READY, WATERMARKS},
     node::Node,
 };
 use crate::{
@@ -11,13 +11,14 @@ use crate::{
     metrics::{
         CLOCK_OFFSET_SECONDS, KEYS, OUTBOX_ENTRIES, PEER_SESSIONS, PHI, REPLICATION_LAG_SECONDS,
     },
-    peer::{LinkState, PeerLink},
+    peer::{LinkState, PeerLink, Peers, RefusalKind, Refuser},
     status::Status,
 };
 
 /// Publishes until it is dropped.
 pub async fn publish(node: Node) {
     let mut ticks = tokio::time::interval(INTERVAL);
+    let mut was_forgotten = false;
     loop {
         ticks.tick().await;
         let status = node.status(false).await;
@@ -25,7 +26,21 @@ pub async fn publish(node: Node) {
         publish_values(&node, &status);
         let links = node.inner().outbound.peers().map(|peers| peers.status());
         set_sessions(&links.unwrap_or_default());
+        was_forgotten = was_forgotten || note_forgotten(&node);
     }
+}
+
+/// Peers that were told to forget this node take no session with it, and say why.
+fn note_forgotten(node: &Node) -> bool {
+    let peers = node.inner().outbound.peers();
+    let refusals = peers.map(Peers::refusals).unwrap_or_default();
+    let was_forgotten = refusals.iter().any(|refused| {
+        refused.by == Refuser::Remote && refused.refusal.kind == RefusalKind::Forgotten
+    });
+    if was_forgotten {
+        membership::forgotten_here(node);
+    }
+    was_forgotten
 }
 
 /// What the other nodes learn of this one by gossip.

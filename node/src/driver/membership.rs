@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use gossip::{
     Address, ClockStanding, Directory, Event, Gossip, Identity, Input, Member, NodeId, Now, Output,
-    Source, Standing, Target, Verdict,
+    RefusalKind, Source, Standing, Target, Verdict,
 };
 use tokio::{
     sync::{Notify, mpsc},
@@ -32,7 +32,7 @@ use crate::{
     core::{self, identity::DirectoryId},
     names::NodeName,
     peer::{Datagram, Recipient},
-    storage::{Batch, Durability, Storage, StorageError, record::forgotten},
+    storage::{Batch, Durability, Storage, record::forgotten},
 };
 
 /// The node's part in the gossip.
@@ -56,18 +56,15 @@ pub enum MembershipError {
     /// A setting out of its bounds.
     #[error("gossip: {0}")]
     Config(#[from] gossip::ConfigError),
-    /// What was forgotten earlier could not be read.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
 }
 
 impl Membership {
-    /// Begins a life of this node. `quic` is where it listens.
+    /// Begins a life of this node. `quic` is where it listens, `forgotten` what it remembers of earlier lives.
     pub fn start(
         config: &Config,
         directory: DirectoryId,
         quic: SocketAddr,
-        storage: &dyn Storage,
+        forgotten: &[(NodeName, DirectoryId)],
         clock: Arc<WallClock>,
     ) -> Result<Self, MembershipError> {
         let seeds = seeds(config);
@@ -85,7 +82,7 @@ impl Membership {
             .map(|seed| seed.to_string().parse())
             .collect::<Result<Vec<Address>, _>>()?;
         let mut gossip = Gossip::new(knobs(config)?, myself, seeds, rand::random(), now)?;
-        for (node, directory) in forgotten::load(storage)? {
+        for (node, directory) in forgotten {
             gossip.recall_forgotten(node.as_str().parse()?, Directory(directory.0));
         }
         Ok(Self {
@@ -308,7 +305,10 @@ fn happened(node: &Node, event: Event) {
             tracing::warn!(node = ?refused.node, address = %refused.address, reason = %refused.refusal, "a node was refused as a member")
         }
         Event::RefusedBy { address, refusal } => {
-            tracing::warn!(%address, reason = %refusal, "this node was refused as a member")
+            tracing::warn!(%address, reason = %refusal, "this node was refused as a member");
+            if refusal.kind == RefusalKind::Forgotten {
+                forgotten_here(node);
+            }
         }
         Event::Renewed(generation) => {
             tracing::warn!(
@@ -319,12 +319,7 @@ fn happened(node: &Node, event: Event) {
         Event::NameContested(_) => {
             tracing::error!(node = %node.inner().name, "another process uses the name of this node, or did with a clock ahead: give one of them another name and certificate")
         }
-        Event::Forgotten => {
-            let detail =
-                "an operator had this node forgotten: it needs a new data directory".to_owned();
-            tracing::error!("{detail}");
-            node.inner().health.fail(health::FORGOTTEN, detail);
-        }
+        Event::Forgotten => forgotten_here(node),
         Event::Slept(pause) => {
             tracing::warn!(
                 ?pause,
@@ -332,6 +327,13 @@ fn happened(node: &Node, event: Event) {
             )
         }
     }
+}
+
+/// An operator had this node forgotten: nobody takes what it writes.
+pub fn forgotten_here(node: &Node) {
+    let detail = "an operator had this node forgotten: it needs a new data directory".to_owned();
+    tracing::error!("{detail}");
+    node.inner().health.fail(health::FORGOTTEN, detail);
 }
 
 fn met(node: &Node, identity: &Identity) {
@@ -365,9 +367,12 @@ fn believed(node: &Node, verdict: &Verdict) {
     }
 }
 
-/// Stored off the asynchronous workers. Should that fail, the others remember it.
+/// Its data directory is refused from now on. Stored off the asynchronous workers. Should that fail, the others remember it.
 fn remember(node: &Node, name: &NodeId, directory: Directory) {
     let Some(name) = name_of(name) else { return };
+    if let Some(peers) = node.inner().outbound.peers() {
+        peers.forget(DirectoryId(directory.0), FORGOTTEN);
+    }
     let storage = Arc::clone(&node.inner().storage);
     spawn_blocking(move || {
         let mut batch = Batch::default();
@@ -451,6 +456,8 @@ fn advertised(quic: SocketAddr, seeds: &[SocketAddr]) -> SocketAddr {
     }
 }
 
+/// Why sessions with a forgotten node end.
+pub const FORGOTTEN: &str = "an operator had it forgotten";
 const SETTING_BYTES_MAX: usize = 160;
 /// What a node publishes of its readiness: the reasons why it cannot meet its default levels, none if it can.
 pub const READY: &str = "ready";

@@ -21,7 +21,7 @@ use super::{
     gauges,
     health::Health,
     hot_heads::HotHeads,
-    membership::Membership,
+    membership::{self, Membership},
     node::{Inner, Node},
     outbound::Outbound,
     queue::{ShardQueue, shard_queue},
@@ -41,6 +41,7 @@ use crate::{
     storage::{
         Durability, Storage, StorageError,
         directory::DataDirectory,
+        record::forgotten,
         rocks::{RocksOptions, RocksStorage},
     },
     tls::Credentials,
@@ -392,15 +393,19 @@ fn start_gossip(
     datagrams: mpsc::Receiver<Datagram>,
     tasks: &mut JoinSet<()>,
 ) -> Result<(), RunError> {
-    let quic = match node.inner().outbound.peers() {
-        Some(peers) => peers.local_addr()?,
-        None => config.listen.quic,
-    };
+    let forgotten = forgotten::load(directory.storage.as_ref())?;
+    let mut quic = config.listen.quic;
+    if let Some(peers) = node.inner().outbound.peers() {
+        quic = peers.local_addr()?;
+        for (_, directory) in &forgotten {
+            peers.forget(*directory, membership::FORGOTTEN);
+        }
+    }
     let membership = Arc::new(Membership::start(
         config,
         directory.identity.directory,
         quic,
-        directory.storage.as_ref(),
+        &forgotten,
         Arc::clone(&node.inner().clock),
     )?);
     assert!(

@@ -77,21 +77,15 @@ pub(super) fn send(connection: &Connection, bytes: Bytes) -> Result<(), Datagram
         })
 }
 
-/// Hands the peer's datagrams on until the session ends. Those that nobody takes in time are dropped: they are not worth waiting for.
+/// Hands the peer's datagrams on until the connection is closed, and those that had come by then. What nobody takes in time is dropped:
+/// it is not worth waiting for.
 pub(super) async fn take(
     session: Arc<Session>,
     connection: Connection,
     sink: mpsc::Sender<Datagram>,
 ) {
-    loop {
-        let bytes = tokio::select! { biased;
-            _ = session.ending.ended() => return,
-            read = connection.read_datagram() => match read {
-                Ok(bytes) => bytes,
-                // The streams are lost too, and they say so.
-                Err(_) => return,
-            },
-        };
+    // At the connection's end the streams are lost too, and they say so.
+    while let Ok(bytes) = connection.read_datagram().await {
         session.hear_datagram(bytes.len());
         if bytes.len() > DATAGRAM_BYTES_MAX {
             dropped("large");

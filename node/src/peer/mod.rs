@@ -344,6 +344,11 @@ impl Peers {
         }
     }
 
+    /// Takes no session with a data directory any more that an operator had forgotten, and ends those that there are.
+    pub fn forget(&self, directory: DirectoryId, reason: &str) {
+        self.shared.roster.forget(directory, reason);
+    }
+
     /// Ends a session politely: what is queued is sent, then a goodbye. The reason is shown on both sides. Nothing happens if it is over.
     pub fn close(&self, session: SessionId, reason: &str) {
         if let Some(session) = self.shared.roster.session(session) {

@@ -43,6 +43,8 @@ pub enum RefusalKind {
     Redundant = 11,
     /// The node cannot take sessions just now: it starts, stops, or renews its identity. Trying again helps.
     NotNow = 12,
+    /// An operator had the node forgotten: it needs a new data directory.
+    Forgotten = 13,
     /// A reason that this release does not know.
     Unknown = 255,
 }
@@ -136,6 +138,7 @@ impl RefusalKind {
             Self::Malformed => "malformed",
             Self::Redundant => "redundant",
             Self::NotNow => "not_now",
+            Self::Forgotten => "forgotten",
             Self::Unknown => "unknown",
         }
     }
@@ -154,6 +157,7 @@ impl RefusalKind {
             Self::Malformed,
             Self::Redundant,
             Self::NotNow,
+            Self::Forgotten,
         ];
         let found = known.into_iter().find(|kind| *kind as u64 == number);
         found.unwrap_or(Self::Unknown)

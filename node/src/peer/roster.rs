@@ -18,7 +18,10 @@ use super::{
     lock,
     session::Session,
 };
-use crate::names::{NodeName, RegionName};
+use crate::{
+    core::identity::DirectoryId,
+    names::{NodeName, RegionName},
+};
 
 /// Sessions, names, regions and the lines of targets. One lock, never held while waiting.
 #[derive(Debug, Default)]
@@ -35,6 +38,8 @@ struct State {
     /// Names that a dialler of this node holds, from before its greeting until after its session.
     dialled: BTreeSet<NodeName>,
     regions: BTreeMap<NodeName, RegionName>,
+    /// Data directories that an operator had forgotten.
+    forgotten: BTreeSet<DirectoryId>,
     lines: BTreeMap<u64, Line>,
     /// Numbers are not given again: a line that is gone is not mistaken for another.
     lines_ever: u64,
@@ -82,6 +87,16 @@ impl Roster {
         drop(state);
         self.change();
         Ok(())
+    }
+
+    /// Takes no session with this data directory any more, and ends those that there are.
+    pub(super) fn forget(&self, directory: DirectoryId, reason: &str) {
+        let mut state = lock(&self.state);
+        state.forgotten.insert(directory);
+        let sessions = state.sessions.values();
+        for session in sessions.filter(|session| session.peer.directory == directory) {
+            session.close(reason);
+        }
     }
 
     /// Forgets a session that is over.
@@ -203,6 +218,13 @@ impl State {
         if self.stopping {
             return Err(Refusal::new(RefusalKind::NotNow, "the node stops"));
         }
+        if self.forgotten.contains(&peer.directory) {
+            let text = format!(
+                "node '{}' was forgotten by an operator: it needs a new data directory",
+                peer.name
+            );
+            return Err(Refusal::new(RefusalKind::Forgotten, text));
+        }
         if let Some(region) = self
             .regions
             .get(&peer.name)
@@ -266,7 +288,7 @@ impl Drop for Claim {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{core::identity::DirectoryId, peer::Peer};
+    use crate::peer::Peer;
 
     fn session(roster: &Roster, name: &str, directory: u64) -> Arc<Session> {
         let peer = Peer {
@@ -308,6 +330,19 @@ mod tests {
         assert_eq!(refused.kind, RefusalKind::DuplicateName);
         let later = now + crate::peer::limits::SILENCE_MAX + std::time::Duration::from_millis(100);
         roster.admit(&session(&roster, "us-1", 2), later).unwrap();
+    }
+
+    #[test]
+    fn a_forgotten_directory_stays_out_and_a_new_one_of_the_same_name_does_not() {
+        let roster = Roster::default();
+        let now = Instant::now();
+        let before = session(&roster, "us-1", 1);
+        roster.admit(&before, now).unwrap();
+        roster.forget(DirectoryId(1), "forgotten");
+        assert!(!before.ending.is_open());
+        let refused = roster.admit(&session(&roster, "us-1", 1), now).unwrap_err();
+        assert_eq!(refused.kind, RefusalKind::Forgotten);
+        roster.admit(&session(&roster, "us-1", 2), now).unwrap();
     }
 
     #[test]

@@ -183,15 +183,12 @@ pub(super) async fn run(
         pongs_due,
     ));
     tasks.spawn(write_messages(session.clone(), connection.clone()));
-    let datagrams = datagram::take(
+    let mut taking = JoinSet::new();
+    taking.spawn(datagram::take(
         session.clone(),
         connection.clone(),
         shared.datagrams.clone(),
-    );
-    tasks.spawn(async move {
-        datagrams.await;
-        Ok(())
-    });
+    ));
     let end = tokio::select! { biased;
         end = session.ending.ended() => end,
         end = say_goodbye(session, &connection) => end,
@@ -202,6 +199,12 @@ pub(super) async fn run(
     };
     finish(shared, session, &connection, &end).await;
     tasks.shutdown().await;
+    // Not cut off: a goodbye may be among the datagrams that came before the end.
+    while let Some(taken) = taking.join_next().await {
+        if let Err(error) = taken {
+            shared.failed(&format!("a task panicked: {error}")).await;
+        }
+    }
     end
 }
 
