@@ -118,7 +118,7 @@ fn wrong_usage_exits_2() {
         &["status", "--http"],
         &["cli", "-p", "70000"],
         // Verbs of operators come with what they operate on.
-        &["leave"],
+        &["depart"],
         &["repair"],
     ] {
         let output = run(arguments);
