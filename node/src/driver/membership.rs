@@ -362,7 +362,10 @@ fn believed(node: &Node, verdict: &Verdict) {
             tracing::warn!(node = %name, ?standing, ?cause, phi, "a node is silent")
         }
         Standing::Joining | Standing::Up | Standing::Leaving | Standing::Left => {
-            tracing::info!(node = %name, ?standing, ?cause, "a node's standing changed")
+            tracing::info!(node = %name, ?standing, ?cause, "a node's standing changed");
+            if let (Some(peers), Some(name)) = (node.inner().outbound.peers(), name_of(name)) {
+                peers.give_sign(&name);
+            }
         }
     }
 }

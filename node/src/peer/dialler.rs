@@ -94,7 +94,14 @@ impl Dialler {
                 }
                 Outcome::Dropped => return ControlFlow::Break(()),
             }
-            self.or_over(sleep(backoff.pause(&mut random))).await;
+            let pause = backoff.pause(&mut random);
+            let was_signed = tokio::select! { biased;
+                () = self.or_over(sleep(pause)) => false,
+                () = self.target.course.sign() => true,
+            };
+            if was_signed {
+                backoff.reset();
+            }
         }
         ControlFlow::Continue(())
     }

@@ -344,6 +344,11 @@ impl Peers {
         }
     }
 
+    /// Somebody has heard of this node: if this one pauses between two attempts to reach it, it tries now.
+    pub fn give_sign(&self, node: &NodeName) {
+        self.shared.targets.give_sign(node);
+    }
+
     /// Takes no session with a data directory any more that an operator had forgotten, and ends those that there are.
     pub fn forget(&self, directory: DirectoryId, reason: &str) {
         self.shared.roster.forget(directory, reason);

@@ -84,6 +84,13 @@ impl Targets {
         Ok(targets)
     }
 
+    /// Somebody has heard of a node: if it is waited for, it is dialled at once.
+    pub(super) fn give_sign(&self, node: &NodeName) {
+        if let Some(known) = lock(&self.named).get(node) {
+            known.course.give_sign();
+        }
+    }
+
     /// Adds a node, or moves it to another address. A node of the configuration stays as it is.
     pub(super) fn dial(
         &self,
