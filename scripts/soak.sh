@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The long tier: many seeds of the simulator, then the end-to-end tests again and again.
+# The long tier: many seeds of the simulator, the tests that take minutes, then the end-to-end tests again and again.
 #
 #   scripts/soak.sh [--seeds A..B] [--rounds N]     defaults 0..10000 and 20; a part given as nothing ('--rounds 0') is left out
 #
@@ -48,8 +48,23 @@ run_end_to_end() {
     fi
 }
 
+# Tests that take minutes each, once.
+run_long() {
+    if cargo nextest --version >/dev/null 2>&1; then
+        cargo nextest run --workspace --no-fail-fast --run-ignored only
+    else
+        cargo test --workspace --no-fail-fast -- --ignored
+    fi
+}
+
 if [ "$rounds" -gt 0 ]; then
     cargo build --workspace --lib --bins --tests </dev/null
+    if run_long </dev/null >"$logs/long.log" 2>&1; then
+        summary+=("long tests: passed")
+    else
+        summary+=("long tests: FAILED, see $logs/long.log")
+        failures=$((failures + 1))
+    fi
     failed_rounds=()
     for ((round = 1; round <= rounds; round++)); do
         log="$logs/round-$round.log"

@@ -10,11 +10,18 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use node::status::NodeState;
 
 use region_sim::live::Change;
 use tests::{
     hostile::{Plan, Reply, Running, Site, eventually, meridian, quoted},
+    patience::holds,
     world::World,
 };
 
@@ -246,6 +253,17 @@ fn the_node_whose_clock_is_wrong_refuses_writes_and_no_other_does() {
 
 #[test]
 fn loss_and_jitter_bring_no_false_alarm() {
+    watch_lossy_links(Duration::from_secs(10));
+}
+
+#[test]
+#[ignore = "takes two minutes: for make soak"]
+fn two_minutes_of_loss_and_jitter_bring_no_false_alarm() {
+    watch_lossy_links(Duration::from_secs(120));
+}
+
+/// 15 % loss and 50 ms jitter on every link: nobody is ever said to be down.
+fn watch_lossy_links(time: Duration) {
     let world = World::start();
     world.await_connected();
     world.links(Change {
@@ -253,20 +271,64 @@ fn loss_and_jitter_bring_no_false_alarm() {
         loss: Some("15%".parse().unwrap()),
         ..Change::rtt(Duration::from_millis(40))
     });
-    let watched = std::time::Instant::now();
-    while watched.elapsed() < Duration::from_secs(10) {
+    let watched = Instant::now();
+    while watched.elapsed() < time {
         for name in NAMES {
-            let status = world.status(name);
-            for node in &status.nodes {
-                assert_ne!(
-                    node.state,
-                    node::status::NodeState::Down,
-                    "{name} says so of {node:?}"
-                );
+            for node in world.status(name).nodes {
+                assert_ne!(node.state, NodeState::Down, "{name} says so of {node:?}");
             }
         }
-        std::thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(100));
     }
+}
+
+#[test]
+fn a_paused_node_is_suspected_and_back_and_nothing_else_is_disturbed() {
+    pause(Duration::from_secs(6));
+}
+
+#[test]
+#[ignore = "takes half a minute: for make soak"]
+fn a_node_paused_for_twenty_seconds_is_back_at_once() {
+    pause(Duration::from_secs(20));
+}
+
+fn pause(time: Duration) {
+    let world = World::start();
+    world.await_connected();
+    let all_up = || {
+        tests::patience::eventually(PATIENCE, "all are up", || {
+            for name in NAMES {
+                for node in world.status(name).nodes {
+                    holds(node.state == NodeState::Up, || format!("{name}: {node:?}"))?;
+                }
+            }
+            Ok(())
+        });
+    };
+    all_up();
+    world.pause("ap-1");
+    let paused = Instant::now();
+    let mut was_suspected = false;
+    while paused.elapsed() < time {
+        for (name, other) in [("us-1", "eu-1"), ("eu-1", "us-1")] {
+            for node in world.status(name).nodes {
+                match node.name.as_str() {
+                    "ap-1" => was_suspected |= node.state != NodeState::Up,
+                    node_name if node_name == other => {
+                        assert_eq!(node.state, NodeState::Up, "{name} says so of {node:?}")
+                    }
+                    _ => {}
+                }
+            }
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert!(was_suspected, "nobody noticed");
+    world.client("us-1").call(&["SET", "meanwhile", "written"]);
+    world.resume("ap-1");
+    all_up();
+    world.await_everywhere(PATIENCE, &["GET", "meanwhile"], "written");
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -181,7 +181,7 @@ async fn live(
         &mut tasks,
     )?;
     start_gossip(&config, &directory, &node, datagrams, &mut tasks)?;
-    tasks.spawn(gauges::publish(node.clone()));
+    watched_over(&mut tasks, &node, "gauges", gauges::publish(node.clone()));
 
     let (stop_doors, _) = watched::channel(false);
     let (resp_address, http_address) = (resp_door.local_addr()?, http_door.local_addr()?);
@@ -382,7 +382,8 @@ fn start_peers(
     };
     let held: Arc<dyn peer::HeldActors> = Arc::clone(outbound) as Arc<dyn peer::HeldActors>;
     outbound.connect_peers(Peers::start(peers_config, events, held)?);
-    tasks.spawn(Router::new(node.clone(), renewal, recalled).run(received));
+    let router = Router::new(node.clone(), renewal, recalled);
+    watched_over(tasks, node, "peers", router.run(received));
     Ok(datagrams_received)
 }
 
@@ -412,8 +413,33 @@ fn start_gossip(
         node.inner().membership.set(Arc::clone(&membership)).is_ok(),
         "gossip is started once"
     );
-    tasks.spawn(membership.run(node.clone(), datagrams));
+    watched_over(
+        tasks,
+        node,
+        "gossip",
+        membership.run(node.clone(), datagrams),
+    );
     Ok(())
+}
+
+/// A task whose panic makes the node not ready, instead of passing unseen.
+fn watched_over(
+    tasks: &mut JoinSet<()>,
+    node: &Node,
+    kind: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    let node = node.clone();
+    tasks.spawn(async move {
+        // Dropped with this task, and the other one with it.
+        let mut inner = JoinSet::new();
+        inner.spawn(task);
+        if let Some(Err(error)) = inner.join_next().await {
+            tracing::error!(kind, %error, "a task of this node failed: restart it");
+            let detail = format!("a fault of this program: {error}; restart the node");
+            node.inner().health.fail(kind, detail);
+        }
+    });
 }
 
 /// Threads beside the shards: they end when `running` is dropped.

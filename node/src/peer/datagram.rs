@@ -7,7 +7,7 @@ use quinn::Connection;
 use tokio::sync::mpsc;
 
 use super::{limits::DATAGRAM_BYTES_MAX, session::Session};
-use crate::names::NodeName;
+use crate::{metrics::PEER_DATAGRAMS_DROPPED_TOTAL, names::NodeName};
 
 /// A datagram that a peer sent in a session that is agreed on. It may be lost, doubled or late.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,8 +114,5 @@ fn received(session: &Session, connection: &Connection, bytes: Bytes) -> Datagra
 }
 
 fn dropped(reason: &'static str) {
-    metrics::counter!(DROPPED_TOTAL, "reason" => reason).increment(1);
+    metrics::counter!(PEER_DATAGRAMS_DROPPED_TOTAL, "reason" => reason).increment(1);
 }
-
-/// Datagrams of peers that were dropped, by `reason`: `full` (nobody took them in time), `large`.
-const DROPPED_TOTAL: &str = "meridian_peer_datagrams_dropped_total";
