@@ -20,6 +20,8 @@ const KILLS: usize = 50;
 const NAMES: [&str; 3] = ["us-1", "eu-1", "ap-1"];
 /// The default of `gossip.interval`.
 const INTERVAL: Duration = Duration::from_millis(200);
+/// How long all nodes live before the next one is killed: a detector that has hardly heard a node is careful with it.
+const LIFE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() {
@@ -44,6 +46,7 @@ fn main() {
                 });
             }
         }
+        thread::sleep(LIFE);
         let victim = NAMES[round % NAMES.len()];
         let watchers = || NAMES.into_iter().filter(|name| *name != victim);
         let killed = Instant::now();

@@ -71,11 +71,15 @@ impl Three {
     }
 }
 
-fn state(node: &Running, name: &str) -> Option<String> {
+/// What a node says of another one.
+fn seen(node: &Running, name: &str) -> Option<serde_json::Value> {
     let status = node.status();
     let nodes = status["nodes"].as_array()?;
-    let found = nodes.iter().find(|node| node["name"] == name)?;
-    Some(found["state"].as_str()?.to_owned())
+    nodes.iter().find(|node| node["name"] == name).cloned()
+}
+
+fn state(node: &Running, name: &str) -> Option<String> {
+    Some(seen(node, name)?["state"].as_str()?.to_owned())
 }
 
 /// `any` of several states may be given, with bars between them; `-` is a node that is not known.
@@ -109,16 +113,10 @@ fn one_seed_is_enough_for_all_to_find_each_other() {
     // Neither names the other in its configuration.
     three.carries(1, 2, "from eu");
     three.carries(2, 1, "from ap");
-    let status = three.node(1).status();
-    let ap = status["nodes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|node| node["name"] == "ap-1")
-        .unwrap()
-        .clone();
-    assert!(ap["phi"].as_f64().unwrap() < 8.0, "{ap}");
-    assert_eq!(ap["cause"], "");
+    eventually("a node that is heard is not suspected", || {
+        let ap = seen(three.node(1), "ap-1").unwrap();
+        ap["phi"].as_f64().unwrap() < 8.0 && ap["cause"] == ""
+    });
 }
 
 #[test]
@@ -128,9 +126,7 @@ fn a_node_that_dies_is_suspected_and_trusted_again_at_another_address() {
     three.nodes[2].take().unwrap().kill();
     for index in [0, 1] {
         comes_to_say(three.node(index), "ap-1", "suspect|down");
-        let status = three.node(index).status();
-        let ap = status["nodes"].as_array().unwrap().iter();
-        let ap = ap.clone().find(|node| node["name"] == "ap-1").unwrap();
+        let ap = seen(three.node(index), "ap-1").unwrap();
         assert_ne!(ap["cause"], "", "{ap}");
         assert!(ap["phi"].as_f64().unwrap() > 8.0, "{ap}");
     }
@@ -227,9 +223,11 @@ fn the_node_whose_clock_is_wrong_refuses_writes_and_no_other_does() {
             other => Err(format!("{other:?}")),
         }
     });
-    let status = world.status("us-1");
-    assert!(!status.ready);
-    assert_eq!(status.reasons[0].kind, "clock", "{status:?}");
+    tests::patience::eventually(PATIENCE, "us-1 is not ready", || {
+        let status = world.status("us-1");
+        let is_so = status.reasons.iter().any(|reason| reason.kind == "clock");
+        holds(is_so && !status.ready, || format!("{status:?}"))
+    });
     assert_eq!(
         world.client("us-1").text(&["GET", "k"]).as_deref(),
         Some("before")
@@ -316,7 +314,7 @@ fn pause(time: Duration) {
                 match node.name.as_str() {
                     "ap-1" => was_suspected |= node.state != NodeState::Up,
                     node_name if node_name == other => {
-                        assert_eq!(node.state, NodeState::Up, "{name} says so of {node:?}")
+                        assert_ne!(node.state, NodeState::Down, "{name} says so of {node:?}")
                     }
                     _ => {}
                 }

@@ -9,7 +9,8 @@ use super::{
 use crate::{
     http::NodeView,
     metrics::{
-        CLOCK_OFFSET_SECONDS, KEYS, OUTBOX_ENTRIES, PEER_SESSIONS, PHI, REPLICATION_LAG_SECONDS,
+        CLOCK_OFFSET_SECONDS, KEYS, OUTBOX_ENTRIES, PEER_RTT_SECONDS, PEER_SESSIONS, PHI,
+        REPLICATION_LAG_SECONDS,
     },
     peer::{LinkState, PeerLink, Peers, RefusalKind, Refuser},
     status::Status,
@@ -70,6 +71,9 @@ fn set_status(status: &Status) {
     }
     for node in &status.nodes {
         metrics::gauge!(PHI, "node" => node.name.to_string()).set(node.phi);
+        if let Some(rtt_ms) = node.rtt_ms {
+            metrics::gauge!(PEER_RTT_SECONDS, "node" => node.name.to_string()).set(rtt_ms / 1000.0);
+        }
         if let Some(offset_ms) = node.clock_offset_ms {
             metrics::gauge!(CLOCK_OFFSET_SECONDS, "node" => node.name.to_string())
                 .set(offset_ms / 1000.0);

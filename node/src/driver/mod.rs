@@ -28,6 +28,7 @@ mod router;
 mod shard_loop;
 mod shutdown;
 mod start;
+mod told;
 mod walk;
 mod watch;
 

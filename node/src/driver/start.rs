@@ -10,7 +10,6 @@ use std::{
 
 use tokio::{
     net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc, oneshot, watch as watched},
     task::JoinSet,
 };
@@ -29,6 +28,7 @@ use super::{
     router::Router,
     shard_loop::{Parts, ShardLoop},
     shutdown::{Ending, shut_down},
+    told::{Signals, Told, until_told},
     watch::{Running, Watch, running, sync_log},
 };
 use crate::{
@@ -509,47 +509,6 @@ fn say_ready(
         config.node.name, config.node.region
     )?;
     stdout.flush()
-}
-
-/// The signals that ask a node to stop.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    /// From now on they do not end the process.
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-}
-
-/// Why a node ends.
-enum Told {
-    /// A signal asked for it.
-    Stop,
-    /// An operator has it leave.
-    Leave,
-    /// A shard ended by itself.
-    ShardEnded(u16),
-}
-
-/// Waits for a reason to end.
-async fn until_told(
-    mut signals: Signals,
-    ended: &mut mpsc::UnboundedReceiver<u16>,
-    leave: &Notify,
-) -> Told {
-    tokio::select! {
-        biased;
-        shard = ended.recv() => Told::ShardEnded(shard.unwrap_or_default()),
-        _ = signals.interrupt.recv() => Told::Stop,
-        _ = signals.terminate.recv() => Told::Stop,
-        () = leave.notified() => Told::Leave,
-    }
 }
 
 /// Syncs what there is, for the last time.

@@ -47,6 +47,8 @@ pub const CLOCK_OFFSET_SECONDS: &str = "meridian_clock_offset_seconds";
 pub const PHI: &str = "meridian_phi";
 /// Sessions that this node has open to `node`, those it dialled and those it accepted: 2 when all is well.
 pub const PEER_SESSIONS: &str = "meridian_peer_sessions";
+/// Seconds of a round trip to `node`, smoothed.
+pub const PEER_RTT_SECONDS: &str = "meridian_peer_rtt_seconds";
 /// Datagrams of peers that were dropped, by `reason`: `full` (nobody took them in time), `large`.
 pub const PEER_DATAGRAMS_DROPPED_TOTAL: &str = "meridian_peer_datagrams_dropped_total";
 /// Bytes free on the disk of the data directory.
@@ -116,7 +118,7 @@ const DURATION_BUCKETS_SECONDS: [f64; 16] = [
     1.0, 2.5, 10.0,
 ];
 
-const METRICS: [Metric; 23] = [
+const METRICS: [Metric; 24] = [
     Metric::new(
         COMMANDS_TOTAL,
         Kind::Counter,
@@ -218,6 +220,12 @@ const METRICS: [Metric; 23] = [
         Kind::Gauge,
         Unit::Count,
         "Sessions open to a node.",
+    ),
+    Metric::new(
+        PEER_RTT_SECONDS,
+        Kind::Gauge,
+        Unit::Seconds,
+        "Round trip to a node.",
     ),
     Metric::new(
         PEER_DATAGRAMS_DROPPED_TOTAL,
