@@ -305,6 +305,15 @@ fn pause(time: Duration) {
         });
     };
     all_up();
+    tests::patience::eventually(PATIENCE, "gossip knows all", || {
+        for name in NAMES {
+            let others = world.status(name).nodes.into_iter();
+            // A node that is known by its session alone has no suspicion.
+            let known = others.filter(|node| node.phi > 0.0).count();
+            holds(known == 2, || format!("{name} has heard of {known}"))?;
+        }
+        Ok(())
+    });
     world.pause("ap-1");
     let paused = Instant::now();
     let mut was_suspected = false;

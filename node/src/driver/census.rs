@@ -1,6 +1,6 @@
 //! The status of a node, from what its shards and its peers say.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use gossip::{Cause, Standing};
 
@@ -98,8 +98,17 @@ impl Census<'_> {
 
     /// This node and every other that it has heard of or is to dial.
     fn nodes(&self) -> Vec<NodeStatus> {
-        let mut nodes = self.linked_nodes();
-        for member in self.members() {
+        let links = self
+            .inner
+            .outbound
+            .peers()
+            .map(|peers| peers.status())
+            .unwrap_or_default();
+        let mut nodes = linked_nodes(&links);
+        for (mut member, silence) in self.members() {
+            if !is_linked(&links, &member.name) {
+                doubt(&mut member, silence);
+            }
             // What gossip knows stands above what one link shows.
             nodes.insert(member.name.clone(), member);
         }
@@ -107,43 +116,21 @@ impl Census<'_> {
         nodes.into_values().collect()
     }
 
-    /// The nodes that gossip knows.
-    fn members(&self) -> Vec<NodeStatus> {
+    /// The nodes that gossip knows, and how long ago anything was heard of them.
+    fn members(&self) -> Vec<(NodeStatus, Duration)> {
         let Some(membership) = self.inner.membership() else {
             return Vec::new();
         };
-        let known = membership.members(member_status).into_iter().flatten();
+        let known = membership.members(|member| Some((member_status(member)?, member.silence)));
         known
-            .map(|mut node| {
+            .into_iter()
+            .flatten()
+            .map(|(mut node, silence)| {
                 let ready = membership.value(&node.name, membership::READY);
                 node.ready &= ready.is_some_and(|ready| ready.is_empty());
-                node
+                (node, silence)
             })
             .collect()
-    }
-
-    /// The nodes at the other end of a session or a configured address.
-    fn linked_nodes(&self) -> BTreeMap<NodeName, NodeStatus> {
-        let mut nodes: BTreeMap<NodeName, NodeStatus> = BTreeMap::new();
-        for link in self
-            .inner
-            .outbound
-            .peers()
-            .map(|peers| peers.status())
-            .unwrap_or_default()
-        {
-            let (Some(name), Some(region)) = (&link.name, &link.region) else {
-                continue;
-            };
-            let status = node_status(name, region, &link);
-            let entry = nodes.entry(name.clone()).or_insert_with(|| status.clone());
-            if rank(status.state) > rank(entry.state)
-                || (entry.rtt_ms.is_none() && status.state == entry.state)
-            {
-                *entry = status;
-            }
-        }
-        nodes
     }
 
     fn this_node(&self) -> NodeStatus {
@@ -159,6 +146,44 @@ impl Census<'_> {
             ready: self.inner.health.reasons().is_empty(),
         }
     }
+}
+
+/// The nodes at the other end of a session or a configured address.
+fn linked_nodes(links: &[PeerLink]) -> BTreeMap<NodeName, NodeStatus> {
+    let mut nodes: BTreeMap<NodeName, NodeStatus> = BTreeMap::new();
+    for link in links {
+        let (Some(name), Some(region)) = (&link.name, &link.region) else {
+            continue;
+        };
+        let status = node_status(name, region, link);
+        let entry = nodes.entry(name.clone()).or_insert_with(|| status.clone());
+        if rank(status.state) > rank(entry.state)
+            || (entry.rtt_ms.is_none() && status.state == entry.state)
+        {
+            *entry = status;
+        }
+    }
+    nodes
+}
+
+/// Whether there is a session with a node, whoever dialled.
+fn is_linked(links: &[PeerLink], name: &NodeName) -> bool {
+    let mut own = links.iter().filter(|link| link.name.as_ref() == Some(name));
+    own.any(|link| link.state == LinkState::Up)
+}
+
+/// In a young cluster, which has few heartbeats to judge by, gossip is slow to suspect. Without a session plain silence has a say.
+fn doubt(member: &mut NodeStatus, silence: Duration) {
+    if member.state != NodeState::Up || silence < SUSPECT_UNLINKED {
+        return;
+    }
+    member.state = if silence < DOWN_UNLINKED {
+        NodeState::Suspect
+    } else {
+        NodeState::Down
+    };
+    member.cause = cause(Some(Cause::PeerSlow)).to_owned();
+    member.ready = false;
 }
 
 /// A member as gossip sees it; nothing for a name that no certificate can have.
@@ -238,5 +263,9 @@ fn rank(state: NodeState) -> u8 {
     }
 }
 
+/// Without a session and unheard of for so long, a node is suspected; a session that is only opened again takes less.
+const SUSPECT_UNLINKED: Duration = Duration::from_secs(1);
+/// And for so long, it counts as down.
+const DOWN_UNLINKED: Duration = Duration::from_millis(4500);
 /// Membership is what the configuration says: there is one epoch.
 const EPOCH: u64 = 1;
