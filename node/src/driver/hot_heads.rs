@@ -1,15 +1,14 @@
 //! Decoded heads of committed keys, shared by all connections: a read of a key that was read before costs a look into a map
 //! instead of RocksDB's memory tables, whose lists of random keys are a cache miss at every step.
 //!
-//! It never shows anything older than storage does. A shard forgets the keys of a batch after its commit and before it tells anyone, and
-//! every forgetting turns the stripe's epoch:
+//! What it holds is always what storage shows: not an older state, which a connection may have seen past already, reading from storage.
+//! While a shard commits, the stripes of the batch's keys are closed, and when it has they begin another epoch:
 //!
 //! ```text
-//!   reader   look: miss, epoch 7 ── read storage (old) ─────────────────────── offer, epoch 7: refused, it is 8
-//!   shard                             commit (new) ── forget, epoch 8 ── reply
+//!   reader   look: miss, epoch 7 ── read storage (old) ──┬─ offer: refused, closed ─┬─ offer: refused, it is epoch 8
+//!   shard                  forget the keys, close ── commit (new) ── open, epoch 8 ── reply
 //! ```
-//! What was read before a commit was visible is either offered before the forgetting, which removes it, or after, when its epoch is
-//! past. After the forgetting, readers find the new state in storage.
+//! So an offer is taken only if no commit of its stripe began since the look, and what it says goes before the next one begins.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -30,6 +29,8 @@ pub struct HotHeads {
 
 struct Stripe {
     epoch: u64,
+    /// Changes that are being committed: while there are any, it is closed.
+    commits: usize,
     heads: Generations<Arc<Head>>,
 }
 
@@ -52,6 +53,7 @@ impl HotHeads {
         let stripe = || {
             Mutex::new(Stripe {
                 epoch: 0,
+                commits: 0,
                 heads: Generations::new(share),
             })
         };
@@ -71,7 +73,7 @@ impl HotHeads {
         }
     }
 
-    /// Offers what storage said after a miss: `bytes` encoded. Taken only if nothing of the stripe was forgotten since, and if it is
+    /// Offers what storage said after a miss: `bytes` encoded. Taken only if no commit of the stripe began since, and if it is
     /// not so large that it would crowd out the rest.
     pub fn offer(
         &self,
@@ -85,26 +87,45 @@ impl HotHeads {
             return;
         }
         let mut stripe = self.stripe(position);
-        if stripe.epoch == seen.0 {
+        if stripe.commits == 0 && stripe.epoch == seen.0 {
             stripe.heads.insert(key, Arc::clone(head), bytes);
             stripe.heads.rotate();
         }
     }
 
-    /// Forgets the keys of a batch that was committed, or may have been.
-    pub fn forget(&self, batch: &Batch) {
+    /// Commits a batch: its keys are forgotten before, and nothing of their stripes is taken until it is over, whatever came of it.
+    pub fn around<T>(&self, batch: &Batch, commit: impl FnOnce() -> T) -> T {
+        self.touched(batch, |stripe, key| {
+            stripe.commits += 1;
+            match key {
+                Some(key) => stripe.heads.remove(key),
+                None => stripe.heads.clear(),
+            }
+        });
+        let outcome = commit();
+        self.touched(batch, |stripe, _| {
+            stripe.commits -= 1;
+            stripe.epoch += 1;
+        });
+        outcome
+    }
+
+    /// Visits the stripe of every head that a batch changes, with its key; every stripe for a change of heads that are not named.
+    fn touched(&self, batch: &Batch, mut visit: impl FnMut(&mut Stripe, Option<&[u8]>)) {
         for change in &batch.changes {
-            match change {
-                Change::Put { family, key, .. } | Change::Delete { family, key }
-                    if *family == Family::Head =>
-                {
-                    match user_key(key) {
-                        Ok((position, key)) => self.stripe(&position).forget(key),
-                        Err(_) => self.clear(),
-                    }
+            let named = match change {
+                Change::Put { family, key, .. } | Change::Delete { family, key } => {
+                    (*family == Family::Head).then(|| user_key(key).ok())
                 }
-                Change::DeleteRange { family, .. } if *family == Family::Head => self.clear(),
-                Change::Put { .. } | Change::Delete { .. } | Change::DeleteRange { .. } => {}
+                Change::DeleteRange { family, .. } => (*family == Family::Head).then_some(None),
+            };
+            match named {
+                None => {}
+                Some(Some((position, key))) => visit(&mut self.stripe(&position), Some(key)),
+                Some(None) => {
+                    let stripes = self.stripes.iter();
+                    stripes.for_each(|stripe| visit(&mut lock(stripe), None));
+                }
             }
         }
     }
@@ -124,20 +145,13 @@ impl HotHeads {
     }
 }
 
-impl Stripe {
-    fn forget(&mut self, key: &[u8]) {
-        self.epoch += 1;
-        self.heads.remove(key);
-    }
-}
-
 /// A panic while it was held left it whole: every change is one call.
 fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
     stripe.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Locks, so that connections and shards seldom wait for each other.
-const STRIPES: usize = 64;
+const STRIPES: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -182,13 +196,16 @@ mod tests {
     fn what_was_read_before_a_commit_is_not_taken_after_it() {
         let (hot, position) = (HotHeads::new(1 << 20), Position::of(KEY));
         let before = miss(&hot);
-        hot.forget(&batch(2));
+        hot.around(&batch(2), || {
+            hot.offer(&position, KEY, &Arc::new(head(1)), 10, before);
+            assert_eq!(shown(&hot), None);
+        });
         hot.offer(&position, KEY, &Arc::new(head(1)), 10, before);
         assert_eq!(shown(&hot), None);
         let after = miss(&hot);
         hot.offer(&position, KEY, &Arc::new(head(2)), 10, after);
         assert_eq!(shown(&hot), Some(2));
-        hot.forget(&batch(3));
+        hot.around(&batch(3), || assert_eq!(shown(&hot), None));
         assert_eq!(shown(&hot), None);
     }
 
@@ -229,12 +246,44 @@ mod tests {
                 });
             }
             for at_ms in 1..=WRITES {
-                let batch = batch(at_ms);
-                storage.commit(&batch, Durability::Process).unwrap();
-                hot.forget(&batch);
+                commit(&hot, &storage, &batch(at_ms));
                 acknowledged.store(at_ms, Ordering::SeqCst);
             }
         });
+    }
+
+    /// A connection may read from storage itself (off the workers, together with a key that is not in memory) and then through the cache.
+    #[test]
+    fn no_reader_goes_back_from_what_it_saw_in_storage() {
+        let (hot, storage) = (HotHeads::new(1 << 20), MemoryStorage::default());
+        let is_over = AtomicU64::new(0);
+        storage.commit(&batch(0), Durability::Process).unwrap();
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while is_over.load(Ordering::SeqCst) == 0 {
+                        let seen = read_stored(&storage);
+                        let next = read_through(&hot, &storage);
+                        assert!(next >= seen, "saw {next} after {seen}");
+                    }
+                });
+            }
+            for at_ms in 1..=WRITES {
+                commit(&hot, &storage, &batch(at_ms));
+            }
+            is_over.store(1, Ordering::SeqCst);
+        });
+    }
+
+    fn read_stored(storage: &MemoryStorage) -> u64 {
+        let stored = head::stored_key(&Position::of(KEY), KEY);
+        let value = storage.get(Family::Head, &stored).unwrap().unwrap();
+        Head::decode(KEY, &value).unwrap().expiry.at_ms.unwrap()
+    }
+
+    fn commit(hot: &HotHeads, storage: &MemoryStorage, batch: &Batch) {
+        hot.around(batch, || storage.commit(batch, Durability::Process))
+            .unwrap();
     }
 
     fn read_through(hot: &HotHeads, storage: &MemoryStorage) -> u64 {

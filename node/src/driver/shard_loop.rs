@@ -294,9 +294,8 @@ impl ShardLoop {
 
     fn commit(&mut self, batch: &Batch) {
         let begun = Instant::now();
-        let outcome = self.storage.commit(batch, self.durability);
-        // Before anybody is told, whatever the outcome: a commit that failed may have happened.
-        self.hot.forget(batch);
+        let commit = || self.storage.commit(batch, self.durability);
+        let outcome = self.hot.around(batch, commit);
         metrics::histogram!(crate::metrics::COMMIT_DURATION_SECONDS)
             .record(begun.elapsed().as_secs_f64());
         match outcome {
