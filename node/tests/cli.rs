@@ -222,7 +222,7 @@ impl NodeView for FakeNode {
         }]
     }
 
-    fn forget(&self, node: &NodeName) -> Result<(), VerbError> {
+    async fn forget(&self, node: NodeName) -> Result<(), VerbError> {
         match node.as_str() {
             "gone" => Ok(()),
             _ => Err(VerbError::Unknown(format!(

@@ -32,7 +32,7 @@ use crate::{
     core::{self, identity::DirectoryId},
     names::NodeName,
     peer::{Datagram, Recipient},
-    storage::{Batch, Durability, Storage, record::forgotten},
+    storage::{Batch, Durability, Storage, StorageError, record::forgotten, rocks::RocksStorage},
 };
 
 /// The node's part in the gossip.
@@ -147,12 +147,17 @@ impl Membership {
         perform(node, outputs);
     }
 
-    /// Forgets a node that will never return, here and everywhere.
-    pub fn forget(&self, node: &Node, name: &NodeId) -> Result<(), gossip::ForgetError> {
-        let outputs = self.lock().forget(name, now(&self.clock))?;
+    /// Forgets a node that will never return, here and everywhere. Gives its data directory, to be stored.
+    pub fn forget(&self, node: &Node, name: &NodeId) -> Result<DirectoryId, gossip::ForgetError> {
+        let (directory, outputs) = {
+            let mut gossip = self.lock();
+            let unknown = || gossip::ForgetError::Unknown(name.clone());
+            let directory = gossip.member(name).ok_or_else(unknown)?.identity.directory;
+            (directory, gossip.forget(name, now(&self.clock))?)
+        };
         perform(node, outputs);
         self.nudge.notify_one();
-        Ok(())
+        Ok(DirectoryId(directory.0))
     }
 
     /// Gossips until the other end of `datagrams` is dropped.
@@ -377,16 +382,25 @@ fn remember(node: &Node, name: &NodeId, directory: Directory) {
         peers.forget(DirectoryId(directory.0), FORGOTTEN);
     }
     let storage = Arc::clone(&node.inner().storage);
-    spawn_blocking(move || {
-        let mut batch = Batch::default();
-        forgotten::store(&mut batch, &name, DirectoryId(directory.0));
-        match storage.commit(&batch, Durability::Power) {
+    spawn_blocking(
+        move || match store(&storage, &name, DirectoryId(directory.0)) {
             Ok(()) => tracing::info!(node = %name, "a node is forgotten"),
             Err(error) => {
                 tracing::error!(node = %name, %error, "a node is forgotten, but that could not be stored: forget it again once storage works")
             }
-        }
-    });
+        },
+    );
+}
+
+/// Remembers a forgotten node for good. Blocks.
+pub fn store(
+    storage: &RocksStorage,
+    node: &NodeName,
+    directory: DirectoryId,
+) -> Result<(), StorageError> {
+    let mut batch = Batch::default();
+    forgotten::store(&mut batch, node, directory);
+    storage.commit(&batch, Durability::Power)
 }
 
 /// Certificates give no other names; a name that is none is not dialled.

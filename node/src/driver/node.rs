@@ -18,7 +18,7 @@ use super::{
     clock::WallClock,
     health::Health,
     hot_heads::HotHeads,
-    membership::Membership,
+    membership::{self, Membership},
     outbound::Outbound,
     queue::{Inspection, ShardQueue, Work},
     walk,
@@ -258,12 +258,12 @@ impl NodeView for Node {
         self.0.health.reasons()
     }
 
-    fn forget(&self, node: &NodeName) -> Result<(), VerbError> {
+    async fn forget(&self, node: NodeName) -> Result<(), VerbError> {
         let refused = |error: gossip::ForgetError| match error {
             gossip::ForgetError::Unknown(_) => VerbError::Unknown(error.to_string()),
             gossip::ForgetError::Lives(_) => VerbError::Refused(error.to_string()),
         };
-        if *node == self.0.name {
+        if node == self.0.name {
             return Err(VerbError::Refused(format!(
                 "'{node}' is this node itself: have it leave"
             )));
@@ -273,7 +273,18 @@ impl NodeView for Node {
             .ok_or_else(|| VerbError::Refused("this node does not gossip yet".to_owned()))?;
         let id = node.as_str().parse();
         let id = id.map_err(|error: gossip::NameError| VerbError::Unknown(error.to_string()))?;
-        membership.forget(self, &id).map_err(refused)
+        let directory = membership.forget(self, &id).map_err(refused)?;
+        // The others learn of it meanwhile; the operator hears that it is done once it outlasts them all.
+        let storage = Arc::clone(&self.0.storage);
+        let stored = spawn_blocking(move || membership::store(&storage, &node, directory)).await;
+        let not_stored = |error: String| {
+            VerbError::NotStored(format!(
+                "the nodes that run now forget it, but this one could not store that: {error}"
+            ))
+        };
+        stored
+            .map_err(|error| not_stored(error.to_string()))?
+            .map_err(|error| not_stored(error.to_string()))
     }
 
     fn leave(&self) {

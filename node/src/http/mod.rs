@@ -37,8 +37,8 @@ pub trait NodeView: Send + Sync + 'static {
     /// Why the node cannot meet its default levels now; empty when it can. Answers at once.
     fn ready(&self) -> Vec<Reason>;
 
-    /// Has every node forget one that will never return.
-    fn forget(&self, node: &NodeName) -> Result<(), VerbError>;
+    /// Has every node forget one that will never return. This one remembers it for good when it says so.
+    fn forget(&self, node: NodeName) -> impl Future<Output = Result<(), VerbError>> + Send;
 
     /// Begins to leave: ships what is owed, says goodbye, ends.
     fn leave(&self);
@@ -53,6 +53,9 @@ pub enum VerbError {
     /// It cannot be done as things are. *State unchanged.*
     #[error("{0}")]
     Refused(String),
+    /// It was done, and may not outlast a restart of all nodes. *Safe to retry.*
+    #[error("{0}")]
+    NotStored(String),
 }
 
 /// What a caller of this door may take.

@@ -140,10 +140,18 @@ async fn forget<V: NodeView>(
         Ok(Query(which)) => which,
         Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
     };
-    match shared.view.forget(&node) {
+    let asked = timeout(shared.answer, shared.view.forget(node)).await;
+    let late = || {
+        VerbError::NotStored(format!(
+            "the node did not answer within {:?}",
+            shared.answer
+        ))
+    };
+    match asked.unwrap_or_else(|_| Err(late())) {
         Ok(()) => uncached(StatusCode::OK, Done { done: "forgotten" }),
         Err(VerbError::Unknown(text)) => failure(StatusCode::NOT_FOUND, text),
         Err(VerbError::Refused(text)) => failure(StatusCode::CONFLICT, text),
+        Err(VerbError::NotStored(text)) => failure(StatusCode::SERVICE_UNAVAILABLE, text),
     }
 }
 

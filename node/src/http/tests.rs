@@ -46,8 +46,9 @@ impl NodeView for FakeNode {
         }]
     }
 
-    fn forget(&self, node: &NodeName) -> Result<(), VerbError> {
+    async fn forget(&self, node: NodeName) -> Result<(), VerbError> {
         match node.as_str() {
+            "full" => Err(VerbError::NotStored("the disk is full".to_owned())),
             "gone" => Ok(()),
             "lives" => Err(VerbError::Refused("node 'lives' lives".to_owned())),
             _ => Err(VerbError::Unknown(format!("no node '{node}'"))),
@@ -175,6 +176,7 @@ async fn verbs_are_carried_out_or_refused_with_the_reason() {
         ("gone", "200 OK", "forgotten"),
         ("lives", "409 Conflict", "lives"),
         ("nobody", "404 Not Found", "no node 'nobody'"),
+        ("full", "503 Service Unavailable", "the disk is full"),
         ("NO-NAME", "400 Bad Request", "NO-NAME"),
     ] {
         let path = format!("/v1/forget?node={node}");
