@@ -16,6 +16,7 @@
 //! the memory engine: no socket, task, clock or RocksDB is in its graph, and the simulator links that.
 
 pub mod core;
+pub mod level;
 pub mod names;
 pub mod placement;
 pub mod status;

@@ -7,6 +7,7 @@ use node::core::{
     op::{Action, Condition, ExpireCondition, Key, Op, Pick, Read, SetExpiry, Write},
     reply::{Refusal, Reply},
 };
+use node::level::Level;
 
 use crate::sim::dice::Dice;
 
@@ -273,7 +274,11 @@ impl Workload {
         } else {
             Action::Write(self.write(family, &key, wall_ms))
         };
-        Op { key, action }
+        Op {
+            key,
+            action,
+            level: Level::default(),
+        }
     }
 
     fn read(&mut self, family: Family) -> Read {

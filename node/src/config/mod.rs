@@ -15,7 +15,6 @@ pub mod error;
 pub mod gossip;
 pub mod hints;
 pub mod identity;
-pub mod level;
 pub mod limits;
 pub mod listen;
 pub mod log;
@@ -42,7 +41,6 @@ pub use self::{
     gossip::Gossip,
     hints::Hints,
     identity::Identity,
-    level::Level,
     limits::Limits,
     listen::Listen,
     log::{Format, Log, Verbosity},
@@ -54,6 +52,7 @@ pub use self::{
     warning::Warning,
 };
 use self::{faults::Faults, source::Source};
+pub use crate::level::Level;
 
 /// A node's whole configuration. Every value in it has been checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

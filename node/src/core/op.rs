@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 
+use crate::level::Level;
+
 /// A key: arbitrary bytes. What a [`Read`] carries may be a slice of a connection's read buffer and keeps that alive: copy
 /// it before keeping it, in a cache say. What a [`Write`] carries stands by itself.
 pub type Key = Bytes;
@@ -14,6 +16,8 @@ pub struct Op {
     pub key: Key,
     /// What is asked.
     pub action: Action,
+    /// Of how many replicas the answer is to speak.
+    pub level: Level,
 }
 
 /// What is asked of a key.

@@ -31,6 +31,7 @@ use crate::{
         view::Committed,
     },
     http::{NodeView, VerbError},
+    level::Level,
     names::{ClusterName, NodeName, RegionName},
     placement::Partition,
     resp::backend::{Backend, ScanFilter},
@@ -209,6 +210,7 @@ impl Backend for Node {
                 .map(|key| Op {
                     key,
                     action: Action::Write(Write::Delete),
+                    level: Level::default(),
                 })
                 .collect();
             if let Some(refused) = self

@@ -1,9 +1,12 @@
 //! What a command comes to: a reply, requests on keys with a way to join their replies, or an errand.
 
 use super::{errand::Errand, join::Join};
-use crate::core::{
-    op::{Action, Key, Op, Read, Write},
-    reply::Reply,
+use crate::{
+    core::{
+        op::{Action, Key, Op, Read, Write},
+        reply::Reply,
+    },
+    level::Level,
 };
 
 /// What has to be done for one command.
@@ -87,6 +90,7 @@ pub(super) fn reading(key: Key, read: Read) -> Op {
     Op {
         key,
         action: Action::Read(read),
+        level: Level::default(),
     }
 }
 
@@ -94,6 +98,7 @@ pub(super) fn writing(key: Key, write: Write) -> Op {
     Op {
         key,
         action: Action::Write(write),
+        level: Level::default(),
     }
 }
 

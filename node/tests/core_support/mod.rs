@@ -20,6 +20,7 @@ use node::{
         reply::Reply,
         ship::{Lag, OutboxBounds},
     },
+    level::Level,
     names::RegionName,
     storage::{Durability, Storage, memory::MemoryStorage},
 };
@@ -124,6 +125,7 @@ impl Region {
         let op = Op {
             key: Bytes::copy_from_slice(key.as_bytes()),
             action,
+            level: Level::default(),
         };
         self.input(Input::Request { id, op });
         id

@@ -5,11 +5,12 @@ use std::{fmt, num::NonZeroU8, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// How many replicas must have a write, or are asked by a read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Level {
     /// That many replicas of this region: `one`, `two`, `three`, or a number.
     Replicas(NonZeroU8),
     /// A majority of this region's replicas.
+    #[default]
     LocalQuorum,
     /// A majority in every region (writes only).
     EachQuorum,
