@@ -1,10 +1,15 @@
-//! Where a key belongs: its partition, its shard, and its position in the order that storage keeps.
+//! Where a key belongs: its partition, its shard, its position in the order that storage keeps, and the nodes that hold it
+//! ([`table`]).
 //!
 //! Keys are stored by `(partition, hash, key)`. The order is the same on every node, so a SCAN cursor is a number that
 //! any node of a region understands, and everything that works partition by partition reads one run of rows.
 
+pub mod table;
+
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
+
+pub use self::table::{Placement, RegionPlacement};
 
 /// Number of partitions of the key space. Persisted in every key's position and agreed on by all nodes: never changes.
 pub const PARTITIONS: u16 = 1 << PARTITION_BITS;
@@ -17,6 +22,11 @@ impl Partition {
     /// The partition of a key: of its hash tag, if it has one, else of all of it.
     pub fn of(key: &[u8]) -> Self {
         Self((xxh3_64(hash_tag(key)) >> (64 - PARTITION_BITS)) as u16)
+    }
+
+    /// Every partition, by number.
+    pub fn all() -> impl ExactSizeIterator<Item = Self> {
+        (0..PARTITIONS).map(Self)
     }
 
     /// Its number, below [`PARTITIONS`].
@@ -114,6 +124,12 @@ mod tests {
         assert_eq!(partition, Partition::of(b"{user:1}:name"));
         assert_eq!(partition, Partition::of(b"user:1"));
         assert_eq!(Position::of(b"{user:1}:cart").partition, partition);
+    }
+
+    #[test]
+    fn all_partitions_are_there_once_and_in_order() {
+        let numbers: Vec<_> = Partition::all().map(Partition::index).collect();
+        assert_eq!(numbers, (0..PARTITIONS).collect::<Vec<_>>());
     }
 
     #[test]
