@@ -4,12 +4,9 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Level, Reason, Warning, duration, faults::Faults};
+use super::{Level, Reason, duration, faults::Faults};
 
 /// The levels of connections that chose none, and how long a command may take.
-///
-/// This version acknowledges at one replica of its own region, so it takes the two levels that mean just that with one
-/// replica: `local_quorum` and `one`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Consistency {
@@ -18,7 +15,7 @@ pub struct Consistency {
     /// Replicas on which a write is durable before it is acknowledged. Default `local_quorum`.
     pub write: Level,
     /// Lets a node that is no replica hold a write as a hint and count for the level while a replica is away. Default
-    /// `false`: with it, a read may miss an acknowledged write. Without effect while a region has one replica.
+    /// `false`: with it, a read may miss an acknowledged write.
     pub sloppy: bool,
     /// How long a command may wait before it is answered `-TIMEOUT`; 10 ms to 5 min, default `2s`. Rule of thumb: ten
     /// times the round trip that the level needs, and more than the disk's worst pause. Too small: writes that took
@@ -48,26 +45,19 @@ impl Consistency {
         check_level("consistency.write", self.write, replicas, faults);
         faults.bound_duration("consistency.timeout", self.timeout, TIMEOUT);
     }
-
-    pub(super) fn warnings(&self) -> Option<Warning> {
-        self.sloppy.then(|| Warning {
-            key: "consistency.sloppy".to_owned(),
-            detail: "has no effect in this version, which keeps one replica per region",
-        })
-    }
 }
 
+/// A region without replicas forwards, and the level is that of the region that is asked: nothing to compare with here.
 fn check_level(key: &str, level: Level, replicas: u8, faults: &mut Faults) {
     match level {
-        // A region without replicas has its own fault.
         Level::Replicas(count) if replicas > 0 && count.get() > replicas => {
             faults.note(key, Reason::AboveReplicas { replicas });
         }
-        Level::Replicas(count) if count.get() == 1 => {}
-        Level::LocalQuorum => {}
-        Level::Replicas(_) | Level::EachQuorum | Level::Quorum | Level::All => {
-            faults.note(key, Reason::LevelNotYet);
-        }
+        Level::Replicas(_)
+        | Level::LocalQuorum
+        | Level::EachQuorum
+        | Level::Quorum
+        | Level::All => {}
     }
 }
 

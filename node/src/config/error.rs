@@ -3,7 +3,10 @@
 use std::{fmt, io, net::SocketAddr, path::PathBuf};
 
 use super::Size;
-use crate::names::{NodeName, RegionName};
+use crate::{
+    names::{NodeName, RegionName},
+    placement::table::MEMBERS_MAX,
+};
 
 /// Why a config is refused.
 #[derive(Debug, thiserror::Error)]
@@ -96,20 +99,37 @@ pub enum Reason {
     /// The node's region is not one of `[regions]`. *State unchanged.*
     #[error("lacks '{region}', the region of this node (node.region)")]
     RegionMissing { region: RegionName },
-    /// The node's region keeps no replica, so this node could keep nothing. *State unchanged.*
-    #[error("must be at least 1, as it is the region of this node (node.region)")]
+    /// No region keeps a replica, so nothing could be kept. *State unchanged.*
+    #[error("at least one region must keep a replica")]
     NoReplicas,
+    /// Members of a region that is not one of `[regions]`. *State unchanged.*
+    #[error("is no region of [regions]")]
+    NoRegion,
+    /// A region's members are fewer than the replicas to be placed on them. *State unchanged.*
+    #[error("lists {members} nodes for {replicas} replicas (regions.{region})")]
+    TooFewMembers {
+        members: usize,
+        replicas: u8,
+        region: RegionName,
+    },
+    /// More members than placement can number. *State unchanged.*
+    #[error("lists {members} nodes: at most {MEMBERS_MAX}")]
+    TooManyMembers { members: usize },
+    /// One node in two regions. *State unchanged.*
+    #[error("'{name}' is listed in region '{other}' too")]
+    TwoHomes { name: NodeName, other: RegionName },
+    /// The node's region lists members, and not this one. *State unchanged.*
+    #[error("lacks '{name}', this node (node.name)")]
+    OwnNodeMissing { name: NodeName },
+    /// The node is listed in a region that is not its own. *State unchanged.*
+    #[error("lists '{name}', this node, whose region is '{region}' (node.region)")]
+    OwnNodeElsewhere { name: NodeName, region: RegionName },
     /// A level for writes, on reads. *State unchanged.*
     #[error("each_quorum is for writes")]
     EachQuorumRead,
     /// A level that no number of answers can meet. *State unchanged.*
     #[error("asks for more replicas than this region keeps ({replicas})")]
     AboveReplicas { replicas: u8 },
-    /// A level that this version does not carry out, and so does not promise. *State unchanged.*
-    #[error(
-        "this version acknowledges at one replica of its own region: \"local_quorum\" or \"one\""
-    )]
-    LevelNotYet,
     /// A limit below another one that it must contain. *State unchanged.*
     #[error("{found} is below {other} ({least}), which it must hold")]
     Below {

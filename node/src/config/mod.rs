@@ -18,6 +18,7 @@ pub mod identity;
 pub mod limits;
 pub mod listen;
 pub mod log;
+pub mod members;
 pub mod peers;
 pub mod regions;
 pub mod size;
@@ -44,6 +45,7 @@ pub use self::{
     limits::Limits,
     listen::Listen,
     log::{Format, Log, Verbosity},
+    members::Members,
     peers::Peers,
     regions::Regions,
     size::Size,
@@ -70,6 +72,9 @@ pub struct Config {
     pub peers: Peers,
     /// How many replicas each region keeps.
     pub regions: Regions,
+    /// The nodes that each region's keys are placed on.
+    #[serde(default)]
+    pub members: Members,
     /// When a command is answered.
     #[serde(default)]
     pub consistency: Consistency,
@@ -138,9 +143,7 @@ impl Config {
 
     /// What is legal and probably not meant.
     pub fn warnings(&self) -> Vec<Warning> {
-        let mut warnings = self.regions.warnings();
-        warnings.extend(self.consistency.warnings());
-        warnings
+        self.regions.warnings()
     }
 
     fn faults(&self) -> Faults {
@@ -151,6 +154,7 @@ impl Config {
         self.peers
             .check(&self.node.name, self.listen.quic, &mut faults);
         self.regions.check(&self.node.region, &mut faults);
+        self.members.check(&self.node, &self.regions, &mut faults);
         let replicas = self.regions.replicas(&self.node.region);
         self.consistency.check(replicas, &mut faults);
         self.storage.check(&mut faults);

@@ -10,7 +10,7 @@ use crate::names::RegionName;
 /// N, the number of replicas that a region keeps of each key, by region: 0 to 15, equal on all nodes.
 ///
 /// Rule of thumb: 3 where a region has three nodes or more, 1 where it has one. Even numbers buy nothing: 4 replicas
-/// tolerate the loss of one, as 3 do. A region with 0 keeps nothing.
+/// tolerate the loss of one, as 3 do. A region with 0 keeps nothing: its nodes forward what they are asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Regions(pub BTreeMap<RegionName, u8>);
@@ -25,22 +25,21 @@ impl Regions {
         for (region, replicas) in &self.0 {
             faults.bound(&format!("regions.{region}"), *replicas, 0..=REPLICAS_MAX);
         }
-        match self.0.get(own) {
-            None => {
-                let region = own.clone();
-                faults.note("regions", Reason::RegionMissing { region });
-            }
-            Some(0) => faults.note(format!("regions.{own}"), Reason::NoReplicas),
-            Some(_) => {}
+        if !self.0.contains_key(own) {
+            let region = own.clone();
+            faults.note("regions", Reason::RegionMissing { region });
+        } else if self.0.values().all(|replicas| *replicas == 0) {
+            faults.note("regions", Reason::NoReplicas);
         }
     }
 
     pub(super) fn warnings(&self) -> Vec<Warning> {
-        let several = self.0.iter().filter(|(_, replicas)| **replicas > 1);
-        several
+        let even = |replicas: u8| replicas > 0 && replicas.is_multiple_of(2);
+        let evenly = self.0.iter().filter(|(_, replicas)| even(**replicas));
+        evenly
             .map(|(region, _)| Warning {
                 key: format!("regions.{region}"),
-                detail: "this version keeps one replica per region, on its one node, and acknowledges there",
+                detail: "an even number: its majority survives the loss of no more replicas than with one fewer",
             })
             .collect()
     }

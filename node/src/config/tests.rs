@@ -280,13 +280,62 @@ fn a_region_that_is_not_listed_is_refused() {
 }
 
 #[test]
-fn a_region_without_replicas_has_no_nodes() {
-    let text = LEAST.replace("us = 1", "us = 0");
-    let fault = only_fault(&text, "us = 0");
+fn a_region_may_keep_nothing_but_not_all_of_them() {
+    let config = parse(&LEAST.replace("us = 1", "us = 0")).unwrap();
+    assert_eq!(config.regions.replicas(&config.node.region), 0);
+
+    let text = LEAST.replace("= 1", "= 0");
+    let fault = only_fault(&text, "regions]");
     assert_eq!(
         (fault.key.as_str(), fault.reason),
-        ("regions.us", Reason::NoReplicas)
+        ("regions", Reason::NoReplicas)
     );
+}
+
+#[test]
+fn members_are_listed_by_region() {
+    let listed = |text: &str| {
+        let config = parse(&format!("{LEAST}{text}")).unwrap();
+        assert_eq!(parse(&config.effective()).unwrap(), config);
+        config.members.listed()
+    };
+    assert!(listed("").is_empty());
+    let members = listed("[members]\nus = [\"us-2\", \"us-1\"]\neu = [\"eu-1\"]\n");
+    let names = |region: &str| {
+        let nodes = &members[&region.parse().unwrap()];
+        nodes.iter().map(|node| node.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("us"), ["us-1", "us-2"]);
+    assert_eq!(names("eu"), ["eu-1"]);
+    assert_eq!(members.len(), 2);
+}
+
+#[test]
+fn members_that_cannot_be_are_refused() {
+    for (list, words) in [
+        ("sa = [\"sa-1\"]", "is no region of [regions]"),
+        ("eu = [\"eu-1\", \"eu-1\"]", "two nodes of one name: 'eu-1'"),
+        ("eu = []", "lists 0 nodes for 1 replicas (regions.eu)"),
+        ("eu = [\"us-1\"]", "this node, whose region is 'us'"),
+        ("us = [\"us-2\"]", "lacks 'us-1', this node"),
+    ] {
+        let (region, _) = list.split_once(' ').unwrap();
+        let key = format!("members.{region}");
+        refused(&format!("[members]\n{list}\n"), list, &key, words);
+    }
+    let twice = "[members]\nap = [\"x-1\"]\neu = [\"eu-1\", \"x-1\"]\n";
+    let words = "'x-1' is listed in region 'ap' too";
+    refused(twice, "eu = [", "members.eu", words);
+    let many: Vec<_> = (0..256).map(|number| format!("\"eu-{number}\"")).collect();
+    let many = format!("[members]\neu = [{}]\n", many.join(", "));
+    refused(
+        &many,
+        "eu = [",
+        "members.eu",
+        "lists 256 nodes: at most 255",
+    );
+    let named = "[members]\neu = [\"EU 1\"]\n";
+    refused(named, "[\"EU 1\"", "members.eu", "[a-z0-9-]{1,32}");
 }
 
 #[test]
@@ -399,14 +448,26 @@ fn a_level_that_cannot_be_kept_is_refused() {
     for (key, level, reason) in [
         ("read", "each_quorum", Reason::EachQuorumRead),
         ("write", "two", Reason::AboveReplicas { replicas: 1 }),
-        ("write", "each_quorum", Reason::LevelNotYet),
-        ("read", "quorum", Reason::LevelNotYet),
-        ("write", "all", Reason::LevelNotYet),
+        ("read", "4", Reason::AboveReplicas { replicas: 1 }),
     ] {
         let faults = faults_with(&format!("[consistency]\n{key} = \"{level}\"\n"));
         assert_eq!(faults.len(), 1);
         assert_eq!(faults[0].reason, reason);
     }
+}
+
+#[test]
+fn every_level_that_can_be_kept_is_taken() {
+    let text = LEAST.replace("us = 1", "us = 3");
+    for level in ["one", "three", "local_quorum", "quorum", "all"] {
+        let levels = format!("[consistency]\nread = \"{level}\"\nwrite = \"{level}\"\n");
+        let config = parse(&format!("{text}{levels}")).unwrap();
+        assert_eq!(config.consistency.read.to_string(), level);
+        assert_eq!(config.consistency.write, config.consistency.read);
+    }
+    let each = "[consistency]\nwrite = \"each_quorum\"\n";
+    let config = parse(&format!("{text}{each}")).unwrap();
+    assert_eq!(config.consistency.write, Level::EachQuorum);
 }
 
 #[test]
@@ -460,8 +521,13 @@ fn a_file_that_is_not_there_or_too_long_or_no_text_is_refused_by_name() {
 }
 
 #[test]
-fn more_replicas_than_this_version_keeps_are_warned_of() {
-    let config = parse(&LEAST.replace("eu = 1", "eu = 3")).unwrap();
+fn an_even_number_of_replicas_is_warned_of() {
+    let config = parse(
+        &LEAST
+            .replace("eu = 1", "eu = 2")
+            .replace("ap = 1", "ap = 3"),
+    )
+    .unwrap();
     let warnings = config.warnings();
     assert_eq!(warnings.len(), 1);
     assert_eq!(warnings[0].key, "regions.eu");
