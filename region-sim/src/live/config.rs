@@ -156,8 +156,22 @@ impl NodeConfig<'_> {
                     .map(|region| (region.to_string(), replicas.clone()))
                     .collect(),
             ),
+            ("members", self.members()),
             ("clock", table([("offset_file", path(&own.clock_offset()))])),
         ])
+    }
+
+    /// The nodes of every region.
+    fn members(&self) -> Table {
+        let mut members = Table::new();
+        for (node, region) in self.topology.members() {
+            let nodes = members.entry(region.as_str());
+            let nodes = nodes.or_insert_with(|| Value::Array(Vec::new()));
+            if let Value::Array(nodes) = nodes {
+                nodes.push(text(node));
+            }
+        }
+        members
     }
 }
 
@@ -177,7 +191,7 @@ fn path(path: &Path) -> Value {
 }
 
 /// Keys and tables that hold the cluster together.
-const OURS: [&str; 11] = [
+const OURS: [&str; 12] = [
     "node.name",
     "node.region",
     "node.cluster",
@@ -188,6 +202,7 @@ const OURS: [&str; 11] = [
     "tls",
     "peers",
     "regions",
+    "members",
     "clock.offset_file",
 ];
 
@@ -236,6 +251,8 @@ mod tests {
             Some("127.0.0.1:9001")
         );
         assert_eq!(config["regions"]["eu"].as_integer(), Some(3));
+        let members = Value::Array(["eu-1", "eu-2", "eu-3"].map(text).to_vec());
+        assert_eq!(config["members"]["eu"], members);
         assert!(
             config["tls"]["key"]
                 .as_str()
@@ -272,6 +289,7 @@ mod tests {
             ("node.name", "x"),
             ("peers.seeds", "[]"),
             ("tls", "1"),
+            ("members.us", "[]"),
             ("a..b", "1"),
             ("", "1"),
         ] {
