@@ -121,8 +121,12 @@ fn outcome(reply: &Reply) -> Outcome {
             | Refusal::ReadOnly(_)
             | Refusal::ClockSkew(_)
             | Refusal::TooLarge(_)
-            | Refusal::Unavailable(_) => Outcome::Refused,
-            Refusal::Timeout(_) => Outcome::Unknown,
+            | Refusal::Unavailable(_)
+            | Refusal::NoQuorum { applied: None, .. } => Outcome::Refused,
+            Refusal::Timeout(_)
+            | Refusal::NoQuorum {
+                applied: Some(_), ..
+            } => Outcome::Unknown,
             Refusal::WrongType
             | Refusal::NotAnInteger
             | Refusal::Overflow

@@ -56,6 +56,14 @@ pub enum Refusal {
     TooLarge(String),
     /// No replica could be asked. *State unchanged, safe to retry.*
     Unavailable(String),
+    /// Fewer replicas than the level asks for. `applied` is `None` where that was known beforehand (*State unchanged, safe to
+    /// retry*), else how many replicas had the write when others failed (*The write may take effect*).
+    NoQuorum {
+        /// What was asked for, and which replicas or region could not give it.
+        detail: String,
+        /// Replicas that have the write; `None` if it was sent to none.
+        applied: Option<u8>,
+    },
     /// No answer in time. *The write may take effect.*
     Timeout(String),
 }
@@ -77,6 +85,14 @@ impl fmt::Display for Refusal {
             Self::ClockSkew(detail) => write!(f, "CLOCKSKEW {detail}"),
             Self::TooLarge(detail) => write!(f, "TOOLARGE {detail}"),
             Self::Unavailable(detail) => write!(f, "UNAVAILABLE {detail}"),
+            Self::NoQuorum {
+                detail,
+                applied: None,
+            } => write!(f, "NOQUORUM {detail}"),
+            Self::NoQuorum {
+                detail,
+                applied: Some(applied),
+            } => write!(f, "NOQUORUM {detail} applied={applied}"),
             Self::Timeout(detail) => write!(f, "TIMEOUT {detail}"),
         }
     }
@@ -85,5 +101,21 @@ impl fmt::Display for Refusal {
 impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Self {
         Self::Error(refusal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missed_level_says_how_many_replicas_have_the_write_if_any_was_asked() {
+        let refusal = |applied| {
+            let detail = "level 4 asks for more replicas than region us keeps (3)".to_owned();
+            Refusal::NoQuorum { detail, applied }.to_string()
+        };
+        let beforehand = "NOQUORUM level 4 asks for more replicas than region us keeps (3)";
+        assert_eq!(refusal(None), beforehand);
+        assert_eq!(refusal(Some(0)), format!("{beforehand} applied=0"));
     }
 }

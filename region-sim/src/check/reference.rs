@@ -64,9 +64,15 @@ impl Reference {
                 | Refusal::ReadOnly(_)
                 | Refusal::ClockSkew(_)
                 | Refusal::TooLarge(_)
-                | Refusal::Unavailable(_),
+                | Refusal::Unavailable(_)
+                | Refusal::NoQuorum { applied: None, .. },
             ) => return None,
-            Reply::Error(Refusal::Timeout(_)) => {
+            Reply::Error(
+                Refusal::Timeout(_)
+                | Refusal::NoQuorum {
+                    applied: Some(_), ..
+                },
+            ) => {
                 known.in_doubt.push((op.action.clone(), wall_ms));
                 return None;
             }
