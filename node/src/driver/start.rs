@@ -186,7 +186,11 @@ async fn live(
     let (stop_doors, _) = watched::channel(false);
     let (resp_address, http_address) = (resp_door.local_addr()?, http_door.local_addr()?);
     let resp_served = tokio::spawn(resp_door.serve(
-        resp::Door::new(node.clone(), resp::Limits::from(&config.limits)),
+        resp::Door::new(
+            node.clone(),
+            resp::Limits::from(&config.limits),
+            resp::Levels::from(&config.consistency),
+        ),
         stop_doors.subscribe(),
     ));
     let http_served = tokio::spawn(http::serve(

@@ -18,6 +18,7 @@ use super::{
     commands::{Context, Source},
     error,
     join::Join,
+    levels::{Call, Levels},
     limits::{ROUND_COMMANDS_MAX, ROUND_VALUES_MAX},
     lobby::Lobby,
     meter::{CommandIndex, Outcome, Tally},
@@ -25,7 +26,7 @@ use super::{
     parser::{Parser, ProtocolError, Request},
     plan::{Ops, Plan, visits_many, yields_values},
     session::Session,
-    table::{self, Rejected},
+    table::Rejected,
     writer::{self, Protocol},
 };
 use crate::core::{op::Op, reply::Reply};
@@ -100,8 +101,14 @@ struct LongList {
 enum Taken {
     Nothing,
     Broken(ProtocolError),
+    /// A client that speaks another protocol.
+    Stranger,
     Rejected(Rejected),
-    Planned(CommandIndex, Plan),
+    Planned {
+        command: CommandIndex,
+        levels: Levels,
+        plan: Plan,
+    },
 }
 
 impl<B: Backend> Conversation<B> {
@@ -163,12 +170,22 @@ impl<B: Backend> Conversation<B> {
                 Taken::Rejected(Rejected { index, refusal }) => {
                     self.place(index, From::Rejected(Reply::Error(refusal)));
                 }
-                Taken::Planned(_, Plan::Close(None)) => return Next::Close,
-                Taken::Planned(command, Plan::Close(Some(reply))) => {
-                    self.place(command, From::Ready(reply));
+                Taken::Stranger => return Next::Close,
+                Taken::Planned {
+                    command,
+                    plan: Plan::Close(reply),
+                    ..
+                } => {
+                    if let Some(reply) = reply {
+                        self.place(command, From::Ready(reply));
+                    }
                     return Next::Close;
                 }
-                Taken::Planned(command, plan) => self.carry_out(command, plan).await,
+                Taken::Planned {
+                    command,
+                    levels,
+                    plan,
+                } => self.carry_out(command, levels, plan).await,
             }
         }
         Next::Round
@@ -185,13 +202,16 @@ impl<B: Backend> Conversation<B> {
             Ok(None) => return Taken::Nothing,
             Err(error) => return Taken::Broken(error),
         };
-        let found = match table::resolve(args) {
-            Ok(found) => found,
-            Err(_) if is_http(args) => {
-                return Taken::Planned(CommandIndex::UNKNOWN, Plan::Close(None));
-            }
+        let call = match Call::of(args, self.session.levels) {
+            Ok(call) => call,
+            Err(_) if is_http(args) => return Taken::Stranger,
             Err(rejected) => return Taken::Rejected(rejected),
         };
+        let Call {
+            found,
+            args,
+            levels,
+        } = call;
         self.session.client.begin(found.index);
         let mut context = Context {
             session: &mut self.session,
@@ -201,10 +221,14 @@ impl<B: Backend> Conversation<B> {
         };
         let planned = (found.command.run)(&mut context, args);
         let plan = planned.unwrap_or_else(|refusal| Plan::Reply(Reply::Error(refusal)));
-        Taken::Planned(found.index, plan)
+        Taken::Planned {
+            command: found.index,
+            levels,
+            plan: plan.at(levels),
+        }
     }
 
-    async fn carry_out(&mut self, command: CommandIndex, plan: Plan) {
+    async fn carry_out(&mut self, command: CommandIndex, levels: Levels, plan: Plan) {
         match plan {
             Plan::Reply(reply) => self.place(command, From::Ready(reply)),
             Plan::Read(ops, join) => self.read(command, ops, join).await,
@@ -212,7 +236,7 @@ impl<B: Backend> Conversation<B> {
             Plan::Errand(errand) => {
                 self.settle().await;
                 // Boxed: errands are rare, and would make every connection's task larger.
-                let errand = Box::pin(errand.run(&self.backend, &self.lobby));
+                let errand = Box::pin(errand.run(&self.backend, &self.lobby, levels));
                 let reply = errand.await;
                 self.place(command, From::Ready(reply));
             }

@@ -9,6 +9,7 @@ use super::{
     commands::page,
     error,
     info::Sections,
+    levels::Levels,
     lobby::Lobby,
     plan::{reading, writing},
 };
@@ -58,9 +59,10 @@ pub(super) enum Algebra {
 }
 
 impl Errand {
-    /// Runs it to its reply. Everything that the connection asked for before has its reply by now.
-    pub(super) async fn run<B: Backend>(self, backend: &B, lobby: &Lobby) -> Reply {
-        let node = Node { backend };
+    /// Runs it to its reply, its reads and writes at these levels. Everything that the connection asked for before has its
+    /// reply by now.
+    pub(super) async fn run<B: Backend>(self, backend: &B, lobby: &Lobby, levels: Levels) -> Reply {
+        let node = Node { backend, levels };
         let reply = match self {
             Self::Keys { pattern } => node.keys(pattern).await,
             Self::Scan { cursor, filter } => node.scan(cursor, filter).await,
@@ -84,6 +86,7 @@ impl Errand {
 /// The node, asked step by step.
 struct Node<'a, B> {
     backend: &'a B,
+    levels: Levels,
 }
 
 type Answer = Result<Reply, Refusal>;
@@ -276,14 +279,16 @@ impl<B: Backend> Node<'_, B> {
         Ok(Reply::Int(1))
     }
 
-    async fn read(&self, op: Op) -> Answer {
+    async fn read(&self, mut op: Op) -> Answer {
+        self.levels.mark(&mut op);
         if let Some(reply) = self.backend.try_read(&op) {
             return accepted(reply);
         }
         only(self.backend.read(vec![op]).await)
     }
 
-    async fn read_all(&self, ops: Vec<Op>) -> Vec<Reply> {
+    async fn read_all(&self, mut ops: Vec<Op>) -> Vec<Reply> {
+        ops.iter_mut().for_each(|op| self.levels.mark(op));
         let inline: Option<Vec<Reply>> = ops.iter().map(|op| self.backend.try_read(op)).collect();
         match inline {
             Some(replies) => replies,
@@ -291,7 +296,8 @@ impl<B: Backend> Node<'_, B> {
         }
     }
 
-    async fn write(&self, op: Op) -> Answer {
+    async fn write(&self, mut op: Op) -> Answer {
+        self.levels.mark(&mut op);
         only(self.backend.submit(vec![op]).await)
     }
 }

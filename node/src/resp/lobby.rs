@@ -8,12 +8,14 @@ use std::{
     time::Instant,
 };
 
-use super::{clients::Clients, limits::Limits, meter::Meters, settings::Settings};
+use super::{clients::Clients, levels::Levels, limits::Limits, meter::Meters, settings::Settings};
 
 /// The state behind the door that is not the node's.
 #[derive(Debug)]
 pub(super) struct Lobby {
     pub(super) limits: Limits,
+    /// The levels of connections that chose none.
+    pub(super) levels: Levels,
     pub(super) settings: Settings,
     pub(super) clients: Arc<Clients>,
     pub(super) meters: Meters,
@@ -31,9 +33,10 @@ pub(super) struct Traffic {
 }
 
 impl Lobby {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, levels: Levels) -> Self {
         Self {
             limits,
+            levels,
             settings: Settings::new(&limits),
             clients: Arc::default(),
             meters: Meters::new(),

@@ -27,6 +27,7 @@ mod error;
 mod info;
 mod inline;
 mod join;
+mod levels;
 mod lobby;
 mod meter;
 mod number;
@@ -41,5 +42,6 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use levels::Levels;
 pub use limits::Limits;
 pub use server::{Door, Server};

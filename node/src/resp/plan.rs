@@ -1,6 +1,6 @@
 //! What a command comes to: a reply, requests on keys with a way to join their replies, or an errand.
 
-use super::{errand::Errand, join::Join};
+use super::{errand::Errand, join::Join, levels::Levels};
 use crate::{
     core::{
         op::{Action, Key, Op, Read, Write},
@@ -46,6 +46,13 @@ impl Ops {
         }
     }
 
+    fn as_mut_slice(&mut self) -> &mut [Op] {
+        match self {
+            Self::One(op) => std::slice::from_mut(op),
+            Self::Many(ops) => ops,
+        }
+    }
+
     pub(super) fn append_to(self, ops: &mut Vec<Op>) {
         match self {
             Self::One(op) => ops.push(op),
@@ -75,6 +82,17 @@ impl Plan {
         Self::Write(Ops::One(writing(key, write)), join)
     }
 
+    /// The same at these levels; an errand is given them when it runs.
+    pub(super) fn at(mut self, levels: Levels) -> Self {
+        match &mut self {
+            Self::Read(ops, _) | Self::Write(ops, _) => {
+                ops.as_mut_slice().iter_mut().for_each(|op| levels.mark(op));
+            }
+            Self::Reply(_) | Self::Errand(_) | Self::Close(_) => {}
+        }
+        self
+    }
+
     /// An integer.
     pub(super) fn int(value: i64) -> Self {
         Self::Reply(Reply::Int(value))
@@ -86,6 +104,7 @@ impl Plan {
     }
 }
 
+/// A read at the default level, until it is given its own.
 pub(super) fn reading(key: Key, read: Read) -> Op {
     Op {
         key,
@@ -94,6 +113,7 @@ pub(super) fn reading(key: Key, read: Read) -> Op {
     }
 }
 
+/// A write at the default level, until it is given its own.
 pub(super) fn writing(key: Key, write: Write) -> Op {
     Op {
         key,

@@ -22,6 +22,7 @@ pub use super::clients::Ends;
 use super::{
     backend::Backend,
     connection::{Connection, Ending},
+    levels::Levels,
     limits::{FAREWELL, Limits},
     lobby::Lobby,
     session::Session,
@@ -35,9 +36,9 @@ pub struct Door<B> {
 }
 
 impl<B: Backend> Door<B> {
-    /// A door to `backend`. Metrics go to the recorder that is installed by now.
-    pub fn new(backend: B, limits: Limits) -> Self {
-        let lobby = Arc::new(Lobby::new(limits));
+    /// A door to `backend`; connections begin with these levels. Metrics go to the recorder that is installed by now.
+    pub fn new(backend: B, limits: Limits, levels: Levels) -> Self {
+        let lobby = Arc::new(Lobby::new(limits, levels));
         Self { backend, lobby }
     }
 
@@ -61,7 +62,7 @@ impl<B: Backend> Door<B> {
                 .await
                 .unwrap_or(Ok(()));
         };
-        let session = Session::new(admission.client());
+        let session = Session::new(admission.client(), self.lobby.levels);
         let lobby = Arc::clone(&self.lobby);
         let connection = Connection::new(stream, self.backend.clone(), lobby, session);
         // The place is given back when the connection has ended.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{clients::Client, writer::Protocol};
+use super::{clients::Client, levels::Levels, writer::Protocol};
 
 /// The state of one connection.
 #[derive(Debug)]
@@ -11,13 +11,19 @@ pub(super) struct Session {
     pub(super) client: Arc<Client>,
     /// Version of the protocol of the next reply.
     pub(super) protocol: Protocol,
+    /// The levels of its commands.
+    pub(super) levels: Levels,
+    /// Those that it began with.
+    default_levels: Levels,
 }
 
 impl Session {
-    pub(super) fn new(client: Arc<Client>) -> Self {
+    pub(super) fn new(client: Arc<Client>, levels: Levels) -> Self {
         Self {
             client,
             protocol: Protocol::default(),
+            levels,
+            default_levels: levels,
         }
     }
 
@@ -31,5 +37,6 @@ impl Session {
     pub(super) fn reset(&mut self) {
         self.speak(Protocol::default());
         self.client.set_name(String::new());
+        self.levels = self.default_levels;
     }
 }

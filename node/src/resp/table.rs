@@ -160,7 +160,7 @@ fn unknown_sub(args: Args<'_>) -> Refusal {
 }
 
 /// Bytes of a client's words that an error repeats.
-const SHOWN_MAX: usize = 128;
+pub(super) const SHOWN_MAX: usize = 128;
 
 /// Whether `row` spells `name`, or `name|sub`, in lower case.
 fn names(row: &[u8], name: &[u8], sub: Option<&[u8]>) -> bool {

@@ -6,6 +6,7 @@ use super::{
     super::{
         args::Args,
         error,
+        levels::{AT, AT_WORDS},
         plan::Plan,
         table::{self, Command, TABLE},
     },
@@ -92,12 +93,16 @@ fn filter(args: Args<'_>) -> Result<Filter<'_>, Refusal> {
 }
 
 pub(super) fn keys(_: &mut Context<'_>, args: Args<'_>) -> Planned {
-    let invalid = || error::err("Invalid command specified");
-    let inner = args.tail(2).ok_or_else(invalid)?;
+    let inner = args.tail(2).ok_or_else(invalid_command)?;
+    let keys = keys_of(inner)?.into_iter().map(Reply::Bulk);
+    Ok(Plan::Reply(Reply::Array(keys.collect())))
+}
+
+fn keys_of(inner: Args<'_>) -> Result<Vec<Bytes>, Refusal> {
     let sub = (inner.len() > 1).then(|| inner.at(1));
     let found = sub.and_then(|sub| table::find(inner.at(0), Some(sub)));
     let found = found.or_else(|| table::find(inner.at(0), None));
-    let command = found.ok_or_else(invalid)?.command;
+    let command = found.ok_or_else(invalid_command)?.command;
     let movable = command.flags.contains(&"movablekeys");
     if command.keys.first == 0 && !movable {
         return Err(error::err("The command has no key arguments"));
@@ -107,15 +112,30 @@ pub(super) fn keys(_: &mut Context<'_>, args: Args<'_>) -> Planned {
             "Invalid number of arguments specified for command",
         ));
     }
+    if command.name == AT {
+        return keys_behind_at(inner);
+    }
     let positions: Vec<usize> = if movable {
         let count = algebra::key_count(inner);
-        let count = count.map_err(|_| error::err("Invalid arguments specified for command"))?;
-        (2..2 + count).collect()
+        (2..2 + count.map_err(|_| invalid_arguments())?).collect()
     } else {
         command.key_positions(inner.len()).collect()
     };
-    let keys = positions.into_iter().map(|at| Reply::Bulk(inner.slice(at)));
-    Ok(Plan::Reply(Reply::Array(keys.collect())))
+    Ok(positions.into_iter().map(|at| inner.slice(at)).collect())
+}
+
+/// Those of the command that AT runs, which is not AT again.
+fn keys_behind_at(args: Args<'_>) -> Result<Vec<Bytes>, Refusal> {
+    let inner = args.tail(AT_WORDS).filter(|inner| !inner.is(0, AT));
+    keys_of(inner.ok_or_else(invalid_arguments)?)
+}
+
+fn invalid_command() -> Refusal {
+    error::err("Invalid command specified")
+}
+
+fn invalid_arguments() -> Refusal {
+    error::err("Invalid arguments specified for command")
 }
 
 pub(super) fn help(_: &mut Context<'_>, args: Args<'_>) -> Planned {

@@ -11,6 +11,7 @@ mod expiry;
 mod help;
 mod introspection;
 mod keys;
+mod levels;
 mod server;
 mod sets;
 mod strings;
@@ -90,6 +91,10 @@ pub(super) const ROWS: &[Command] = commands! {
         "Change the selected database for the current connection" => connection::select;
     "auth" -2 [noscript loading stale fast no_auth allow_busy] (0 0 0) [fast connection] connection "1.0.0"
         "Authenticate to the server" => connection::auth;
+    "consistency" -1 [noscript loading stale fast] (0 0 0) [fast connection] connection "1.0.0"
+        "Show or choose the consistency levels of the connection" => levels::consistency;
+    "at" -3 [noscript movablekeys] (0 0 0) [slow connection] connection "1.0.0"
+        "Run one command at a consistency level" => levels::at;
     "client" -2 [] (0 0 0) [slow] connection "2.4.0"
         "A container for client connection commands" => client::container;
     "client|setname" 3 [noscript loading stale] (0 0 0) [slow connection] connection "2.6.9"

@@ -2,6 +2,7 @@
 
 mod connection;
 mod differential;
+mod levels;
 mod model;
 mod tcp;
 mod wire;

@@ -37,6 +37,8 @@ struct State {
     /// Sizes of the batches that were submitted and that were read.
     submitted: Mutex<Vec<usize>>,
     read: Mutex<Vec<usize>>,
+    /// The level of each request that was answered.
+    levels: Mutex<Vec<String>>,
     /// Commits wait for a permit each.
     commits: Semaphore,
     entropy: AtomicU64,
@@ -63,6 +65,7 @@ impl Default for Model {
                 cold: AtomicBool::new(false),
                 submitted: Mutex::default(),
                 read: Mutex::default(),
+                levels: Mutex::default(),
                 commits: Semaphore::new(Semaphore::MAX_PERMITS),
                 entropy: AtomicU64::new(1),
                 value_bytes: 512 << 20,
@@ -87,6 +90,11 @@ impl Model {
         self.state.commits.add_permits(count);
     }
 
+    /// `read LEVEL` or `write LEVEL` of each request that was answered since this was last asked.
+    pub(crate) fn levels(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.levels.lock().expect("no panic"))
+    }
+
     /// Sizes of the batches submitted so far.
     pub(crate) fn submitted(&self) -> Vec<usize> {
         self.state.submitted.lock().expect("no panic").clone()
@@ -106,6 +114,13 @@ impl Model {
     }
 
     fn apply(&self, op: &Op) -> Reply {
+        let kind = match op.action {
+            Action::Read(_) => "read",
+            Action::Write(_) => "write",
+        };
+        let levels = &self.state.levels;
+        let level = format!("{kind} {}", op.level);
+        levels.lock().expect("no panic").push(level);
         let mut entries = self.entries();
         let now = self.now_ms();
         entries.retain(|_, entry| entry.expires_ms.is_none_or(|at| at > now));

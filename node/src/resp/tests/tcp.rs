@@ -6,7 +6,7 @@ use super::{
     model::Model,
     wire::{Client, PATIENCE},
 };
-use crate::resp::{Door, Limits, Server};
+use crate::resp::{Door, Levels, Limits, Server};
 
 #[tokio::test]
 async fn a_server_serves_many_and_stops_when_told() {
@@ -14,7 +14,7 @@ async fn a_server_serves_many_and_stops_when_told() {
     let server = Server::bind(address).expect("a free port");
     let address = server.local_addr().expect("bound");
     let (stop, stopped) = watch::channel(false);
-    let door = Door::new(Model::default(), Limits::default());
+    let door = Door::new(Model::default(), Limits::default(), Levels::default());
     let serving = tokio::spawn(server.serve(door, stopped));
 
     let mut clients = Vec::new();
@@ -44,7 +44,7 @@ async fn an_error_is_read_even_by_a_client_that_keeps_sending() {
     let server = Server::bind(address).expect("a free port");
     let address = server.local_addr().expect("bound");
     let (_stop, stopped) = watch::channel(false);
-    let door = Door::new(Model::default(), Limits::default());
+    let door = Door::new(Model::default(), Limits::default(), Levels::default());
     let serving = tokio::spawn(server.serve(door, stopped));
 
     let stream = TcpStream::connect(address).await.expect("accepted");

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::model::Model;
-use crate::resp::{Door, Limits, server::Ends};
+use crate::resp::{Door, Levels, Limits, server::Ends};
 
 /// The client's end of a connection.
 #[derive(Debug)]
@@ -29,8 +29,13 @@ pub(super) struct House {
 
 impl House {
     pub(super) fn new(limits: Limits) -> Self {
+        Self::at(limits, Levels::default())
+    }
+
+    /// With the levels of connections that choose none.
+    pub(super) fn at(limits: Limits, levels: Levels) -> Self {
         let model = Model::default();
-        let door = Door::new(model.clone(), limits);
+        let door = Door::new(model.clone(), limits, levels);
         let (stop, _) = watch::channel(false);
         Self { model, door, stop }
     }
