@@ -45,6 +45,15 @@ impl Part {
 }
 
 impl Part {
+    /// Whether joining it changes nothing, whatever it is joined into: it was made to ask, not to tell.
+    pub fn says_nothing(&self) -> bool {
+        match self {
+            Self::String(state) => *state == StringState::default(),
+            Self::Set(rows) => rows.context.is_empty() && rows.created == Stamp::ZERO,
+            Self::Expiry(expiry) => *expiry == Expiry::default(),
+        }
+    }
+
     fn approximate_bytes(&self) -> usize {
         match self {
             Self::String(state) => {

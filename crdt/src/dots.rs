@@ -62,6 +62,17 @@ impl<P> Dots<P> {
     }
 }
 
+impl<P: Clone> Dots<P> {
+    /// Those that a context contains.
+    #[must_use]
+    pub fn within(&self, context: &Context) -> Self {
+        let inside = self.dots.iter().filter(|(dot, _)| context.contains(*dot));
+        Self {
+            dots: inside.cloned().collect(),
+        }
+    }
+}
+
 impl<P> Default for Dots<P> {
     fn default() -> Self {
         Self::new()

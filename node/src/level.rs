@@ -65,7 +65,11 @@ impl Serialize for Level {
 
 impl<'de> Deserialize<'de> for Level {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(LevelVisitor)
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_any(LevelVisitor)
+        } else {
+            deserializer.deserialize_str(LevelVisitor)
+        }
     }
 }
 

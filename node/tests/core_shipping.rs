@@ -12,15 +12,15 @@ mod core_support;
 use std::time::Duration;
 
 use core_support::{
-    Region, UNBOUNDED, acknowledge, add, bulk, connect, deliver, incr, set, ship, take,
+    Region, UNBOUNDED, acknowledge, add, bulk, connect, deliver, incr, set, ship, take, whole,
 };
 use crdt::Hlc;
 use node::{
     core::{
         Event, Input,
         identity::DirectoryId,
-        inbox::{Applied, InboxEvent},
-        message::{Decline, Message, SessionId},
+        inbox::InboxEvent,
+        message::{Decline, Message, SessionId, Taken},
         op::{Action, Read},
         reply::{Refusal, Reply},
         ship::{OutboxBounds, ShipEvent},
@@ -93,7 +93,7 @@ fn rows_ship_in_order_and_the_same_message_twice_changes_nothing() {
     }
     assert_eq!(eu.get("c"), bulk("6"));
     let last = take(&mut eu.returned, 1).pop();
-    let Some(Message::Taken { taken, .. }) = last else {
+    let Some(Message::Taken(Taken { taken, .. })) = last else {
         panic!("a message that was taken before is answered: {last:?}");
     };
     assert_eq!(taken, position(&us, &eu));
@@ -713,6 +713,7 @@ fn what_is_no_row_is_declined_as_malformed() {
         after: Hlc::ZERO,
         last: Hlc::from_millis(us.wall_ms),
         rows: vec![core_support::bytes("garbage")],
+        is_for_region: true,
     });
     eu.receive(SessionId(1), message);
     let returned = take(&mut eu.returned, 1);
@@ -778,9 +779,9 @@ fn an_application_that_nobody_waits_for_any_more_is_ignored() {
             _ => None,
         })
         .unwrap();
-    eu.applied(ticket, Applied::Refused);
+    eu.refused(ticket);
     eu.returned.clear();
-    eu.applied(ticket, Applied::Whole);
+    eu.applied(ticket, whole());
     assert!(eu.returned.is_empty());
     assert_eq!(position(&us, &eu), Hlc::ZERO);
 }

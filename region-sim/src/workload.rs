@@ -205,7 +205,7 @@ pub struct Mix {
 
 impl Mix {
     /// A mix by chance; some families are left out.
-    pub fn draw(dice: &mut Dice) -> Self {
+    pub fn draw(dice: &mut Dice, replicas: usize) -> Self {
         let mut weights: Vec<u64> = Family::ALL
             .iter()
             .map(|_| {
@@ -216,6 +216,10 @@ impl Mix {
                 }
             })
             .collect();
+        if replicas > 1 {
+            // Replies come when others have answered, so not in the order in which one model would give them.
+            weights[Family::ALL.len() - 1] = 0;
+        }
         if weights.iter().all(|weight| *weight == 0) {
             weights[0] = 1;
         }

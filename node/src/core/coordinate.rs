@@ -5,12 +5,16 @@
 //!         ── type, condition, range? ──▶ refusal, nothing changed
 //!         ── delta = f(head, rows, new stamp) ──▶ Working::coordinate = join here + queue for the other regions
 //! ```
-//! A write that changes nothing here makes no delta while this replica alone meets every level.
+//! A write that changes nothing here makes no delta while this replica alone meets its level. Where others are asked it is sent
+//! all the same, because it may change something there: SREM and DEL name what they would remove, and are taught what there is.
 
-use crdt::{Clock, Delta, Hlc, Part, Stamp};
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use crdt::{Clock, Delta, Hlc, Part, Stamp, StringState};
 
 use super::{
-    op::{Key, Write},
+    op::{Key, SetExpiry, Write},
     reply::{Refusal, Reply},
     working::Working,
 };
@@ -30,8 +34,49 @@ pub struct Coordinator<'a> {
     pub(super) actor: crdt::ActorId,
     pub(super) wall_ms: u64,
     pub(super) value_bytes_max: usize,
-    /// Whether other regions want to hear of it.
+    /// Whether other regions or replicas want to hear of it.
     pub(super) is_shipping: bool,
+    /// Whether other replicas are waited for: they may know what this one does not.
+    pub(super) is_asking: bool,
+    /// What the write came to, for its correction.
+    pub(super) effects: Vec<Effect>,
+}
+
+/// What a write had seen of the counters.
+pub type Floors = BTreeMap<crdt::ActorId, crdt::Count>;
+
+impl Effect {
+    /// Whether a later one of its kind on the same key takes its place, so that it is not to be done again.
+    pub fn is_replaced_by_later(&self) -> bool {
+        match self {
+            Self::Register { .. } | Self::Delete { .. } | Self::Expiry { .. } => true,
+            Self::Remove { .. } | Self::Add { .. } | Self::Increment => false,
+        }
+    }
+}
+
+/// What a write did, in terms that can be done again over what it did not know. Persisted nowhere.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// The register was written over these counts, and the expiry with it.
+    Register {
+        value: Bytes,
+        expiry: SetExpiry,
+        floors: Floors,
+    },
+    /// Every slot was emptied, of these counts.
+    Delete { floors: Floors },
+    /// Elements were removed; `missed` were not here.
+    Remove {
+        members: Vec<Bytes>,
+        missed: Vec<Bytes>,
+    },
+    /// Elements were added that were not there.
+    Add { members: Vec<Bytes> },
+    /// The expiry was set or cleared.
+    Expiry { at_ms: Option<u64> },
+    /// A number was added.
+    Increment,
 }
 
 /// Why a write stopped.
@@ -113,18 +158,43 @@ impl Coordinator<'_> {
         let was_shown = self.slot(target)? != Shown::Absent;
         if was_shown {
             self.delete_shown(target)?;
+        } else if self.is_asking {
+            self.ask_what_is_there(target)?;
         }
         Ok(Reply::Int(i64::from(was_shown)))
     }
 
+    /// A delete of what is not here: it changes nothing, and has others say what there is.
+    fn ask_what_is_there(&mut self, target: &Target<'_>) -> Result<(), StorageError> {
+        self.place();
+        let head = self.head(target)?;
+        let context = head.set.context.clone();
+        let floors = head.string.floors.clone();
+        self.effects.push(Effect::Delete { floors });
+        let parts = vec![
+            Part::String(StringState::default()),
+            Part::Set(crdt::rows::clear(&context)),
+        ];
+        self.coordinate(target, parts)
+    }
+
     pub(super) fn delete_shown(&mut self, target: &Target<'_>) -> Result<(), StorageError> {
         let stamp = self.stamp();
+        let is_asking = self.is_asking;
         let head = self.head(target)?;
         let mut parts = clear_set(head);
+        if parts.is_empty() && is_asking {
+            parts.push(Part::Set(crdt::rows::clear(&head.set.context)));
+        }
+        let written = head.string.set(stamp, None);
+        let floors = written.floors.clone();
         if !head.string.is_empty() {
-            parts.push(Part::String(head.string.set(stamp, None)));
+            parts.push(Part::String(written));
+        } else if is_asking {
+            parts.push(Part::String(StringState::default()));
         }
         parts.push(Part::Expiry(head.expiry.ended()));
+        self.effects.push(Effect::Delete { floors });
         self.coordinate(target, parts)
     }
 

@@ -48,6 +48,27 @@ impl DirectoryId {
     }
 }
 
+/// The log of what an actor's shard passes on within its region. It stamps nothing: its rows have places in time like the actor's
+/// own, and carry deltas that were stamped in other regions.
+pub const fn relay_of(actor: ActorId) -> ActorId {
+    ActorId::new(actor.directory(), actor.shard() | RELAY)
+}
+
+/// Whether it is the log of what a shard passes on.
+pub const fn is_relay(actor: ActorId) -> bool {
+    actor.shard() & RELAY != 0
+}
+
+/// The shard that an actor or its relay log belongs to.
+pub const fn shard_of(actor: ActorId) -> u16 {
+    actor.shard() & !RELAY
+}
+
+/// The bit that tells a relay log from its shard's actor. Persisted: keep stable.
+const RELAY: u16 = 1 << 15;
+/// A directory has at most this many shards.
+pub const SHARDS_MAX: u16 = RELAY;
+
 impl fmt::Display for DirectoryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:012x}", self.0)
@@ -169,10 +190,12 @@ impl Identity {
         identity
     }
 
-    /// Its own actors, by shard, then those of its former numbers: all that it ships for.
+    /// Its own actors, by shard, then those of its former numbers, each with its relay log: all that it ships for.
     pub fn actors(&self) -> impl Iterator<Item = ActorId> + '_ {
         let numbers = std::iter::once(self.directory).chain(self.former.iter().copied());
-        numbers.flat_map(|number| (0..self.shards.get()).map(move |shard| number.actor(shard)))
+        let actors =
+            numbers.flat_map(|number| (0..self.shards.get()).map(move |shard| number.actor(shard)));
+        actors.flat_map(|actor| [actor, relay_of(actor)])
     }
 
     /// Its stored form.

@@ -8,12 +8,25 @@
 //! ```
 //! A delta may come twice (a session died, a cursor was behind): joining it again changes nothing. What must never happen is a position
 //! that passes rows that are not durable here; so it moves only over a prefix of what was accepted, when each part was committed.
+//!
+//! What is taken for the whole region is passed on within it, by the shards; their relay logs say how far that is ([`passing`]), and
+//! the origin hears how far a majority of the region is, and all of it.
+//!
+//! What another node of this region ships for this node alone is answered row by row, with what this node knew about it, also
+//! when it came before: the origin waits for that word, and the first one may have been lost.
+
+mod passing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crdt::{ActorId, Delta, Hlc};
 
-use super::message::{Decline, Held, Message, SessionId, Ship};
+use self::passing::Passing;
+pub use self::passing::RelayMark;
+use super::{
+    identity::is_relay,
+    message::{Decline, Held, Message, SessionId, Ship, Taken, Teaching},
+};
 use crate::{
     placement::Partition,
     storage::{
@@ -28,6 +41,19 @@ pub struct Inbox {
     shards: u16,
     max_skew_ms: u64,
     sources: BTreeMap<ActorId, Source>,
+    /// How far each shard is with passing on.
+    relays: Vec<RelayMark>,
+}
+
+/// What a shard did with a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// What became of it.
+    pub applied: Applied,
+    /// Where in the shard's relay log it stands, if it is to be passed on.
+    pub place: Option<Hlc>,
+    /// What the shard knew about it.
+    pub taught: Vec<Teaching>,
 }
 
 /// One part of a message on its way through a shard.
@@ -56,6 +82,7 @@ pub enum Intent {
         shard: u16,
         ticket: Ticket,
         deltas: Vec<Delta>,
+        purpose: Purpose,
     },
     /// Send a message on a session.
     Send {
@@ -64,6 +91,17 @@ pub enum Intent {
     },
     /// Tell an operator.
     Report(InboxEvent),
+}
+
+/// What deltas are for, besides being joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Nothing: they are hints, or were passed on.
+    Join,
+    /// Clients of their coordinator wait: what is known here and not there is to be said.
+    Teach,
+    /// The other replicas of this region are to have them as well.
+    PassOn,
 }
 
 /// Something an operator should hear of.
@@ -90,27 +128,39 @@ struct Source {
     queue: VecDeque<Arrival>,
     queued_bytes: usize,
     next_number: u64,
+    passing: Passing,
+    /// Where the origin hears how far the region is.
+    session: Option<SessionId>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Arrival {
     number: u64,
     /// Who waits for it: a stream that was sent again on another session waits for what came on the first one.
     sessions: Vec<SessionId>,
+    /// The stream's interval `(after, upto]`.
+    after: Hlc,
     upto: Hlc,
     parts_left: usize,
     bytes: usize,
     /// Nothing in it is missing here.
     is_whole: bool,
+    /// Whether its origin waits for an answer to just this.
+    is_answered: bool,
+    taught: Vec<Teaching>,
+    /// Where its parts stand in the relay logs: shard and place.
+    places: Vec<(u16, Hlc)>,
 }
 
 impl Inbox {
-    /// Takes up the intake where storage left it, for a node with `shards` shards.
+    /// Takes up the intake where storage left it, for a node with `shards` shards whose directory has these `logs`.
     pub fn open(
         storage: &dyn Storage,
         shards: u16,
+        logs: impl Iterator<Item = ActorId>,
         max_skew_ms: u64,
     ) -> Result<Self, StorageError> {
+        let relayed = passing::relayed(storage, logs)?;
         let mut sources = BTreeMap::new();
         let mut failed = None;
         storage.scan(
@@ -127,6 +177,7 @@ impl Inbox {
                                 saved: intake.position,
                                 saving: intake.position,
                                 accepted: intake.position,
+                                passing: Passing::resumed(intake.position, &relayed),
                                 ..Source::default()
                             },
                         );
@@ -142,6 +193,7 @@ impl Inbox {
                 shards,
                 max_skew_ms,
                 sources,
+                relays: vec![RelayMark::default(); usize::from(shards)],
             }),
             Err,
         )
@@ -164,19 +216,44 @@ impl Inbox {
     pub fn message(&mut self, session: SessionId, message: Message, wall_ms: u64) -> Vec<Intent> {
         match message {
             Message::Ship(ship) => self.ship(session, ship, wall_ms),
-            Message::Promise { actor, after, upto } => self.pass(session, actor, after, upto, true),
+            Message::Promise { actor, after, upto } => {
+                self.pass(session, actor, (after, upto), true)
+            }
             Message::Skip { actor, after, upto } => {
-                let mut intents = self.pass(session, actor, after, upto, false);
+                let mut intents = self.pass(session, actor, (after, upto), false);
                 intents.push(Intent::Report(InboxEvent::Missed { actor, after, upto }));
                 intents
             }
-            // For the shipper; the driver takes them there.
-            Message::Taken { .. } | Message::Declined { .. } => Vec::new(),
+            // For the shards, or for the driver itself.
+            Message::Taken(_)
+            | Message::Declined { .. }
+            | Message::Compare(_)
+            | Message::Compared { .. }
+            | Message::Mend { .. }
+            | Message::Mended { .. }
+            | Message::Forward { .. }
+            | Message::Forwarded { .. } => Vec::new(),
         }
     }
 
+    /// A shard says how far it is with passing on; it may say so twice.
+    pub fn relayed(&mut self, shard: u16, mark: RelayMark) -> Vec<Intent> {
+        let Some(known) = self.relays.get_mut(usize::from(shard)) else {
+            return Vec::new();
+        };
+        *known = mark;
+        let relays = &self.relays;
+        let moved = |(&actor, source): (&ActorId, &mut Source)| {
+            let has_moved = source.passing.advance(relays);
+            let session = source.session.filter(|_| has_moved)?;
+            Some(source.taken(session, actor, None))
+        };
+        self.sources.iter_mut().filter_map(moved).collect()
+    }
+
     /// A shard is done with a part.
-    pub fn applied(&mut self, ticket: Ticket, applied: Applied) -> Vec<Intent> {
+    pub fn applied(&mut self, shard: u16, ticket: Ticket, done: Done) -> Vec<Intent> {
+        let relays = &self.relays;
         let Some(source) = self.sources.get_mut(&ticket.actor) else {
             return Vec::new();
         };
@@ -190,12 +267,16 @@ impl Inbox {
         let arrival = &mut source.queue[at];
         assert!(arrival.parts_left > 0, "a part was applied twice");
         arrival.parts_left -= 1;
-        match applied {
+        arrival.taught.extend(done.taught);
+        arrival
+            .places
+            .extend(done.place.map(|place| (shard, place)));
+        match done.applied {
             Applied::Whole => {}
             Applied::Damaged => arrival.is_whole = false,
             Applied::Refused => return source.forget_from(at, ticket.actor, Decline::ReadOnly),
         }
-        source.advance(ticket.actor)
+        source.advance(ticket.actor, relays)
     }
 
     /// What is not saved yet, to be committed: after the rows that it speaks of, never before, and so that
@@ -225,11 +306,18 @@ impl Inbox {
 
     fn ship(&mut self, session: SessionId, ship: Ship, wall_ms: u64) -> Vec<Intent> {
         let actor = ship.actor;
+        let purpose = match (ship.is_for_region, is_relay(actor)) {
+            (true, _) => Purpose::PassOn,
+            (false, true) => Purpose::Join,
+            (false, false) => Purpose::Teach,
+        };
+        let is_answered = purpose == Purpose::Teach;
         let source = self.sources.entry(actor).or_default();
-        if ship.last <= source.intake.position {
-            return vec![source.taken(session, actor)];
+        source.session = Some(session);
+        if !is_answered && ship.last <= source.intake.position {
+            return vec![source.taken(session, actor, None)];
         }
-        if ship.last <= source.accepted {
+        if !is_answered && ship.last <= source.accepted {
             source.wait_with(session, ship.last);
             return Vec::new();
         }
@@ -257,16 +345,29 @@ impl Inbox {
             return source.refuse(session, actor, Decline::ClockAhead { excess_ms });
         }
         let parts = by_shard(deltas, self.shards);
-        let ticket = source.accept(session, actor, ship.last, parts.len(), bytes, true);
+        let ticket = source.accept(
+            actor,
+            Arrival {
+                sessions: vec![session],
+                after: ship.after,
+                upto: ship.last,
+                parts_left: parts.len(),
+                bytes,
+                is_whole: true,
+                is_answered,
+                ..Arrival::default()
+            },
+        );
         let mut intents: Vec<Intent> = parts
             .into_iter()
             .map(|(shard, deltas)| Intent::Apply {
                 shard,
                 ticket,
                 deltas,
+                purpose,
             })
             .collect();
-        intents.extend(source.advance(actor));
+        intents.extend(source.advance(actor, &self.relays));
         intents
     }
 
@@ -275,44 +376,36 @@ impl Inbox {
         &mut self,
         session: SessionId,
         actor: ActorId,
-        after: Hlc,
-        upto: Hlc,
+        (after, upto): (Hlc, Hlc),
         is_whole: bool,
     ) -> Vec<Intent> {
         let source = self.sources.entry(actor).or_default();
+        source.session = Some(session);
         if after > source.accepted {
             return source.refuse(session, actor, Decline::Gap);
         }
         if upto <= source.intake.position {
-            return vec![source.taken(session, actor)];
+            return vec![source.taken(session, actor, None)];
         }
-        source.accept(session, actor, upto, 0, 0, is_whole);
-        source.advance(actor)
+        let arrival = Arrival {
+            sessions: vec![session],
+            after,
+            upto,
+            is_whole,
+            ..Arrival::default()
+        };
+        source.accept(actor, arrival);
+        source.advance(actor, &self.relays)
     }
 }
 
 impl Source {
-    fn accept(
-        &mut self,
-        session: SessionId,
-        actor: ActorId,
-        upto: Hlc,
-        parts: usize,
-        bytes: usize,
-        is_whole: bool,
-    ) -> Ticket {
+    fn accept(&mut self, actor: ActorId, arrival: Arrival) -> Ticket {
         let number = self.next_number;
         self.next_number += 1;
-        self.accepted = self.accepted.max(upto);
-        self.queued_bytes += bytes;
-        self.queue.push_back(Arrival {
-            number,
-            sessions: vec![session],
-            upto,
-            parts_left: parts,
-            bytes,
-            is_whole,
-        });
+        self.accepted = self.accepted.max(arrival.upto);
+        self.queued_bytes += arrival.bytes;
+        self.queue.push_back(Arrival { number, ..arrival });
         Ticket { actor, number }
     }
 
@@ -326,21 +419,36 @@ impl Source {
         }
     }
 
-    /// Moves the position over the arrivals at the front that are durable.
-    fn advance(&mut self, actor: ActorId) -> Vec<Intent> {
+    /// Moves the position over the arrivals at the front that are durable. Those who wait for it hear of it once, those who wait
+    /// for an answer to one arrival hear of each.
+    fn advance(&mut self, actor: ActorId, relays: &[RelayMark]) -> Vec<Intent> {
         let mut sessions = BTreeSet::new();
+        let mut answers = Vec::new();
         while let Some(done) = self.queue.pop_front_if(|arrival| arrival.parts_left == 0) {
             self.queued_bytes -= done.bytes;
             self.pass_over(&done);
-            sessions.extend(done.sessions);
+            if done.is_answered {
+                answers.push(done);
+            } else {
+                sessions.extend(done.sessions);
+            }
         }
-        sessions
-            .into_iter()
-            .map(|session| self.taken(session, actor))
-            .collect()
+        self.passing.advance(relays);
+        let answered = answers.into_iter().flat_map(|done| {
+            let session = done.sessions.first().copied();
+            session.map(|session| self.taken(session, actor, Some(done)))
+        });
+        let mut intents: Vec<Intent> = answered.collect();
+        intents.extend(
+            sessions
+                .into_iter()
+                .map(|session| self.taken(session, actor, None)),
+        );
+        intents
     }
 
     fn pass_over(&mut self, done: &Arrival) {
+        self.passing.push(done.upto, &done.places);
         if done.upto <= self.intake.position {
             return;
         }
@@ -389,15 +497,23 @@ impl Source {
         Intent::Send { session, message }
     }
 
-    fn taken(&self, session: SessionId, actor: ActorId) -> Intent {
-        let position = self.intake.position;
+    fn taken(&self, session: SessionId, actor: ActorId, answered: Option<Arrival>) -> Intent {
+        let (answers, taught) = match answered {
+            Some(done) => (Some((done.after, done.upto)), done.taught),
+            None => (None, Vec::new()),
+        };
+        let taken = Taken {
+            actor,
+            taken: self.intake.position,
+            majority: self.passing.majority(),
+            every: self.passing.every(),
+            saved: self.saved,
+            answers,
+            taught,
+        };
         Intent::Send {
             session,
-            message: Message::Taken {
-                actor,
-                taken: position,
-                majority: self.saved,
-            },
+            message: Message::Taken(taken),
         }
     }
 }

@@ -3,7 +3,7 @@
 use crdt::{Expiry, Part};
 
 use super::{
-    coordinate::{Coordinator, Stop, Target},
+    coordinate::{Coordinator, Effect, Stop, Target},
     op::ExpireCondition,
     reply::Reply,
 };
@@ -42,6 +42,7 @@ impl Coordinator<'_> {
         at_ms: Option<u64>,
     ) -> Result<(), StorageError> {
         let stamp = self.stamp();
+        self.effects.push(Effect::Expiry { at_ms });
         self.coordinate(target, vec![Part::Expiry(Expiry { stamp, at_ms })])
     }
 }

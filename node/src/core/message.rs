@@ -1,32 +1,33 @@
 //! What nodes say to each other about data. The documentation of each variant is the protocol.
 //!
-//! A session is dialled by the side that ships: `Ship` and `Promise` run from the dialler to the acceptor,
-//! `Taken` and `Declined` back. Sessions are ordered and reliable while they live; when one dies, what was in flight may
-//! or may not have arrived, so every message is idempotent, and a stream starts again at its cursor.
+//! A session is dialled by the side that ships: `Ship`, `Promise` and what is asked run from the dialler to the acceptor,
+//! `Taken`, `Declined` and the answers back. Sessions are ordered and reliable while they live; when one dies, what was in flight
+//! may or may not have arrived, so every message is idempotent, and a stream starts again at its cursor.
 
 use bytes::Bytes;
-use crdt::{ActorId, Hlc};
+use crdt::{ActorId, Context, Delta, Dots, Hlc};
 use serde::{Deserialize, Serialize};
 
+use super::{
+    op::{Key, Op, ScanFilter},
+    reply::{Refusal, Reply},
+};
+
 /// One message between two nodes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Message {
     /// Outbox rows of one actor, in order and without a gap.
     Ship(Ship),
-    /// Everything of `actor` up to `taken` is durable here. Up to `majority` a majority of this region has it and has saved that
-    /// it does, so that no crash makes it ask again: only there may the sender forget.
-    Taken {
-        actor: ActorId,
-        taken: Hlc,
-        majority: Hlc,
-    },
+    /// How far this region is with the writes of an actor.
+    Taken(Taken),
     /// A `Ship` of `actor` was not taken; this region is at `taken`. The sender keeps the rows, waits, and goes on from `taken`.
     Declined {
         actor: ActorId,
         taken: Hlc,
         reason: Decline,
     },
-    /// Every stamp that `actor` will make from now on is above `upto`, and every one up to there was shipped at or before `after`.
+    /// Nothing of `actor` in `(after, upto]` is to be shipped to the receiver: there is none, nor will there be; or its region has
+    /// said that a majority of it has it.
     Promise {
         actor: ActorId,
         after: Hlc,
@@ -39,6 +40,121 @@ pub enum Message {
         after: Hlc,
         upto: Hlc,
     },
+    /// Compare your copy of a key with one that has this digest: asked by a node of the same region before it answers a read.
+    Compare(Compare),
+    /// The answer: the copies are equal, or this is mine.
+    Compared { ask: AskId, copy: Option<KeyCopy> },
+    /// Join this: you lack it, and an answer is about to speak of it.
+    Mend { ask: AskId, delta: Delta },
+    /// It is durable here.
+    Mended { ask: AskId },
+    /// Run this: it is about keys that you hold and I do not. An answer after this many milliseconds is of no use.
+    Forward {
+        id: u64,
+        within_ms: u32,
+        errand: Errand,
+    },
+    /// What came of it.
+    Forwarded { id: u64, answer: Answer },
+}
+
+/// Something that one node runs for another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Errand {
+    /// Requests on keys, in order.
+    Ops(Vec<Op>),
+    /// How many keys each partition that the node holds has.
+    Count,
+    /// One page of keys of the partitions below `upto`.
+    Scan {
+        cursor: u64,
+        filter: ScanFilter,
+        upto: u16,
+    },
+}
+
+/// What came of an errand.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Answer {
+    /// One reply for each request.
+    Replies(Vec<Reply>),
+    /// Partitions and their keys.
+    Counts(Vec<(u16, u64)>),
+    /// The next cursor, 0 where the run of partitions ended, and keys.
+    Page { next: u64, keys: Vec<Key> },
+    /// It was not run, or nobody knows.
+    Refused(Refusal),
+}
+
+/// How far a region is with the writes of an actor. All but `answers` and `taught` only grows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Whose writes.
+    pub actor: ActorId,
+    /// Everything up to here is durable at the speaker, with hints for the replicas of its region that lack it.
+    pub taken: Hlc,
+    /// Up to here it is durable on a majority of the replicas of the speaker's region.
+    pub majority: Hlc,
+    /// Up to here every replica of that region has it.
+    pub every: Hlc,
+    /// Up to here the speaker remembers for good that it took it: no crash makes it ask again. Behind this and `majority` the sender
+    /// may forget.
+    pub saved: Hlc,
+    /// The interval `(after, last]` of the shipped rows that this answers, and whose teachings are in `taught`.
+    pub answers: Option<(Hlc, Hlc)>,
+    /// What the speaker knew that those rows did not, where it bears on what they write: the sender corrects itself before it
+    /// acknowledges.
+    pub taught: Vec<Teaching>,
+}
+
+/// What a replica knew about a key that a write of another one did not, as far as it bears on that write: the acknowledgement
+/// teaches it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Teaching {
+    /// Increments above the write's floors, and dots of the elements that it names: to be joined. Its key is the teaching's.
+    pub delta: Delta,
+    /// The newest stamp of a register or an expiry that would win over the write's.
+    pub newest: Hlc,
+    /// What was seen of the set, where the write removes all of it.
+    pub seen: Option<Context>,
+    /// Whether there was something to see under the key.
+    pub was_shown: bool,
+    /// Whether the value is text that is no integer.
+    pub is_text: bool,
+}
+
+/// A question about one key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compare {
+    /// Names the question.
+    pub ask: AskId,
+    /// The key.
+    pub key: Bytes,
+    /// Digest of the asker's head of it; it covers the rows.
+    pub digest: u128,
+    /// Hash from which rows are wanted: zero, but for the later pages of a large set.
+    pub from: u64,
+}
+
+/// Names a question of a shard, for its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AskId {
+    /// The shard that asks.
+    pub shard: u16,
+    /// Its number there, never used twice in a process.
+    pub number: u64,
+}
+
+/// A key as one replica holds it: a view. It is compared with another replica's row by row, each row under the context that was
+/// read with it, and never joined as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyCopy {
+    /// The stored head.
+    pub head: Bytes,
+    /// Elements of the set and their dots, in the order of their hashes, from the hash that was asked for.
+    pub rows: Vec<(Bytes, Dots<()>)>,
+    /// The hash from which more rows follow, if there are any.
+    pub next: Option<u64>,
 }
 
 /// Outbox rows of one actor: the half-open interval `(after, last]` of its stamps.
@@ -50,8 +166,11 @@ pub struct Ship {
     pub after: Hlc,
     /// The last stamp in `rows`.
     pub last: Hlc,
-    /// Stored outbox rows, as stored: each decodes to the deltas of one commit batch.
+    /// Stored outbox rows, as stored: each decodes to the deltas of one commit batch, or to those that concern the receiver.
     pub rows: Vec<Bytes>,
+    /// Whether the receiver takes them for its whole region, and passes them on within it. Else it takes them for itself, and clients
+    /// may wait for its word: it answers for just these rows, and says what it knew that they do not.
+    pub is_for_region: bool,
 }
 
 /// Why a `Ship` was not taken.
@@ -85,14 +204,20 @@ pub struct Held {
 }
 
 impl Message {
-    /// Whose stream it is about.
-    pub fn actor(&self) -> ActorId {
+    /// Whose stream it is about, if it is about a stream.
+    pub fn actor(&self) -> Option<ActorId> {
         match self {
-            Self::Ship(ship) => ship.actor,
-            Self::Taken { actor, .. }
-            | Self::Declined { actor, .. }
+            Self::Ship(ship) => Some(ship.actor),
+            Self::Taken(taken) => Some(taken.actor),
+            Self::Declined { actor, .. }
             | Self::Promise { actor, .. }
-            | Self::Skip { actor, .. } => *actor,
+            | Self::Skip { actor, .. } => Some(*actor),
+            Self::Compare(_)
+            | Self::Compared { .. }
+            | Self::Mend { .. }
+            | Self::Mended { .. }
+            | Self::Forward { .. }
+            | Self::Forwarded { .. } => None,
         }
     }
 }

@@ -20,11 +20,11 @@
 //!   Close ─▶ Commit(head of k + outbox row)       ONE batch, with everything else that came meanwhile
 //!     ⋮      (storage)
 //!   Committed
-//!     ├─▶ Reply 1                                 the client knows; P1 holds from here
-//!     └─▶ Send(Ship(actor, after, last, row))     to each region that has a session
-//!             ⋮      (ocean; late, twice or never: the row stays)
-//!   Acknowledged(Taken upto last)                 durable there
-//!     └─▶ next Close: cursor stored, row trimmed once every region has it
+//!     └─▶ Send(Ship(actor, after, last, row))     to each other replica, and to one node of each other region
+//!             ⋮      (late, twice or never: the row stays)
+//!   Acknowledged(Taken upto last, taught …)       durable there, and what was known there and not here
+//!     ├─▶ level met ─▶ Reply 1                    the client knows; P1 holds from here (at once, where this replica is enough)
+//!     └─▶ next Close: cursor stored, row trimmed once everybody has it
 //! ```
 //!
 //! And on the other side: `Inbox::message(Ship) → Intent::Apply → Shard Remote … Committed → Applied → Taken`.
@@ -32,8 +32,11 @@
 //! Dying between any two lines is safe: before `Committed` the client was told nothing; after it the row is in the outbox and
 //! is sent from the cursor, again if need be; a join that happens twice changes nothing.
 
+pub mod compare;
 pub mod coordinate;
+mod correct;
 pub mod expiring;
+mod gate;
 pub mod generations;
 pub mod glob;
 pub mod identity;
@@ -41,6 +44,8 @@ pub mod inbox;
 mod lifetime;
 pub mod message;
 pub mod op;
+mod quorum;
+mod reach;
 pub mod read;
 pub mod recover;
 pub mod reply;
@@ -50,25 +55,26 @@ pub mod shard;
 pub mod ship;
 mod strings;
 pub mod tally;
+mod teach;
 pub mod view;
 pub mod working;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crdt::{ActorId, Delta, Hlc};
 
 pub use self::shard::{Shard, ShardConfig};
 use self::{
-    identity::DirectoryId,
-    inbox::{Applied, Ticket},
-    message::{Held, Message, SessionId},
+    inbox::{Done, Purpose, RelayMark, Ticket},
+    message::{Message, SessionId},
     op::Op,
     reply::Reply,
-    ship::ShipEvent,
+    ship::{Met, ShipEvent},
     working::Conflict,
 };
 use crate::{
-    names::RegionName,
+    names::NodeName,
+    placement::Placement,
     storage::{Batch, StorageError},
 };
 
@@ -90,18 +96,26 @@ pub struct RequestId(pub u64);
 pub enum Input {
     /// A client asks.
     Request { id: RequestId, op: Op },
-    /// Deltas of another region, for keys of this shard.
-    Remote { ticket: Ticket, deltas: Vec<Delta> },
-    /// A session to a region can be shipped on.
-    SessionUp {
-        region: RegionName,
-        session: SessionId,
-        directory: DirectoryId,
-        held: Vec<Held>,
+    /// Deltas of another node, for keys of this shard.
+    Remote {
+        ticket: Ticket,
+        deltas: Vec<Delta>,
+        purpose: Purpose,
     },
+    /// Another node asks about a key of this shard, on this session.
+    Asked {
+        session: SessionId,
+        message: Message,
+    },
+    /// A session to a node can be shipped on.
+    SessionUp(Met),
     /// A session is gone.
     SessionDown { session: SessionId },
-    /// A region answered what was shipped.
+    /// These nodes are believed to live. Until this is said, all are.
+    Trusted(Arc<BTreeSet<NodeName>>),
+    /// Who holds what, from now on.
+    Placed(Arc<Placement>),
+    /// A node answered what was shipped to it, or asked of it.
     Acknowledged {
         session: SessionId,
         message: Message,
@@ -132,7 +146,9 @@ pub enum Output {
     /// Tell a client.
     Reply { id: RequestId, reply: Reply },
     /// Tell the inbox.
-    Applied { ticket: Ticket, applied: Applied },
+    Applied { ticket: Ticket, done: Done },
+    /// Tell the inbox how far what it took for the region is passed on.
+    Relayed(RelayMark),
     /// Commit, then give [`Input::Committed`] or [`Input::CommitFailed`] before any other input.
     Commit(Batch),
     /// Send to a peer.

@@ -2,6 +2,7 @@
 //! their single-key parts. A command over several keys is several of these and a way to join the replies.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::level::Level;
 
@@ -10,7 +11,7 @@ use crate::level::Level;
 pub type Key = Bytes;
 
 /// One request on one key.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Op {
     /// The key asked about.
     pub key: Key,
@@ -21,7 +22,7 @@ pub struct Op {
 }
 
 /// What is asked of a key.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Action {
     /// Changes nothing.
     Read(Read),
@@ -30,7 +31,7 @@ pub enum Action {
 }
 
 /// Actions that change nothing. The reply follows each arrow.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Read {
     /// → bulk or nil; `WRONGTYPE`.
     Get,
@@ -70,7 +71,7 @@ pub enum Read {
 }
 
 /// How many random members, and whether one may come twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Pick {
     /// At most this many, all different.
     Distinct(usize),
@@ -79,7 +80,7 @@ pub enum Pick {
 }
 
 /// Actions that may change a key. The reply follows each arrow.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Write {
     /// → `Ok`, or nil when the condition does not hold; with `return_old` the old value or nil in either case,
     /// and `WRONGTYPE` for an old value of another type.
@@ -117,7 +118,7 @@ pub enum Write {
 }
 
 /// What becomes of a key's expiry when it is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SetExpiry {
     /// None afterwards (SET; GETEX PERSIST).
     Clear,
@@ -128,7 +129,7 @@ pub enum SetExpiry {
 }
 
 /// When a SET applies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
     /// Always.
     Always,
@@ -139,7 +140,7 @@ pub enum Condition {
 }
 
 /// When an EXPIRE applies. `Gt` and `Lt` treat a key without expiry as one that expires never.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExpireCondition {
     /// Always.
     Always,
@@ -155,4 +156,34 @@ pub enum ExpireCondition {
     IfSomeAndLater,
     /// XX and LT.
     IfSomeAndEarlier,
+}
+
+/// Which keys a page of SCAN shows, and how many it looks at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanFilter {
+    /// Keys looked at, about.
+    pub count: usize,
+    /// Glob that a key must match.
+    pub pattern: Option<Bytes>,
+    /// Type that a key must have.
+    pub kind: Option<Kind>,
+}
+
+/// A type of key, as TYPE names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// `string`
+    String,
+    /// `set`
+    Set,
+}
+
+impl Kind {
+    /// Its name.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::String => "string",
+            Self::Set => "set",
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A reply to a client.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +35,7 @@ pub enum Reply {
 /// Why a command was not carried out, with the exact words a client sees.
 ///
 /// Redis's own errors come first; ours follow, each with what is known about the write.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// The key holds another type. *State unchanged.*
     WrongType,
@@ -96,6 +97,82 @@ impl fmt::Display for Refusal {
             Self::Timeout(detail) => write!(f, "TIMEOUT {detail}"),
         }
     }
+}
+
+/// A reply on its way between two nodes.
+#[derive(Serialize, Deserialize)]
+enum SentReply {
+    Ok,
+    Simple(String),
+    Nil,
+    NilArray,
+    Int(i64),
+    Bulk(Bytes),
+    Array(Vec<Reply>),
+    Set(Vec<Reply>),
+    Map(Vec<(Reply, Reply)>),
+    Verbatim(Bytes),
+    Error(Refusal),
+}
+
+impl Serialize for Reply {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        SentReply::from(self.clone()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Reply {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        SentReply::deserialize(deserializer)?
+            .try_into()
+            .map_err(de::Error::custom)
+    }
+}
+
+impl From<Reply> for SentReply {
+    fn from(reply: Reply) -> Self {
+        match reply {
+            Reply::Ok => Self::Ok,
+            Reply::Simple(text) => Self::Simple(text.to_owned()),
+            Reply::Nil => Self::Nil,
+            Reply::NilArray => Self::NilArray,
+            Reply::Int(number) => Self::Int(number),
+            Reply::Bulk(bytes) => Self::Bulk(bytes),
+            Reply::Array(items) => Self::Array(items),
+            Reply::Set(items) => Self::Set(items),
+            Reply::Map(pairs) => Self::Map(pairs),
+            Reply::Verbatim(text) => Self::Verbatim(text),
+            Reply::Error(refusal) => Self::Error(refusal),
+        }
+    }
+}
+
+impl TryFrom<SentReply> for Reply {
+    type Error = String;
+
+    fn try_from(sent: SentReply) -> Result<Self, String> {
+        Ok(match sent {
+            SentReply::Ok => Self::Ok,
+            SentReply::Simple(word) => Self::Simple(type_word(&word)?),
+            SentReply::Nil => Self::Nil,
+            SentReply::NilArray => Self::NilArray,
+            SentReply::Int(number) => Self::Int(number),
+            SentReply::Bulk(bytes) => Self::Bulk(bytes),
+            SentReply::Array(items) => Self::Array(items),
+            SentReply::Set(items) => Self::Set(items),
+            SentReply::Map(pairs) => Self::Map(pairs),
+            SentReply::Verbatim(text) => Self::Verbatim(text),
+            SentReply::Error(refusal) => Self::Error(refusal),
+        })
+    }
+}
+
+/// The simple strings that requests on keys are answered with; no others come from another node.
+fn type_word(word: &str) -> Result<&'static str, String> {
+    let mut known = ["none", "string", "set"].into_iter();
+    known
+        .find(|known| *known == word)
+        .ok_or_else(|| format!("'{word}' is no type of key"))
 }
 
 impl From<Refusal> for Reply {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use crdt::{Dots, Named, Part, RowsDelta, rows};
 
 use super::{
-    coordinate::{Coordinator, Stop, Target},
+    coordinate::{Coordinator, Effect, Stop, Target},
     op::Pick,
     read,
     reply::Reply,
@@ -18,12 +18,16 @@ impl Coordinator<'_> {
     pub(super) fn add(&mut self, target: &Target<'_>, members: &[Bytes]) -> Result<Reply, Stop> {
         self.expect_set(target)?;
         let mut added = 0;
+        let mut new = Vec::new();
         for member in members {
             let dots = self.dots(target, member)?;
             if !dots.is_empty() && !self.is_shipping {
                 continue;
             }
             added += i64::from(dots.is_empty());
+            if dots.is_empty() && self.is_asking {
+                new.push(member.clone());
+            }
             let stamp = self.stamp();
             let set = &self.head(target)?.set;
             let delta = rows::add(
@@ -36,11 +40,12 @@ impl Coordinator<'_> {
             );
             self.coordinate(target, vec![Part::Set(delta)])?;
         }
+        self.effects.push(Effect::Add { members: new });
         Ok(Reply::Int(added))
     }
 
     pub(super) fn remove(&mut self, target: &Target<'_>, members: &[Bytes]) -> Result<Reply, Stop> {
-        if self.expect_set(target)? == Shown::Absent {
+        if self.expect_set(target)? == Shown::Absent && !self.is_asking {
             return Ok(Reply::Int(0));
         }
         let removed = self.remove_present(target, members)?;
@@ -80,15 +85,20 @@ impl Coordinator<'_> {
         members: &[Bytes],
     ) -> Result<i64, StorageError> {
         let mut removed = 0;
+        let mut missed = Vec::new();
         for chunk in members.chunks(REMOVES_PER_DELTA) {
             let mut delta: Option<RowsDelta<()>> = None;
             for member in chunk {
                 let dots = self.dots(target, member)?;
                 let is_repeated = matches!(&delta, Some(RowsDelta { named: Named::Rows(rows), .. }) if rows.contains_key(member));
-                if dots.is_empty() || is_repeated {
+                if is_repeated || (dots.is_empty() && !self.is_asking) {
                     continue;
                 }
-                removed += 1;
+                if dots.is_empty() {
+                    missed.push(member.clone());
+                } else {
+                    removed += 1;
+                }
                 let part = rows::remove([(Bytes::copy_from_slice(member), &dots)]);
                 match &mut delta {
                     None => delta = Some(part),
@@ -103,6 +113,10 @@ impl Coordinator<'_> {
             }
         }
         self.end_if_empty(target)?;
+        if self.is_asking {
+            let members = members.to_vec();
+            self.effects.push(Effect::Remove { members, missed });
+        }
         Ok(removed)
     }
 

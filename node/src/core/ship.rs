@@ -11,43 +11,157 @@
 //! leaves when every region has acknowledged it as durable, and is sent again from the cursor whenever a session dies or the
 //! receiver declines. What is in memory is a copy: the tail that streams which keep up read from, and never more than its bound.
 
+pub mod destination;
 mod extent;
 mod log;
+mod route;
 mod stream;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use crdt::{ActorId, Hlc};
 
+pub use self::destination::Destination;
 use self::{
     extent::{cut_beyond, measure},
     log::Log,
-    stream::Stream,
+    route::{Choice, Route},
 };
 use super::{
-    identity::DirectoryId,
-    message::{Decline, Held, Message, SessionId},
+    identity::{DirectoryId, relay_of},
+    inbox::RelayMark,
+    message::{Decline, Held, Message, SessionId, Taken},
     sample::Sampler,
 };
 use crate::{
-    names::RegionName,
+    level::Level,
+    names::{NodeName, RegionName},
+    placement::{Partition, Placement},
     storage::{
         Batch, Family, Storage, StorageError,
-        record::{cursor, meta::Mark, outbox},
+        record::{meta::Mark, outbox},
     },
 };
 
 /// Ships the outbox of one shard.
 #[derive(Debug)]
 pub struct Shipper {
+    home: Home,
+    shard: u16,
     bounds: OutboxBounds,
     logs: BTreeMap<ActorId, Log>,
-    destinations: BTreeMap<RegionName, Destination>,
+    routes: BTreeMap<Destination, Route>,
+    /// The nodes that are believed to live; `None` until somebody says.
+    trusted: Option<Arc<BTreeSet<NodeName>>>,
     jitter: Sampler,
 }
 
-/// How much of the outbox is kept for regions that do not take it.
+/// Where a shard stands, and who else holds what.
+#[derive(Debug, Clone)]
+pub struct Home {
+    /// Its region.
+    pub region: RegionName,
+    /// Its node.
+    pub node: NodeName,
+    /// Who holds what.
+    pub placement: Arc<Placement>,
+}
+
+impl Home {
+    /// Everybody that rows are shipped to: the regions that keep anything, and the other members of this one.
+    pub fn destinations(&self) -> impl Iterator<Item = Destination> + '_ {
+        self.placement
+            .regions()
+            .flat_map(move |(region, placement)| {
+                let is_home = *region == self.region;
+                let keeps = !is_home && placement.replicas() > 0;
+                let others = placement.members().iter();
+                let others = others.filter(move |node| is_home && **node != self.node);
+                let region = keeps.then(|| Destination::Region(region.clone()));
+                region
+                    .into_iter()
+                    .chain(others.cloned().map(Destination::Replica))
+            })
+    }
+
+    /// How many replicas each key has in this region.
+    pub fn replicas(&self) -> u8 {
+        let region = self.placement.region(&self.region);
+        region.map_or(1, crate::placement::RegionPlacement::replicas)
+    }
+
+    /// Whether a request of this level waits for other nodes.
+    pub fn asks_others(&self, level: Level) -> bool {
+        let is_alone = self.replicas() <= 1;
+        let mut others = self.placement.regions();
+        match level {
+            Level::Replicas(count) => count.get() > 1,
+            Level::LocalQuorum => !is_alone,
+            Level::EachQuorum | Level::Quorum | Level::All => {
+                !is_alone
+                    || others.any(|(region, placement)| {
+                        *region != self.region && placement.replicas() > 0
+                    })
+            }
+        }
+    }
+
+    /// Whether this node is a replica of a partition.
+    pub fn holds(&self, partition: Partition) -> bool {
+        let region = self.placement.region(&self.region);
+        region.is_none_or(|region| region.is_whole() || region.is_replica(&self.node, partition))
+    }
+
+    /// Whether others of this region are replicas of a partition.
+    pub fn passes_on(&self, partition: Partition) -> bool {
+        let region = self.placement.region(&self.region);
+        region.is_some_and(|region| {
+            region.replicas() > 1
+                || region
+                    .preferred_nodes(partition)
+                    .any(|node| *node != self.node)
+        })
+    }
+
+    /// Whether rows wait for a replica that nobody has met yet.
+    fn lacks_members(&self) -> bool {
+        let region = self.placement.region(&self.region);
+        region.is_some_and(|region| region.members().len() < usize::from(region.replicas()))
+    }
+
+    fn is_shared(&self, destination: &Destination) -> bool {
+        let Destination::Region(region) = destination else {
+            return false;
+        };
+        let region = self.placement.region(region);
+        region.is_some_and(|region| region.replicas() > 1)
+    }
+
+    /// Whether everything concerns this destination, so that rows need not be looked into.
+    fn is_whole(&self, destination: &Destination) -> bool {
+        let region = self.placement.region(&self.region);
+        matches!(destination, Destination::Region(_))
+            || region.is_none_or(crate::placement::RegionPlacement::is_whole)
+    }
+
+    /// Whether a partition's rows go to a destination.
+    fn concerns(&self, destination: &Destination, partition: Partition) -> bool {
+        match destination {
+            Destination::Region(_) => true,
+            Destination::Replica(node) => {
+                let region = self.placement.region(&self.region);
+                region.is_some_and(|region| region.is_replica(node, partition))
+            }
+        }
+    }
+}
+
+/// How much of the outbox is kept for destinations that do not take it.
 #[derive(Debug, Clone, Copy)]
 pub struct OutboxBounds {
     /// Older rows are dropped.
@@ -56,33 +170,33 @@ pub struct OutboxBounds {
     pub bytes_max: u64,
 }
 
-/// Something about a region that an operator should hear of.
+/// Something about a destination that an operator should hear of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShipEvent {
-    /// Rows that the region never took were dropped: it needs a full repair.
+    /// Rows that it never took were dropped: it needs a full repair.
     Dropped {
-        region: RegionName,
+        destination: Destination,
         actor: ActorId,
         after: Hlc,
         upto: Hlc,
         rows: u64,
     },
-    /// The region lost what it had taken: another data directory answers there.
+    /// It lost what it had taken: another data directory answers there.
     Replaced {
-        region: RegionName,
+        destination: Destination,
         actor: ActorId,
         had: Hlc,
         has: Hlc,
     },
-    /// The region does not take a batch now; it is offered again.
+    /// It does not take a batch now; it is offered again.
     Declined {
-        region: RegionName,
+        destination: Destination,
         actor: ActorId,
         reason: Decline,
     },
 }
 
-/// How far a region is behind.
+/// How far a destination is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lag {
     /// Rows that it has not taken.
@@ -95,62 +209,104 @@ pub struct Lag {
     pub needs_repair: bool,
 }
 
-#[derive(Debug, Default)]
-struct Destination {
-    session: Option<(SessionId, DirectoryId)>,
-    streams: BTreeMap<ActorId, Stream>,
+/// How far a destination is with one log, for those who wait for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// It answered for everything up to here.
+    pub answered: Hlc,
+    /// It has everything up to here.
+    pub taken: Hlc,
+    /// A majority of its replicas has.
+    pub majority: Hlc,
+    /// All of its replicas have.
+    pub every: Hlc,
 }
 
 impl Shipper {
     /// Takes up the outbox where storage left it. `actors`: the shard's own one and those that it renewed.
     pub fn open(
         storage: &dyn Storage,
+        home: Home,
+        shard: u16,
         actors: &[ActorId],
-        regions: &[RegionName],
         bounds: OutboxBounds,
         entropy: u64,
     ) -> Result<Self, StorageError> {
         let mut shipper = Self {
+            home,
+            shard,
             bounds,
             logs: BTreeMap::new(),
-            destinations: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            trusted: None,
             jitter: Sampler::new(entropy),
         };
         for &actor in actors {
-            shipper.logs.insert(actor, Log::open(storage, actor)?);
-        }
-        for region in regions {
-            let mut destination = Destination::default();
-            for (&actor, log) in &shipper.logs {
-                destination
-                    .streams
-                    .insert(actor, Stream::open(storage, actor, region, log)?);
+            for log in [actor, relay_of(actor)] {
+                shipper.logs.insert(log, Log::open(storage, log)?);
             }
-            shipper.destinations.insert(region.clone(), destination);
         }
+        shipper.open_routes(storage)?;
         Ok(shipper)
     }
 
-    /// Whether any other region wants rows. Without one the outbox is not written.
-    pub fn has_destinations(&self) -> bool {
-        !self.destinations.is_empty()
+    /// Others hold what from now on. Who is new is shipped to from where its cursor is; who is gone, no longer.
+    pub fn place(
+        &mut self,
+        storage: &dyn Storage,
+        placement: Arc<Placement>,
+    ) -> Result<(), StorageError> {
+        self.home.placement = placement;
+        let wanted: BTreeSet<Destination> = self.home.destinations().collect();
+        self.routes
+            .retain(|destination, _| wanted.contains(destination));
+        self.open_routes(storage)
     }
 
-    /// Begins an actor's log: this shard stamps as `actor` from now on.
+    fn open_routes(&mut self, storage: &dyn Storage) -> Result<(), StorageError> {
+        let wanted: Vec<Destination> = self.home.destinations().collect();
+        for destination in wanted {
+            let is_shared = self.home.is_shared(&destination);
+            match self.routes.get_mut(&destination) {
+                Some(route) => route.is_shared = is_shared,
+                None => {
+                    let route = Route::open(storage, &destination, is_shared, &self.logs)?;
+                    self.routes.insert(destination, route);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where this shard stands.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Whether anybody wants rows. Without one the outbox is not written.
+    pub fn has_destinations(&self) -> bool {
+        !self.routes.is_empty() || self.home.lacks_members()
+    }
+
+    /// Begins an actor's logs: this shard stamps as `actor` from now on.
     pub fn begin(&mut self, actor: ActorId) {
-        self.logs.entry(actor).or_default();
-        for destination in self.destinations.values_mut() {
-            destination.streams.entry(actor).or_default();
+        for log in [actor, relay_of(actor)] {
+            self.logs.entry(log).or_default();
+            for (destination, route) in &mut self.routes {
+                if destination.takes(log) {
+                    route.streams.entry(log).or_default();
+                }
+            }
         }
     }
 
-    /// The rows of a batch were committed.
-    pub fn committed(&mut self, actor: ActorId, rows: Vec<(Hlc, Bytes)>) {
-        let Some(log) = self.logs.get_mut(&actor) else {
+    /// Rows of a log were committed.
+    pub fn committed(&mut self, log: ActorId, rows: Vec<(Hlc, Bytes)>) {
+        let Some(kept) = self.logs.get_mut(&log) else {
             return;
         };
-        for destination in self.destinations.values_mut() {
-            let Some(stream) = destination.streams.get_mut(&actor) else {
+        for route in self.routes.values_mut() {
+            let Some(stream) = route.streams.get_mut(&log) else {
                 continue;
             };
             if let (0, Some((first, _))) = (stream.pending_rows, rows.first()) {
@@ -159,68 +315,93 @@ impl Shipper {
             stream.pending_rows += rows.len() as u64;
         }
         for (last, row) in rows {
-            log.push(last, row);
+            kept.push(last, row);
         }
     }
 
-    /// A session to a region came up. `held`: what its node says it has of this directory's actors.
+    /// A session to a node came up. `met.held`: what the node says it has of this directory's logs. `awaited`: clients wait for the
+    /// word of replicas about rows of this log behind this place.
     pub fn session_up(
         &mut self,
         storage: &dyn Storage,
-        region: &RegionName,
-        session: SessionId,
-        directory: DirectoryId,
-        held: &[Held],
+        met: Met,
+        awaited: Option<(ActorId, Hlc)>,
         events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
-        let Some(destination) = self.destinations.get_mut(region) else {
-            return Ok(());
+        let destination = if met.region == self.home.region {
+            Destination::Replica(met.node.clone())
+        } else {
+            Destination::Region(met.region)
         };
-        destination.session = Some((session, directory));
-        for (&actor, stream) in &mut destination.streams {
-            let taken = held
-                .iter()
-                .find(|held| held.actor == actor)
-                .map_or(Hlc::ZERO, |held| held.taken);
-            let Some(log) = self.logs.get(&actor) else {
-                continue;
+        if let Some(route) = self.routes.get_mut(&destination) {
+            route.meet(met.node, met.session, met.directory, met.held);
+        }
+        self.choose(storage, awaited, events)
+    }
+
+    /// A session ended: what was in flight is in doubt and will be sent again, to another node where there is one.
+    pub fn session_down(
+        &mut self,
+        storage: &dyn Storage,
+        session: SessionId,
+        awaited: Option<(ActorId, Hlc)>,
+        events: &mut Vec<ShipEvent>,
+    ) -> Result<(), StorageError> {
+        for route in self.routes.values_mut() {
+            route.lose(session);
+        }
+        self.choose(storage, awaited, events)
+    }
+
+    /// These nodes are believed to live; nothing is sent to others.
+    pub fn trust(
+        &mut self,
+        storage: &dyn Storage,
+        trusted: Arc<BTreeSet<NodeName>>,
+        awaited: Option<(ActorId, Hlc)>,
+        events: &mut Vec<ShipEvent>,
+    ) -> Result<(), StorageError> {
+        self.trusted = Some(trusted);
+        self.choose(storage, awaited, events)
+    }
+
+    fn choose(
+        &mut self,
+        storage: &dyn Storage,
+        awaited: Option<(ActorId, Hlc)>,
+        events: &mut Vec<ShipEvent>,
+    ) -> Result<(), StorageError> {
+        for (destination, route) in &mut self.routes {
+            let awaited = awaited.filter(|_| matches!(destination, Destination::Replica(_)));
+            let choice = Choice {
+                destination,
+                shard: self.shard,
+                trusted: self.trusted.as_deref(),
+                awaited,
             };
-            let before = stream.cursor.taken;
-            stream.meet(region, actor, directory, taken, log, events);
-            stream.recount(storage, actor, before)?;
+            route.choose(storage, &choice, &self.logs, events)?;
         }
         Ok(())
     }
 
-    /// A session ended: what was in flight is in doubt and will be sent again.
-    pub fn session_down(&mut self, session: SessionId) {
-        for destination in self.destinations.values_mut() {
-            if destination
-                .session
-                .is_some_and(|(current, _)| current == session)
-            {
-                destination.session = None;
-                destination.streams.values_mut().for_each(Stream::rewind);
-            }
-        }
-    }
-
-    /// A region acknowledged.
+    /// A destination says how far it is.
     pub fn taken(
         &mut self,
         storage: &dyn Storage,
         session: SessionId,
-        actor: ActorId,
-        taken: Hlc,
-        majority: Hlc,
+        said: &Taken,
     ) -> Result<(), StorageError> {
-        match self.stream(session, actor) {
-            Some((_, stream)) => stream.advance(storage, actor, taken, majority),
+        let Some((_, route)) = self.route(session) else {
+            return Ok(());
+        };
+        route.note(said.actor, said.taken);
+        match route.streams.get_mut(&said.actor) {
+            Some(stream) => stream.hear(storage, said),
             None => Ok(()),
         }
     }
 
-    /// A region did not take what was sent: it is sent again from `taken`, after a pause.
+    /// A destination did not take what was sent: it is sent again from `taken`, after a pause.
     #[allow(clippy::too_many_arguments)] // the message's parts, and what is needed to act on it
     pub fn declined(
         &mut self,
@@ -233,16 +414,20 @@ impl Shipper {
         events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
         let draw = self.jitter.draw();
-        let Some((region, stream)) = self.stream(session, actor) else {
+        let Some((destination, route)) = self.route(session) else {
             return Ok(());
         };
-        stream.advance(storage, actor, taken, Hlc::ZERO)?;
-        stream.fall_back(storage, actor, taken)?;
+        route.note(actor, taken);
+        let is_shared = route.is_shared;
+        let Some(stream) = route.streams.get_mut(&actor) else {
+            return Ok(());
+        };
+        stream.fall_back(storage, actor, is_shared, taken)?;
         if stream.in_flight.is_empty() {
             return Ok(()); // an answer to what was sent before the last rewind
         }
         events.push(ShipEvent::Declined {
-            region,
+            destination,
             actor,
             reason,
         });
@@ -254,7 +439,10 @@ impl Shipper {
     /// A message could not be queued: the session is slower than the stream.
     pub fn unsent(&mut self, session: SessionId, actor: ActorId, now: Duration) {
         let draw = self.jitter.draw();
-        if let Some((_, stream)) = self.stream(session, actor) {
+        let stream = self
+            .route(session)
+            .and_then(|(_, route)| route.streams.get_mut(&actor));
+        if let Some(stream) = stream {
             stream.rewind();
             stream.pause(now, draw);
         }
@@ -267,16 +455,22 @@ impl Shipper {
         now: Duration,
         send: &mut dyn FnMut(SessionId, Message),
     ) -> Result<(), StorageError> {
-        for destination in self.destinations.values_mut() {
-            let Some((session, _)) = destination.session else {
+        for (destination, route) in &mut self.routes {
+            let Some(session) = route.session() else {
                 continue;
             };
-            for (&actor, stream) in &mut destination.streams {
+            let is_for_region = matches!(destination, Destination::Region(_));
+            let sieve = Sieve {
+                home: &self.home,
+                destination,
+                is_whole: self.home.is_whole(destination),
+            };
+            for (&actor, stream) in &mut route.streams {
                 let Some(log) = self.logs.get(&actor) else {
                     continue;
                 };
-                stream.pump(storage, actor, log, now, &mut |message| {
-                    send(session, message)
+                stream.pump(storage, actor, log, is_for_region, now, &mut |message| {
+                    send(session, sieve.sift(message))
                 })?;
             }
         }
@@ -285,11 +479,12 @@ impl Shipper {
 
     /// Tells every region that has all of `actor` that no later stamp of it will be at or below `upto`.
     pub fn promise(&mut self, actor: ActorId, upto: Hlc, send: &mut dyn FnMut(SessionId, Message)) {
-        for destination in self.destinations.values_mut() {
-            let (Some((session, _)), Some(log), Some(stream)) = (
-                destination.session,
+        for (destination, route) in &mut self.routes {
+            let (Destination::Region(_), Some(session), Some(log), Some(stream)) = (
+                destination,
+                route.session(),
                 self.logs.get(&actor),
-                destination.streams.get_mut(&actor),
+                route.streams.get_mut(&actor),
             ) else {
                 continue;
             };
@@ -301,6 +496,90 @@ impl Shipper {
                 send(session, Message::Promise { actor, after, upto });
             }
         }
+    }
+
+    /// How far a destination is with a log, if rows can be sent there now or not.
+    pub fn progress(&self, destination: &Destination, actor: ActorId) -> Option<Progress> {
+        let stream = self.routes.get(destination)?.streams.get(&actor)?;
+        Some(Progress {
+            answered: stream.answered,
+            taken: stream.cursor.taken,
+            majority: stream.majority,
+            every: stream.every,
+        })
+    }
+
+    /// Nobody has said anything about rows of this log behind this place.
+    pub fn furthest(&self, actor: ActorId) -> Hlc {
+        let streams = self
+            .routes
+            .values()
+            .filter_map(|route| route.streams.get(&actor));
+        streams
+            .map(|stream| stream.cursor.taken.max(stream.answered))
+            .max()
+            .unwrap_or(Hlc::ZERO)
+    }
+
+    /// How far the relay log of this shard is: on a majority of the replicas of every key, and on every one. Where members hold
+    /// different keys this counts as if each concerned all of them, so it is behind rather than ahead.
+    pub fn relay_mark(&self, actor: ActorId) -> RelayMark {
+        let log = relay_of(actor);
+        let Some(newest) = self.logs.get(&log).map(|log| log.newest) else {
+            return RelayMark::default();
+        };
+        let region = self.home.placement.region(&self.home.region);
+        let Some(region) = region.filter(|region| region.replicas() > 1) else {
+            return RelayMark {
+                majority: Hlc::MAX,
+                every: Hlc::MAX,
+            };
+        };
+        let mut taken: Vec<Hlc> = self
+            .routes
+            .iter()
+            .filter(|(destination, _)| matches!(destination, Destination::Replica(_)))
+            .filter_map(|(_, route)| Some(route.streams.get(&log)?.cursor.taken))
+            .collect();
+        let members = region.members().len().max(region.replicas().into());
+        taken.resize(members.saturating_sub(1), Hlc::ZERO); // those that nobody has met have nothing
+        taken.sort_unstable_by(|a, b| b.cmp(a));
+        // This node has it and one less than a majority of the others must: of any N members that are the replicas of a key.
+        let spare = usize::from(region.replicas() - region.majority());
+        let majority = taken[taken.len() - 1 - spare.min(taken.len() - 1)];
+        let every = taken[taken.len() - 1];
+        RelayMark {
+            majority: majority.min(newest),
+            every: every.min(newest),
+        }
+    }
+
+    /// The session on which a destination takes rows of a log now, as far as is known.
+    pub fn taking(
+        &self,
+        destination: &Destination,
+        actor: ActorId,
+        now: Duration,
+    ) -> Option<SessionId> {
+        let route = self.routes.get(destination)?;
+        let stream = route.streams.get(&actor)?;
+        route.session().filter(|_| stream.is_taking(now))
+    }
+
+    /// The session on which a node can be asked something now, wherever it is.
+    pub fn session_to(&self, node: &NodeName) -> Option<SessionId> {
+        let session = self
+            .routes
+            .values()
+            .find_map(|route| route.session_to(node));
+        session.filter(|_| self.trusts(node))
+    }
+
+    /// Whether a node is believed to live.
+    pub fn trusts(&self, node: &NodeName) -> bool {
+        self.trusted
+            .as_ref()
+            .is_none_or(|trusted| trusted.contains(node))
     }
 
     /// Adds to a batch what is to be remembered: cursors that moved, and the end of rows that every region has, or that
@@ -317,12 +596,12 @@ impl Shipper {
             self.drop_beyond_bounds(storage, actor, wall_ms, events)?;
             self.trim(storage, actor, batch)?;
         }
-        for (region, destination) in &mut self.destinations {
-            for (&actor, stream) in &mut destination.streams {
+        for (destination, route) in &mut self.routes {
+            for (&actor, stream) in &mut route.streams {
                 if !stream.is_cursor_stored {
                     batch.put(
                         Family::Cursor,
-                        cursor::stored_key(actor, region),
+                        destination.cursor_key(actor),
                         stream.cursor.encode(),
                     );
                     stream.is_cursor_stored = true;
@@ -332,31 +611,30 @@ impl Shipper {
         Ok(())
     }
 
-    /// Whether every region has taken everything.
+    /// Whether every destination has taken everything.
     pub fn is_drained(&self) -> bool {
-        self.destinations
+        self.routes
             .values()
-            .flat_map(|destination| destination.streams.values())
+            .flat_map(|route| route.streams.values())
             .all(|stream| stream.pending_rows == 0)
     }
 
-    /// How far each region is behind this shard.
-    pub fn lags(&self) -> impl Iterator<Item = (&RegionName, Lag)> + '_ {
-        self.destinations
+    /// How far each destination is behind this shard.
+    pub fn lags(&self) -> impl Iterator<Item = (&Destination, Lag)> + '_ {
+        self.routes
             .iter()
-            .map(|(region, destination)| (region, destination.lag()))
+            .map(|(destination, route)| (destination, route.lag()))
     }
 
-    fn stream(&mut self, session: SessionId, actor: ActorId) -> Option<(RegionName, &mut Stream)> {
-        let (region, destination) = self.destinations.iter_mut().find(|(_, destination)| {
-            destination
-                .session
-                .is_some_and(|(current, _)| current == session)
-        })?;
-        Some((region.clone(), destination.streams.get_mut(&actor)?))
+    fn route(&mut self, session: SessionId) -> Option<(Destination, &mut Route)> {
+        let (destination, route) = self
+            .routes
+            .iter_mut()
+            .find(|(_, route)| route.session() == Some(session))?;
+        Some((destination.clone(), route))
     }
 
-    /// Moves the cursors of regions that are too far behind over rows that are too old or too many, and says so.
+    /// Moves the cursors of destinations that are too far behind over rows that are too old or too many, and says so.
     fn drop_beyond_bounds(
         &mut self,
         storage: &dyn Storage,
@@ -364,48 +642,55 @@ impl Shipper {
         wall_ms: u64,
         events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
-        let Some(log) = self.logs.get(&actor) else {
+        let Some(log) = self.logs.get_mut(&actor) else {
             return Ok(());
         };
         let oldest =
             Hlc::from_millis(wall_ms.saturating_sub(self.bounds.window.as_millis() as u64));
         let is_behind = self
-            .destinations
+            .routes
             .values()
-            .filter_map(|destination| destination.streams.get(&actor))
+            .filter_map(|route| route.streams.get(&actor))
             .any(|stream| stream.pending_rows > 0 && stream.cursor.taken < oldest);
-        if log.bytes <= self.bounds.bytes_max && !is_behind {
+        let waits_for_strangers = self.home.lacks_members() && log.trimmed < oldest;
+        if log.bytes <= self.bounds.bytes_max && !is_behind && !waits_for_strangers {
             return Ok(());
         }
         let cut = cut_beyond(storage, actor, log, self.bounds.bytes_max, oldest)?;
         if cut <= log.trimmed {
             return Ok(());
         }
-        for (region, destination) in &mut self.destinations {
-            let Some(stream) = destination.streams.get_mut(&actor) else {
+        log.given_up = cut;
+        for (destination, route) in &mut self.routes {
+            let Some(stream) = route.streams.get_mut(&actor) else {
                 continue;
             };
             if stream.cursor.taken < cut {
-                stream.give_up(storage, region, actor, cut, events)?;
+                stream.give_up(storage, destination, actor, cut, events)?;
             }
         }
         Ok(())
     }
 
-    /// Ends the rows that every region has on a majority.
+    /// Ends the rows that every destination has for good.
     fn trim(
         &mut self,
         storage: &dyn Storage,
         actor: ActorId,
         batch: &mut Batch,
     ) -> Result<(), StorageError> {
-        let behind = self
-            .destinations
+        let Some(log) = self.logs.get_mut(&actor) else {
+            return Ok(());
+        };
+        let mut positions: Vec<Hlc> = self
+            .routes
             .values()
-            .filter_map(|destination| destination.streams.get(&actor))
-            .map(|stream| stream.cursor.majority.max(stream.released))
-            .min();
-        let (Some(upto), Some(log)) = (behind, self.logs.get_mut(&actor)) else {
+            .filter_map(|route| route.streams.get(&actor))
+            .map(|stream| stream.cursor.settled.max(stream.released))
+            .collect();
+        // A member that nobody has met yet has nothing.
+        positions.extend(self.home.lacks_members().then_some(log.given_up));
+        let Some(upto) = positions.into_iter().min() else {
             return Ok(());
         };
         let upto = upto.min(log.newest);
@@ -427,30 +712,57 @@ impl Shipper {
     }
 }
 
-impl Destination {
-    fn lag(&self) -> Lag {
-        let pending = || {
-            self.streams
-                .values()
-                .filter(|stream| stream.pending_rows > 0)
+/// A session to a node, as its handshake made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Met {
+    /// The node's region.
+    pub region: RegionName,
+    /// The node.
+    pub node: NodeName,
+    /// The session.
+    pub session: SessionId,
+    /// The node's data directory.
+    pub directory: DirectoryId,
+    /// What it has of this node's logs.
+    pub held: Vec<Held>,
+}
+
+/// Leaves in a message what concerns its receiver, where that is not everything.
+struct Sieve<'a> {
+    home: &'a Home,
+    destination: &'a Destination,
+    is_whole: bool,
+}
+
+impl Sieve<'_> {
+    fn sift(&self, message: Message) -> Message {
+        match message {
+            Message::Ship(mut ship) if !self.is_whole => {
+                ship.rows = ship
+                    .rows
+                    .into_iter()
+                    .filter_map(|row| self.row(row))
+                    .collect();
+                Message::Ship(ship)
+            }
+            message => message,
+        }
+    }
+
+    /// A row that does not decode goes as it is: the receiver says so, where a row left out would be lost in silence.
+    fn row(&self, row: Bytes) -> Option<Bytes> {
+        let Ok(mut deltas) = outbox::decode(&row) else {
+            return Some(row);
         };
-        // A former actor's stream that was taken whole says nothing about today: only what is pending holds the watermark back.
-        let behind = pending().map(|stream| stream.cursor.taken).min();
-        let newest = self
-            .streams
-            .values()
-            .map(|stream| stream.cursor.taken)
-            .max();
-        Lag {
-            rows: pending().map(|stream| stream.pending_rows).sum(),
-            watermark: behind.or(newest).unwrap_or(Hlc::ZERO),
-            since: pending()
-                .map(|stream| stream.pending_since.max(stream.cursor.taken))
-                .min(),
-            needs_repair: self
-                .streams
-                .values()
-                .any(|stream| stream.cursor.hole.is_some()),
+        let count = deltas.len();
+        deltas.retain(|delta| {
+            self.home
+                .concerns(self.destination, Partition::of(&delta.key))
+        });
+        match deltas.len() {
+            0 => None,
+            left if left == count => Some(row),
+            _ => Some(Bytes::from(outbox::encode(&deltas))),
         }
     }
 }

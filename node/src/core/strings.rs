@@ -4,12 +4,12 @@ use bytes::{Bytes, BytesMut};
 use crdt::{Expiry, Part, StringValue, parse_integer};
 
 use super::{
-    coordinate::{Coordinator, Stop, Target, clear_set},
+    coordinate::{Coordinator, Effect, Stop, Target, clear_set},
     op::{Condition, SetExpiry},
     read::string_text,
     reply::{Refusal, Reply},
 };
-use crate::storage::record::head::Shown;
+use crate::storage::{StorageError, record::head::Shown};
 
 impl Coordinator<'_> {
     pub(super) fn set(
@@ -128,6 +128,7 @@ impl Coordinator<'_> {
         }
         let stamp = self.stamp();
         let part = self.head(target)?.string.increment(stamp, i128::from(by));
+        self.effects.push(Effect::Increment);
         self.coordinate(target, vec![Part::String(part)])?;
         Ok(i64::try_from(sum)
             .map_or_else(|_| Reply::Bulk(Bytes::from(sum.to_string())), Reply::Int))
@@ -139,11 +140,20 @@ impl Coordinator<'_> {
         target: &Target<'_>,
         value: Bytes,
         expiry: SetExpiry,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), StorageError> {
         let stamp = self.stamp();
         let head = self.head(target)?;
         let mut parts = clear_set(head);
-        parts.push(Part::String(head.string.set(stamp, Some(value))));
+        let written = head.string.set(stamp, Some(value.clone()));
+        let floors = written.floors.clone();
+        parts.push(Part::String(written));
+        if self.is_asking {
+            self.effects.push(Effect::Register {
+                value,
+                expiry,
+                floors,
+            });
+        }
         let expiry = match expiry {
             SetExpiry::Keep => None,
             // Stated even where there is none here: an EXPIRE made elsewhere before this SET must not end the new value.
@@ -154,6 +164,6 @@ impl Coordinator<'_> {
             }),
         };
         parts.extend(expiry.map(Part::Expiry));
-        Ok(self.coordinate(target, parts)?)
+        self.coordinate(target, parts)
     }
 }

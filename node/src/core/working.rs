@@ -32,6 +32,8 @@ pub struct Working {
     /// Runs of rows deleted as a whole in this batch; the rows above stand over them.
     cleared: Vec<(Vec<u8>, Vec<u8>)>,
     outbox: Vec<OutboxRow>,
+    /// What came from another region, for the other replicas of this one.
+    relay: Vec<OutboxRow>,
     conflicts: Vec<Conflict>,
     bytes: usize,
 }
@@ -58,6 +60,8 @@ pub struct Closed {
     pub moves: Vec<TallyMove>,
     /// The rows for the outbox.
     pub outbox: Vec<OutboxRow>,
+    /// The rows for the relay log.
+    pub relay: Vec<OutboxRow>,
 }
 
 /// A key's partition, whether it was shown and its digest before, and the same after.
@@ -89,6 +93,7 @@ impl Working {
             rows: BTreeMap::new(),
             cleared: Vec::new(),
             outbox: Vec::new(),
+            relay: Vec::new(),
             conflicts: Vec::new(),
             bytes: 0,
         }
@@ -106,7 +111,7 @@ impl Working {
 
     /// Whether there is nothing to commit.
     pub fn is_clean(&self) -> bool {
-        self.dirty.is_empty() && self.outbox.is_empty()
+        self.dirty.is_empty() && self.outbox.is_empty() && self.relay.is_empty()
     }
 
     /// A key's head.
@@ -182,7 +187,9 @@ impl Working {
         }
         let conflict = entry.head.conflict().filter(|_| was_clear);
         self.conflicts.extend(conflict);
-        self.touch(&delta.key);
+        if !delta.parts.iter().all(Part::says_nothing) {
+            self.touch(&delta.key);
+        }
         Ok(())
     }
 
@@ -196,6 +203,15 @@ impl Working {
         self.join(storage, &delta)?;
         self.enqueue(delta, last);
         Ok(())
+    }
+
+    /// Queues a delta of another region for the other replicas of this one, at a place of its own.
+    pub fn relay(&mut self, delta: Delta, place: Hlc) {
+        let bytes = delta.approximate_bytes();
+        self.bytes += bytes;
+        let row = open_row(&mut self.relay, place);
+        row.bytes += bytes;
+        row.deltas.push(delta);
     }
 
     /// Moves everything uncommitted into `batch`; what will expire is remembered in `expiring`.
@@ -219,6 +235,7 @@ impl Working {
         Closed {
             moves,
             outbox: std::mem::take(&mut self.outbox),
+            relay: std::mem::take(&mut self.relay),
         }
     }
 
@@ -459,7 +476,7 @@ impl Working {
     }
 
     /// Every row in `from..to` that has dots.
-    fn live_rows(
+    pub(super) fn live_rows(
         &self,
         storage: &dyn Storage,
         from: &[u8],
@@ -498,35 +515,41 @@ impl Working {
     /// Queues a delta, merged into the delta that the same key has in the open outbox row: a hot key costs one delta per batch.
     fn enqueue(&mut self, delta: Delta, last: Hlc) {
         let key = delta.key.clone();
-        if self
-            .outbox
-            .last()
-            .is_none_or(|row| row.bytes >= OUTBOX_ROW_BYTES)
-        {
-            self.outbox.push(OutboxRow {
-                deltas: Vec::new(),
-                last,
-                bytes: 0,
-            });
-        }
-        let open = self.outbox.len() - 1;
-        let row = &mut self.outbox[open];
-        debug_assert!(row.last <= last, "stamps of one actor only rise");
-        row.last = last;
         let bytes = delta.approximate_bytes();
-        row.bytes += bytes;
         self.bytes += bytes;
+        let row = open_row(&mut self.outbox, last);
+        row.bytes += bytes;
+        let index = row.deltas.len();
+        let open = self.outbox.len() - 1;
         let Some(entry) = self.heads.get_mut(&key) else {
             return;
         };
+        let row = &mut self.outbox[open];
         match entry.queued {
             Some((at, index)) if at == open => row.deltas[index].merge(delta),
             _ => {
-                entry.queued = Some((open, row.deltas.len()));
+                // What changed nothing here is not closed with the batch, which would forget where it stands.
+                entry.queued = entry.is_dirty.then_some((open, index));
                 row.deltas.push(delta);
             }
         }
     }
+}
+
+/// The row that takes what comes at `last`: the newest one, until it is full.
+fn open_row(rows: &mut Vec<OutboxRow>, last: Hlc) -> &mut OutboxRow {
+    if rows.last().is_none_or(|row| row.bytes >= OUTBOX_ROW_BYTES) {
+        rows.push(OutboxRow {
+            deltas: Vec::new(),
+            last,
+            bytes: 0,
+        });
+    }
+    let open = rows.len() - 1;
+    let row = &mut rows[open];
+    debug_assert!(row.last <= last, "stamps of one actor only rise");
+    row.last = last;
+    row
 }
 
 impl Entry {

@@ -6,7 +6,7 @@ use gossip::{Cause, Standing};
 
 use super::{membership, node::Inner, queue::Inspection};
 use crate::{
-    core::tally::Tally,
+    core::{ship::Destination, tally::Tally},
     names::{NodeName, RegionName},
     peer::{LinkState, PeerLink},
     placement::PARTITIONS,
@@ -60,7 +60,7 @@ impl Census<'_> {
             .inspections
             .iter()
             .flat_map(|shard| &shard.lags)
-            .filter(|(region, _)| region == name)
+            .filter(|(destination, _)| *destination == Destination::Region(name.clone()))
             .map(|(_, lag)| lag)
             .collect();
         let now_ms = self.inner.clock.now().wall_ms;
@@ -113,7 +113,18 @@ impl Census<'_> {
             nodes.insert(member.name.clone(), member);
         }
         nodes.insert(self.inner.name.clone(), self.this_node());
+        for node in nodes.values_mut() {
+            node.hints = self.hints(&node.name);
+        }
         nodes.into_values().collect()
+    }
+
+    /// Rows that a node of this region has not taken, over all shards.
+    fn hints(&self, name: &NodeName) -> u64 {
+        let destination = Destination::Replica(name.clone());
+        let lags = self.inspections.iter().flat_map(|shard| &shard.lags);
+        let own = lags.filter(|(to, _)| *to == destination);
+        own.map(|(_, lag)| lag.rows).sum()
     }
 
     /// The nodes that gossip knows, and how long ago anything was heard of them.

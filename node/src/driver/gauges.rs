@@ -9,8 +9,8 @@ use super::{
 use crate::{
     http::NodeView,
     metrics::{
-        CLOCK_OFFSET_SECONDS, KEYS, OUTBOX_ENTRIES, PEER_RTT_SECONDS, PEER_SESSIONS, PHI,
-        REPLICATION_LAG_SECONDS,
+        CLOCK_OFFSET_SECONDS, HINTS_PENDING, KEYS, OUTBOX_ENTRIES, PEER_RTT_SECONDS, PEER_SESSIONS,
+        PHI, REPLICATION_LAG_SECONDS,
     },
     peer::{LinkState, PeerLink, Peers, RefusalKind, Refuser},
     status::Status,
@@ -71,6 +71,7 @@ fn set_status(status: &Status) {
     }
     for node in &status.nodes {
         metrics::gauge!(PHI, "node" => node.name.to_string()).set(node.phi);
+        metrics::gauge!(HINTS_PENDING, "node" => node.name.to_string()).set(node.hints as f64);
         if let Some(rtt_ms) = node.rtt_ms {
             metrics::gauge!(PEER_RTT_SECONDS, "node" => node.name.to_string()).set(rtt_ms / 1000.0);
         }

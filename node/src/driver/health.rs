@@ -45,6 +45,8 @@ impl Health {
 pub const DISK: &str = "disk";
 /// The clock differs from the others'.
 pub const CLOCK: &str = "clock";
+/// Too few replicas answer for the default levels.
+pub const QUORUM: &str = "quorum";
 /// An operator had this node forgotten.
 pub const FORGOTTEN: &str = "forgotten";
 /// The node is on its way out.

@@ -26,11 +26,17 @@ use tokio::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{clock::WallClock, health, node::Node, queue::Work};
+use super::{
+    clock::WallClock,
+    health,
+    neighbours::{self, Told},
+    node::Node,
+    queue::Work,
+};
 use crate::{
     config::Config,
     core::{self, identity::DirectoryId},
-    names::NodeName,
+    names::{NodeName, RegionName},
     peer::{Datagram, Recipient},
     storage::{Batch, Durability, Storage, StorageError, record::forgotten, rocks::RocksStorage},
 };
@@ -98,6 +104,16 @@ impl Membership {
         self.lock().members().map(show).collect()
     }
 
+    /// Every other node, its region and its standing; without those whose names no certificate can have.
+    pub fn standings(&self) -> Vec<(NodeName, RegionName, Standing)> {
+        let known = self.members(|member| {
+            let node = member.identity.node.as_str().parse().ok()?;
+            let region = member.identity.region.as_str().parse().ok()?;
+            Some((node, region, member.standing))
+        });
+        known.into_iter().flatten().collect()
+    }
+
     /// Whether a node is not worth waiting for: it is silent, or gone.
     pub fn is_silent(&self, node: &NodeName) -> bool {
         let Ok(node) = node.as_str().parse::<NodeId>() else {
@@ -163,6 +179,7 @@ impl Membership {
     /// Gossips until the other end of `datagrams` is dropped.
     pub async fn run(self: Arc<Self>, node: Node, mut datagrams: mpsc::Receiver<Datagram>) {
         let mut is_skewed = false;
+        let mut told = Told::default();
         loop {
             let due = self.clock.instant(self.lock().next_wakeup());
             let input = tokio::select! {
@@ -177,6 +194,7 @@ impl Membership {
             };
             let outputs = self.lock().handle(input, now(&self.clock));
             perform(&node, outputs);
+            neighbours::tell(&node, &self, &mut told);
             is_skewed = self.judge_clock(&node, is_skewed);
         }
     }

@@ -14,11 +14,13 @@
 mod cached;
 mod census;
 mod clock;
+mod forward;
 mod gauges;
 mod health;
 mod hot_heads;
 mod info;
 mod membership;
+mod neighbours;
 mod node;
 mod outbound;
 mod queue;

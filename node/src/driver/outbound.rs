@@ -8,7 +8,7 @@ use super::queue::{ShardQueue, Work};
 use crate::{
     core::{
         Input,
-        inbox::{Applied, Inbox, Intent, Ticket},
+        inbox::{Applied, Done, Inbox, Intent, RelayMark, Ticket},
         message::{Held, Message, SessionId},
     },
     peer::{HeldActors, Peers, SendError},
@@ -63,8 +63,14 @@ impl Outbound {
     }
 
     /// A shard is done with a part.
-    pub fn applied(&self, ticket: Ticket, applied: Applied) {
-        let intents = self.inbox().applied(ticket, applied);
+    pub fn applied(&self, shard: u16, ticket: Ticket, done: Done) {
+        let intents = self.inbox().applied(shard, ticket, done);
+        self.perform(intents);
+    }
+
+    /// A shard says how far it is with passing on.
+    pub fn relayed(&self, shard: u16, mark: RelayMark) {
+        let intents = self.inbox().relayed(shard, mark);
         self.perform(intents);
     }
 
@@ -86,7 +92,15 @@ impl Outbound {
                     shard,
                     ticket,
                     deltas,
-                } => self.apply(shard, ticket, Input::Remote { ticket, deltas }),
+                    purpose,
+                } => {
+                    let input = Input::Remote {
+                        ticket,
+                        deltas,
+                        purpose,
+                    };
+                    self.apply(shard, ticket, input);
+                }
                 Intent::Send { session, message } => {
                     if let Err(error) = self.send(session, message) {
                         // The origin hears of it with the next answer, or when it dials again.
@@ -105,7 +119,12 @@ impl Outbound {
             .and_then(|shards| shards.get(usize::from(shard)));
         let queued = queue.map(|queue| queue.send(Work::Input(input)));
         if !matches!(queued, Some(Ok(()))) {
-            self.applied(ticket, Applied::Refused);
+            let done = Done {
+                applied: Applied::Refused,
+                place: None,
+                taught: Vec::new(),
+            };
+            self.applied(shard, ticket, done);
         }
     }
 

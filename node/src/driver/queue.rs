@@ -9,15 +9,12 @@ use crdt::{ActorId, Hlc};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::sync::oneshot;
 
-use crate::{
-    core::{
-        Input,
-        op::{Action, Op, Write},
-        reply::{Refusal, Reply},
-        ship::Lag,
-        tally::Tally,
-    },
-    names::RegionName,
+use crate::core::{
+    Input,
+    op::{Action, Op, Write},
+    reply::{Refusal, Reply},
+    ship::{Destination, Lag},
+    tally::Tally,
 };
 
 /// Something for a shard to do.
@@ -51,8 +48,8 @@ pub struct Inspection {
     pub total: Tally,
     /// Each of its partitions, if asked for.
     pub partitions: Vec<(u16, Tally)>,
-    /// How far each region is behind.
-    pub lags: Vec<(RegionName, Lag)>,
+    /// How far each destination is behind.
+    pub lags: Vec<(Destination, Lag)>,
     /// Why it does not work, if it does not.
     pub failed: Option<String>,
 }

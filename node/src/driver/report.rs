@@ -39,31 +39,31 @@ pub fn inbox(event: &InboxEvent) {
 fn ship(event: &ShipEvent) {
     match event {
         ShipEvent::Dropped {
-            region,
+            destination,
             actor,
             after,
             upto,
             rows,
         } => {
             metrics::counter!(HINTS_DROPPED_TOTAL).increment(*rows);
-            tracing::error!(%region, %actor, %after, %upto, rows, "a region did not take these outbox rows in time and they are gone: it needs a full repair; see hints.window and hints.max_bytes");
+            tracing::error!(%destination, %actor, %after, %upto, rows, "these outbox rows were not taken in time and they are gone: it needs a full repair; see hints.window and hints.max_bytes");
         }
         ShipEvent::Replaced {
-            region,
+            destination,
             actor,
             had,
             has,
         } => {
-            tracing::warn!(%region, %actor, %had, %has, "another data directory answers for a region: what is still in the outbox is sent again");
+            tracing::warn!(%destination, %actor, %had, %has, "another data directory answers there: what is still in the outbox is sent again");
         }
         ShipEvent::Declined {
-            region,
+            destination,
             actor: _,
             reason,
         } => {
             metrics::counter!(BATCHES_DECLINED_TOTAL, "side" => "origin", "reason" => reason_word(*reason)).increment(1);
             declined(
-                &format!("region {region}"),
+                &destination.to_string(),
                 "did not take a batch; it is offered again",
                 *reason,
             );

@@ -8,17 +8,20 @@ use std::{
     },
 };
 
-use crdt::{ActorId, Hlc};
+use crdt::{Delta, Hlc};
 use tokio::sync::mpsc;
 
-use super::{node::Node, queue::Work, renewal::Renewal};
+use super::{forward, node::Node, queue::Work, renewal::Renewal};
 use crate::{
     core::{
         Input,
-        message::{Held, Message, SessionId},
+        identity::{is_relay, shard_of},
+        message::{Compare, Held, Message, SessionId, Taken},
+        ship::Met,
     },
-    names::{NodeName, RegionName},
+    names::NodeName,
     peer::{Direction, Event, Peer},
+    placement::Partition,
 };
 
 /// Takes the peers' events until there are no more.
@@ -80,21 +83,17 @@ impl Router {
             self.renewal.renew(&self.node, newest).await;
             return;
         }
-        if peer.region == self.node.inner().region
-            || !self.node.inner().regions.contains(&peer.region)
-        {
-            tracing::warn!(peer = %peer.name, region = %peer.region, "nothing is shipped to this peer: [regions] does not list its region beside this node's own");
-            return;
-        }
         self.shipping.insert(session);
-        let region: RegionName = peer.region;
+        self.node.inner().forwards.met(peer.name.clone(), session);
+        let met = Met {
+            region: peer.region,
+            node: peer.name,
+            session,
+            directory: peer.directory,
+            held,
+        };
         for queue in &self.node.inner().shards {
-            let input = Input::SessionUp {
-                region: region.clone(),
-                session,
-                directory: peer.directory,
-                held: held.clone(),
-            };
+            let input = Input::SessionUp(met.clone());
             self.give(session, queue.send(Work::Input(input)));
         }
     }
@@ -105,7 +104,8 @@ impl Router {
         let own = self.renewal.actors();
         let newer = |held: &&Held| {
             let shard = usize::from(held.actor.shard());
-            own.contains(&held.actor)
+            !is_relay(held.actor)
+                && own.contains(&held.actor)
                 && self
                     .recalled
                     .get(shard)
@@ -123,19 +123,45 @@ impl Router {
                     .outbound
                     .shipped(session, message, wall_ms);
             }
-            Message::Taken { actor, .. } | Message::Declined { actor, .. } => {
-                self.acknowledged(session, actor, message)
+            Message::Taken(Taken { actor, .. }) | Message::Declined { actor, .. } => {
+                self.acknowledged(session, shard_of(actor), message)
             }
+            Message::Compared { ask, .. } | Message::Mended { ask } => {
+                self.acknowledged(session, ask.shard, message)
+            }
+            Message::Compare(Compare { ref key, .. })
+            | Message::Mend {
+                delta: Delta { ref key, .. },
+                ..
+            } => {
+                // At most 32,768 shards: a directory has no more.
+                let shard = Partition::of(key).shard(self.node.inner().shards.len() as u16);
+                self.asked(session, shard, message);
+            }
+            Message::Forward {
+                id,
+                within_ms,
+                errand,
+            } => forward::serve(&self.node, session, id, within_ms, errand),
+            Message::Forwarded { id, answer } => self.node.inner().forwards.answered(id, answer),
         }
     }
 
-    fn acknowledged(&self, session: SessionId, actor: ActorId, message: Message) {
-        match self.node.inner().shards.get(usize::from(actor.shard())) {
+    /// What is not queued is not answered: who asked asks another node instead.
+    fn asked(&self, session: SessionId, shard: u16, message: Message) {
+        let queue = &self.node.inner().shards[usize::from(shard)];
+        if let Err(error) = queue.send(Work::Input(Input::Asked { session, message })) {
+            tracing::debug!(%error, "a question of another node was not queued");
+        }
+    }
+
+    fn acknowledged(&self, session: SessionId, shard: u16, message: Message) {
+        match self.node.inner().shards.get(usize::from(shard)) {
             Some(queue) => self.give(
                 session,
                 queue.send(Work::Input(Input::Acknowledged { session, message })),
             ),
-            None => tracing::warn!(%actor, "a peer acknowledged an actor that this node never had"),
+            None => tracing::warn!(shard, "a peer answered a shard that this node never had"),
         }
     }
 
@@ -144,6 +170,7 @@ impl Router {
         if !self.shipping.remove(&session) {
             return;
         }
+        self.node.inner().forwards.lost(session);
         for queue in &self.node.inner().shards {
             if let Err(error) = queue.send(Work::Input(Input::SessionDown { session })) {
                 tracing::error!(%error, "a shard was not told that a session ended");

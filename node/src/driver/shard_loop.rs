@@ -12,7 +12,7 @@
 //! reads are answered from it and writes are refused; then another shard is opened in its place.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, HashMap}, // the map is looked up, never iterated
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -21,6 +21,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use foldhash::fast::RandomState; // of a map that is never iterated
 use tokio::sync::oneshot;
 
 use super::{
@@ -32,15 +33,15 @@ use super::{
 use crate::{
     core::{
         Input, Output, RequestId, Shard, ShardConfig,
-        identity::DirectoryId,
-        inbox::Applied,
+        inbox::{Applied, Done},
         message::{Held, Message, SessionId},
         op::{Action, Op},
         read::read,
         reply::{Refusal, Reply},
+        ship::Met,
         view::Committed,
     },
-    names::RegionName,
+    names::NodeName,
     storage::{Batch, Durability, Storage, StorageError, rocks::RocksStorage},
 };
 
@@ -58,7 +59,9 @@ pub struct ShardLoop {
     sessions: BTreeMap<SessionId, Met>,
     read_only: Option<String>,
     clock_skew: Option<String>,
-    open: Vec<Open>,
+    trusted: Option<Arc<BTreeSet<NodeName>>>,
+    open: HashMap<u64, Open, RandomState>, // looked up, never iterated
+    next_open: u64,
     tick_at: Instant,
 }
 
@@ -68,35 +71,27 @@ enum State {
     Failed(String),
 }
 
-/// A session that is up.
-#[derive(Clone)]
-struct Met {
-    region: RegionName,
-    directory: DirectoryId,
-    held: Vec<Held>,
-}
-
-impl Met {
-    /// What was acknowledged since the handshake counts: to a shard that is opened again, a peer that has less than it once said
-    /// looks as if it had lost data.
-    fn note(&mut self, message: &Message) {
-        let Message::Taken { actor, taken, .. } = message else {
-            return;
-        };
-        match self.held.iter_mut().find(|held| held.actor == *actor) {
-            Some(held) => held.taken = held.taken.max(*taken),
-            None => self.held.push(Held {
-                actor: *actor,
-                taken: *taken,
-                newest: *taken,
-            }),
-        }
+/// What was acknowledged since the handshake counts: to a shard that is opened again, a peer that has less than it once said
+/// looks as if it had lost data.
+fn note(met: &mut Met, message: &Message) {
+    let Message::Taken(said) = message else {
+        return;
+    };
+    match met.held.iter_mut().find(|held| held.actor == said.actor) {
+        Some(held) => held.taken = held.taken.max(said.taken),
+        None => met.held.push(Held {
+            actor: said.actor,
+            taken: said.taken,
+            newest: said.taken,
+        }),
     }
 }
 
-/// Requests of one connection in the open batch.
+/// Requests of one connection that were asked together and are answered together.
 struct Open {
-    replies: Vec<Reply>,
+    replies: Vec<Option<Reply>>,
+    /// How many have no reply yet.
+    left: usize,
     to: oneshot::Sender<Vec<Reply>>,
 }
 
@@ -139,7 +134,7 @@ impl ShardLoop {
         let shard = Shard::open(storage.as_ref(), config.clone())?;
         recalled.store(shard.recalled().as_u64(), Ordering::Relaxed);
         let state = State::Works(Box::new(shard));
-        let (sessions, open, tick_at) = (BTreeMap::new(), Vec::new(), Instant::now());
+        let (sessions, open, tick_at) = (BTreeMap::new(), HashMap::default(), Instant::now());
         Ok(Self {
             config,
             storage,
@@ -153,7 +148,9 @@ impl ShardLoop {
             sessions,
             read_only: None,
             clock_skew: None,
+            trusted: None,
             open,
+            next_open: 0,
             tick_at,
         })
     }
@@ -226,43 +223,60 @@ impl ShardLoop {
     }
 
     fn request(&mut self, ops: Vec<Op>, to: oneshot::Sender<Vec<Reply>>) {
-        let chunk = self.open.len() as u64;
-        self.open.push(Open {
-            replies: Vec::with_capacity(ops.len()),
+        assert!(
+            ops.len() < 1 << REQUEST_BITS,
+            "a command's bytes bound its keys"
+        );
+        let chunk = self.next_open;
+        self.next_open += 1;
+        let open = Open {
+            replies: vec![None; ops.len()],
+            left: ops.len(),
             to,
-        });
-        for op in ops {
+        };
+        self.open.insert(chunk, open);
+        for (place, op) in ops.into_iter().enumerate() {
+            let id = RequestId(chunk << REQUEST_BITS | place as u64);
             match &mut self.state {
-                State::Works(_) => self.input(Input::Request {
-                    id: RequestId(chunk),
-                    op,
-                }),
+                State::Works(_) => self.input(Input::Request { id, op }),
                 State::Failed(reason) => {
                     let reply = answer_without_shard(
                         self.storage.as_ref(),
                         &op,
+                        self.config.home.asks_others(op.level),
                         self.clock.now().wall_ms,
                         reason,
                     );
-                    self.reply(RequestId(chunk), reply);
+                    self.reply(id, reply);
                 }
             }
         }
     }
 
+    /// Puts a reply in its place; the last one of those that were asked together sends them all.
     fn reply(&mut self, id: RequestId, reply: Reply) {
-        if let Some(open) = self.open.get_mut(id.0 as usize) {
-            open.replies.push(reply);
+        let chunk = id.0 >> REQUEST_BITS;
+        let place = (id.0 & ((1 << REQUEST_BITS) - 1)) as usize;
+        let Some(open) = self.open.get_mut(&chunk) else {
+            return;
+        };
+        let Some(slot @ None) = open.replies.get_mut(place) else {
+            return;
+        };
+        *slot = Some(reply);
+        open.left -= 1;
+        if open.left > 0 {
+            return;
+        }
+        if let Some(Open { replies, to, .. }) = self.open.remove(&chunk) {
+            // A connection that is gone wants no reply.
+            let _ = to.send(replies.into_iter().flatten().collect());
         }
     }
 
     /// Ends the batch, commits it, and gives out what waited for it.
     fn close(&mut self) {
         self.input(Input::Close);
-        for Open { replies, to } in self.open.drain(..) {
-            // A connection that is gone wants no reply.
-            let _ = to.send(replies);
-        }
     }
 
     /// The last batch of a life.
@@ -284,7 +298,10 @@ impl ShardLoop {
         for output in outputs {
             match output {
                 Output::Reply { id, reply } => self.reply(id, reply),
-                Output::Applied { ticket, applied } => self.outbound.applied(ticket, applied),
+                Output::Applied { ticket, done } => {
+                    self.outbound.applied(self.config.index, ticket, done)
+                }
+                Output::Relayed(mark) => self.outbound.relayed(self.config.index, mark),
                 Output::Commit(batch) => self.commit(&batch),
                 Output::Send { session, message } => self.send(session, message),
                 Output::Report(event) => super::report::core(&event),
@@ -312,7 +329,7 @@ impl ShardLoop {
 
     fn send(&mut self, session: SessionId, message: Message) {
         let actor = message.actor();
-        if self.outbound.send(session, message).is_err() {
+        if let (Err(_), Some(actor)) = (self.outbound.send(session, message), actor) {
             self.input(Input::Unsent { session, actor });
         }
     }
@@ -324,6 +341,7 @@ impl ShardLoop {
         };
         let config = ShardConfig {
             was_clean: false,
+            entropy: rand::random(),
             ..self.config.clone()
         };
         match Shard::open(self.storage.as_ref(), config) {
@@ -339,42 +357,30 @@ impl ShardLoop {
         );
         self.input(Input::ReadOnly(self.read_only.clone()));
         self.input(Input::ClockSkew(self.clock_skew.clone()));
-        for (session, met) in self.sessions.clone() {
-            self.input(Input::SessionUp {
-                region: met.region,
-                session,
-                directory: met.directory,
-                held: met.held,
-            });
+        if let Some(trusted) = self.trusted.clone() {
+            self.input(Input::Trusted(trusted));
+        }
+        for met in self.sessions.clone().into_values() {
+            self.input(Input::SessionUp(met));
         }
     }
 
     /// Keeps what a shard that is opened again must be told.
     fn remember(&mut self, input: &Input) -> Remembered {
         match input {
-            Input::SessionUp {
-                region,
-                session,
-                directory,
-                held,
-            } => {
-                self.sessions.insert(
-                    *session,
-                    Met {
-                        region: region.clone(),
-                        directory: *directory,
-                        held: held.clone(),
-                    },
-                );
+            Input::SessionUp(met) => {
+                self.sessions.insert(met.session, met.clone());
             }
             Input::SessionDown { session } => {
                 self.sessions.remove(session);
             }
             Input::Acknowledged { session, message } => {
                 if let Some(met) = self.sessions.get_mut(session) {
-                    met.note(message);
+                    note(met, message);
                 }
             }
+            Input::Trusted(trusted) => self.trusted = Some(Arc::clone(trusted)),
+            Input::Placed(placement) => self.config.home.placement = Arc::clone(placement),
             Input::ReadOnly(reason) => self.read_only.clone_from(reason),
             Input::ClockSkew(detail) => self.clock_skew.clone_from(detail),
             _ => {}
@@ -409,7 +415,7 @@ impl ShardLoop {
             lags: shard
                 .shipper()
                 .lags()
-                .map(|(region, lag)| (region.clone(), lag))
+                .map(|(destination, lag)| (destination.clone(), lag))
                 .collect(),
             failed: None,
         }
@@ -423,7 +429,12 @@ impl Remembered {
     fn then_input(self, shard: &mut ShardLoop, input: Input) {
         match (&shard.state, &input) {
             (State::Failed(_), Input::Remote { ticket, .. }) => {
-                shard.outbound.applied(*ticket, Applied::Refused)
+                let done = Done {
+                    applied: Applied::Refused,
+                    place: None,
+                    taught: Vec::new(),
+                };
+                shard.outbound.applied(shard.config.index, *ticket, done);
             }
             _ => shard.input(input),
         }
@@ -431,16 +442,28 @@ impl Remembered {
 }
 
 /// Reads are answered from what is committed while there is no shard; writes are refused.
-fn answer_without_shard(storage: &dyn Storage, op: &Op, wall_ms: u64, reason: &str) -> Reply {
+fn answer_without_shard(
+    storage: &dyn Storage,
+    op: &Op,
+    asks_others: bool,
+    wall_ms: u64,
+    reason: &str,
+) -> Reply {
     match &op.action {
         Action::Write(_) => {
             Refusal::ReadOnly(format!("the storage of this node failed: {reason}")).into()
         }
+        Action::Read(_) if asks_others => Refusal::Unavailable(format!(
+            "the storage of this node failed, and other replicas are to be asked: {reason}"
+        ))
+        .into(),
         Action::Read(action) => read(&Committed(storage), &op.key, action, wall_ms)
             .unwrap_or_else(|error| Refusal::Unavailable(error.to_string()).into()),
     }
 }
 
+/// Bits of a request's number that say which one it is of those that were asked together.
+const REQUEST_BITS: u32 = 24;
 /// How often a shard is told that time passes.
 const TICK_INTERVAL: Duration = Duration::from_millis(100);
 /// Entries of the queue handled in one turn, at most: what bounds how long the first of them waits for its reply.

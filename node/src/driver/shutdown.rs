@@ -16,7 +16,7 @@ use super::{
     start::{Threads, last_sync},
 };
 use crate::{
-    names::RegionName,
+    core::ship::Destination,
     peer::{LinkState, PeerLink},
     storage::directory::DataDirectory,
 };
@@ -70,32 +70,38 @@ pub async fn shut_down(mut ending: Ending) {
     tracing::info!(is_whole, "stopped");
 }
 
-/// Gives the regions that answer, and are not suspected, a moment to take what they have not: what is left is durable in the outbox.
+/// Gives the nodes that answer, and are not suspected, a moment to take what they have not: what is left is durable in the outbox.
 async fn drain(node: &Node, patience: Duration) {
     let until = Instant::now() + patience;
     while Instant::now() < until {
-        let up = regions_up(node);
+        let up = destinations_up(node);
         let inspections = node.inspect(false).await;
         if !inspections.iter().any(|inspection| owes(inspection, &up)) {
             return;
         }
         tokio::time::sleep(DRAIN_LOOK).await;
     }
-    tracing::info!("not every region has taken everything; what is left stays in the outbox");
+    tracing::info!(
+        "not every region and replica has taken everything; what is left stays in the outbox"
+    );
 }
 
-fn regions_up(node: &Node) -> Vec<RegionName> {
+fn destinations_up(node: &Node) -> Vec<Destination> {
     let links = node
         .inner()
         .outbound
         .peers()
         .map(|peers| peers.status())
         .unwrap_or_default();
+    let own = &node.inner().region;
     links
         .into_iter()
         .filter(|link| link.state == LinkState::Up)
         .filter(|link| !is_silent(node, link))
-        .filter_map(|link| link.region)
+        .filter_map(|link| match link.region? {
+            region if region == *own => Some(Destination::Replica(link.name?)),
+            region => Some(Destination::Region(region)),
+        })
         .collect()
 }
 
@@ -106,11 +112,11 @@ fn is_silent(node: &Node, link: &PeerLink) -> bool {
         .is_some_and(|(membership, name)| membership.is_silent(name))
 }
 
-fn owes(inspection: &Inspection, regions: &[RegionName]) -> bool {
+fn owes(inspection: &Inspection, up: &[Destination]) -> bool {
     inspection
         .lags
         .iter()
-        .any(|(region, lag)| lag.rows > 0 && regions.contains(region))
+        .any(|(destination, lag)| lag.rows > 0 && up.contains(destination))
 }
 
 /// Every shard commits what it has and remembers where it is. Whether all did.

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     io::{self, Write},
     num::NonZeroU16,
-    sync::{Arc, OnceLock, atomic::AtomicU64},
+    sync::{Arc, OnceLock, RwLock, atomic::AtomicU64},
     thread,
 };
 
@@ -17,10 +17,12 @@ use tokio::{
 use super::{
     RunError,
     clock::WallClock,
+    forward::Forwards,
     gauges,
-    health::Health,
+    health::{self, Health},
     hot_heads::HotHeads,
     membership::{self, Membership},
+    neighbours::Settled,
     node::{Inner, Node},
     outbound::Outbound,
     queue::{ShardQueue, shard_queue},
@@ -33,10 +35,16 @@ use super::{
 };
 use crate::{
     config::{Config, Fsync},
-    core::{ShardConfig, identity::Identity, inbox::Inbox, ship::OutboxBounds},
+    core::{
+        ShardConfig,
+        identity::Identity,
+        inbox::Inbox,
+        ship::{Home, OutboxBounds},
+    },
     http,
     names::RegionName,
     peer::{self, Datagram, PeerTarget, Peers, PeersConfig},
+    placement::Placement,
     resp,
     storage::{
         Durability, Storage, StorageError,
@@ -136,6 +144,7 @@ async fn live(
     let inbox = Inbox::open(
         directory.storage.as_ref(),
         identity.shards.get(),
+        identity.actors(),
         max_skew_ms,
     )?;
     let outbound = Arc::new(Outbound::new(inbox));
@@ -159,16 +168,22 @@ async fn live(
         name: config.node.name.clone(),
         region: config.node.region.clone(),
         regions: other_regions(&config),
+        settled: Settled::of(&config),
         shards: shards.queues.clone(),
         storage: Arc::clone(&directory.storage),
         hot,
         clock: Arc::clone(&clock),
         outbound: Arc::clone(&outbound),
+        neighbours: RwLock::new(Arc::new(Settled::of(&config).neighbours())),
+        forwards: Forwards::default(),
         membership: OnceLock::new(),
         leave: Notify::new(),
         health: Arc::new(Health::default()),
         timeout: config.consistency.timeout,
     });
+    if let Some(detail) = node.inner().settled.alone() {
+        node.inner().health.fail(health::QUORUM, detail);
+    }
     let threads = Threads::start(&config, &node)?;
     let mut tasks = JoinSet::new();
     let datagrams = start_peers(
@@ -248,6 +263,7 @@ impl Shards {
             recalled: Vec::new(),
             ended,
         };
+        let placement = Arc::new(Settled::of(config).placement(&[]));
         let mut opening = Vec::new();
         for (index, actor) in (0u16..).zip(actors_of(identity)) {
             let (queue, receiver, queued_bytes) = shard_queue(index);
@@ -255,7 +271,7 @@ impl Shards {
             shards.queues.push(queue);
             shards.recalled.push(Arc::clone(&recalled));
             let parts = Parts {
-                config: shard_config(config, identity, index, actor, was_clean),
+                config: shard_config(config, identity, index, actor, was_clean, &placement),
                 storage: Arc::clone(storage),
                 hot: Arc::clone(hot),
                 durability: if config.storage.fsync == Fsync::Always {
@@ -325,6 +341,7 @@ fn shard_config(
     index: u16,
     actor: crdt::ActorId,
     was_clean: bool,
+    placement: &Arc<Placement>,
 ) -> ShardConfig {
     let shards = identity.shards;
     ShardConfig {
@@ -332,7 +349,12 @@ fn shard_config(
         shards: shards.get(),
         actor,
         former: former_actors(identity, index),
-        regions: other_regions(config),
+        home: Home {
+            region: config.node.region.clone(),
+            node: config.node.name.clone(),
+            placement: Arc::clone(placement),
+        },
+        timeout: config.consistency.timeout,
         outbox: OutboxBounds {
             window: config.hints.window,
             bytes_max: config.hints.max_bytes.bytes() / u64::from(shards.get()),

@@ -8,20 +8,24 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use crate::{
-    core::{glob, op::Key, recover::visit_heads},
+    core::{
+        glob,
+        op::{Key, Kind, ScanFilter},
+        recover::visit_heads,
+    },
     placement::Position,
-    resp::backend::ScanFilter,
     storage::{
         Storage, StorageError,
         record::head::{Head, Shown},
     },
 };
 
-/// One page of SCAN: keys from the cursor's position on, and the next cursor. Keys that share a cursor share a page.
+/// One page of SCAN: keys from the cursor's position on, of the partitions below `upto`, and the next cursor. Keys that share a cursor share a page.
 pub fn page(
     storage: &dyn Storage,
     cursor: u64,
     filter: &ScanFilter,
+    upto: u16,
     wall_ms: u64,
 ) -> Result<(u64, Vec<Key>), StorageError> {
     let (mut next, mut last) = (0, None);
@@ -30,7 +34,7 @@ pub fn page(
     visit_heads(
         storage,
         &Position::from_cursor(cursor).to_bytes(),
-        None,
+        Some(&upto.to_be_bytes()),
         &mut |position, key, _, head| {
             let at = position.cursor();
             let is_full = shown >= filter.count || absent >= ABSENT_PER_PAGE_MAX;
@@ -55,16 +59,16 @@ pub fn page(
     Ok((next, keys))
 }
 
-/// The name of a key's type; `None` where a reader sees no key.
-fn kind(head: &Head, wall_ms: u64) -> Option<&'static str> {
+/// A key's type; `None` where a reader sees no key.
+fn kind(head: &Head, wall_ms: u64) -> Option<Kind> {
     match head.shown(wall_ms) {
         Shown::Absent => None,
-        Shown::String => Some("string"),
-        Shown::Set => Some("set"),
+        Shown::String => Some(Kind::String),
+        Shown::Set => Some(Kind::Set),
     }
 }
 
-fn is_wanted(filter: &ScanFilter, kind: &str, key: &[u8]) -> bool {
+fn is_wanted(filter: &ScanFilter, kind: Kind, key: &[u8]) -> bool {
     filter.kind.is_none_or(|wanted| wanted == kind)
         && filter
             .pattern
@@ -102,6 +106,7 @@ mod tests {
     use crdt::{ActorId, Hlc, Stamp};
 
     use super::*;
+    use crate::placement::PARTITIONS;
     use crate::storage::{Batch, Durability, Family, memory::MemoryStorage, record::head};
 
     /// Keys that are there, and so many that were deleted.
@@ -132,7 +137,8 @@ mod tests {
         };
         let (mut found, mut pages, mut cursor) = (Vec::new(), 0, 0);
         loop {
-            let (next, keys) = page(storage, cursor, &filter, 1).expect("storage can be read");
+            let (next, keys) =
+                page(storage, cursor, &filter, PARTITIONS, 1).expect("storage can be read");
             assert!(keys.len() <= count, "no two of these keys share a cursor");
             found.extend(keys);
             pages += 1;

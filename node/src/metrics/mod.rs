@@ -26,6 +26,8 @@ pub const REPLICATION_LAG_SECONDS: &str = "meridian_replication_lag_seconds";
 pub const OUTBOX_ENTRIES: &str = "meridian_outbox_entries";
 /// Bytes of frames exchanged with `region`, compressed, without QUIC's own, by `direction` (`out`, `in`).
 pub const WAN_BYTES_TOTAL: &str = "meridian_wan_bytes_total";
+/// Rows that a node of this region has not taken.
+pub const HINTS_PENDING: &str = "meridian_hints_pending";
 /// Outbox rows dropped past `hints.window` or `hints.max_bytes` that some region never took.
 pub const HINTS_DROPPED_TOTAL: &str = "meridian_hints_dropped_total";
 /// Joins that kept something a reader does not see, by `kind` (`text_and_counter`, `two_types`).
@@ -118,7 +120,7 @@ const DURATION_BUCKETS_SECONDS: [f64; 16] = [
     1.0, 2.5, 10.0,
 ];
 
-const METRICS: [Metric; 24] = [
+const METRICS: [Metric; 25] = [
     Metric::new(
         COMMANDS_TOTAL,
         Kind::Counter,
@@ -208,6 +210,12 @@ const METRICS: [Metric; 24] = [
         Kind::Gauge,
         Unit::Seconds,
         "How far a node's clock is ahead of this one.",
+    ),
+    Metric::new(
+        HINTS_PENDING,
+        Kind::Gauge,
+        Unit::Count,
+        "Rows that a node of this region has not taken.",
     ),
     Metric::new(
         PHI,

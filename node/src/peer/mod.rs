@@ -157,7 +157,7 @@ pub struct PeersConfig {
 }
 
 /// What happens with peers. The channel of events is bounded: while it is full, sessions are not read, and their senders wait.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// A session is agreed on. The first event of a session.
     Up {

@@ -68,6 +68,11 @@ impl Position {
         ((self.partition.0 as u64) << (64 - PARTITION_BITS)) | (self.hash >> PARTITION_BITS)
     }
 
+    /// The first position of a partition.
+    pub const fn first_of(partition: Partition) -> Self {
+        Self { partition, hash: 0 }
+    }
+
     /// The first position that has this cursor.
     pub const fn from_cursor(cursor: u64) -> Self {
         Self {

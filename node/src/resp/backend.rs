@@ -2,10 +2,8 @@
 
 use std::future::Future;
 
-use bytes::Bytes;
-
 use crate::core::{
-    op::{Key, Op},
+    op::{Key, Op, ScanFilter},
     reply::Reply,
 };
 
@@ -49,15 +47,4 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// 64 random bits.
     fn entropy(&self) -> u64;
-}
-
-/// Which keys a page of SCAN shows, and how many it looks at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScanFilter {
-    /// Keys looked at, about.
-    pub count: usize,
-    /// Glob that a key must match.
-    pub pattern: Option<Bytes>,
-    /// `string` or `set`: type that a key must have.
-    pub kind: Option<&'static str>,
 }

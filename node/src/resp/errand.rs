@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use super::{
-    backend::{Backend, ScanFilter},
+    backend::Backend,
     commands::page,
     error,
     info::Sections,
@@ -14,7 +14,7 @@ use super::{
     plan::{reading, writing},
 };
 use crate::core::{
-    op::{Key, Op, Read, Write},
+    op::{Key, Op, Read, ScanFilter, Write},
     reply::{Refusal, Reply},
 };
 

@@ -6,28 +6,36 @@
     reason = "each test uses its share; a test fails by panicking, its helpers too"
 )]
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use crdt::ActorId;
 use node::{
     core::{
         Event, Input, Now, Output, RequestId, Shard, ShardConfig,
-        identity::DirectoryId,
-        inbox::{Applied, Inbox, InboxEvent, Intent, Ticket},
+        identity::{DirectoryId, relay_of},
+        inbox::{Applied, Done, Inbox, InboxEvent, Intent, Ticket},
         message::{Message, SessionId},
         op::{Action, Condition, Op, Read, SetExpiry, Write},
+        read::read,
         reply::Reply,
-        ship::{Lag, OutboxBounds},
+        ship::{Destination, Home, Lag, Met, OutboxBounds},
+        view::Committed,
     },
     level::Level,
-    names::RegionName,
+    names::{NodeName, RegionName},
+    placement::Placement,
     storage::{Durability, Storage, memory::MemoryStorage},
 };
 
 /// A node of one shard, alone in its region.
 pub struct Region {
     pub name: RegionName,
+    pub node: NodeName,
     pub storage: MemoryStorage,
     pub directory: DirectoryId,
     pub former: Vec<DirectoryId>,
@@ -43,7 +51,7 @@ pub struct Region {
     pub inbox_events: Vec<InboxEvent>,
     pub replies: Vec<(RequestId, Reply)>,
     bounds: OutboxBounds,
-    others: Vec<RegionName>,
+    home: Home,
     next_id: u64,
 }
 
@@ -61,13 +69,21 @@ impl Region {
     }
 
     pub fn bounded(name: &str, others: &[&str], directory: u64, bounds: OutboxBounds) -> Self {
-        let storage = MemoryStorage::new();
         let directory = DirectoryId(directory);
-        let others: Vec<RegionName> = others.iter().map(|name| name.parse().unwrap()).collect();
-        let shard = open(&storage, directory, &[], &others, bounds);
-        let inbox = Inbox::open(&storage, 1, MAX_SKEW_MS).unwrap();
+        let node = format!("{name}-1");
+        let regions: Vec<(&str, &[&str])> = others.iter().map(|name| (*name, &[][..])).collect();
+        let home = home(name, &node, &regions, 1);
+        Self::at(home, directory, bounds)
+    }
+
+    /// A new node at a place of a cluster.
+    pub fn at(home: Home, directory: DirectoryId, bounds: OutboxBounds) -> Self {
+        let storage = MemoryStorage::new();
+        let shard = open(&storage, directory, &[], &home, bounds);
+        let inbox = open_inbox(&storage, directory, &[]);
         Self {
-            name: name.parse().unwrap(),
+            name: home.region.clone(),
+            node: home.node.clone(),
             storage,
             directory,
             former: Vec::new(),
@@ -81,7 +97,7 @@ impl Region {
             inbox_events: Vec::new(),
             replies: Vec::new(),
             bounds,
-            others,
+            home,
             next_id: 0,
         }
     }
@@ -150,7 +166,11 @@ impl Region {
         for output in out {
             match output {
                 Output::Reply { id, reply } => self.replies.push((id, reply)),
-                Output::Applied { ticket, applied } => self.applied(ticket, applied),
+                Output::Applied { ticket, done } => self.applied(ticket, done),
+                Output::Relayed(mark) => {
+                    let intents = self.inbox.relayed(0, mark);
+                    self.intend(intents);
+                }
                 Output::Send { session, message } => self.sent.push((session, message)),
                 Output::Report(event) => self.events.push(event),
                 Output::Commit(batch) => {
@@ -171,17 +191,34 @@ impl Region {
         self.intend(intents);
     }
 
-    pub fn applied(&mut self, ticket: Ticket, applied: Applied) {
-        let intents = self.inbox.applied(ticket, applied);
+    pub fn applied(&mut self, ticket: Ticket, done: Done) {
+        let intents = self.inbox.applied(0, ticket, done);
         self.intend(intents);
+    }
+
+    /// A part was not taken.
+    pub fn refused(&mut self, ticket: Ticket) {
+        let done = Done {
+            applied: Applied::Refused,
+            place: None,
+            taught: Vec::new(),
+        };
+        self.applied(ticket, done);
     }
 
     fn intend(&mut self, intents: Vec<Intent>) {
         for intent in intents {
             match intent {
-                Intent::Apply { ticket, deltas, .. } => {
-                    self.input(Input::Remote { ticket, deltas })
-                }
+                Intent::Apply {
+                    ticket,
+                    deltas,
+                    purpose,
+                    ..
+                } => self.input(Input::Remote {
+                    ticket,
+                    deltas,
+                    purpose,
+                }),
                 Intent::Send { session, message } => self.returned.push((session, message)),
                 Intent::Report(event) => self.inbox_events.push(event),
             }
@@ -204,10 +241,10 @@ impl Region {
             &self.storage,
             self.directory,
             &self.former,
-            &self.others,
+            &self.home,
             self.bounds,
         );
-        self.inbox = Inbox::open(&self.storage, 1, MAX_SKEW_MS).unwrap();
+        self.inbox = open_inbox(&self.storage, self.directory, &self.former);
         self.mono = Duration::ZERO;
     }
 
@@ -221,7 +258,24 @@ impl Region {
 
     pub fn lag(&self, region: &str) -> Lag {
         let mut lags = self.shard.shipper().lags();
-        lags.find(|(name, _)| name.as_str() == region).unwrap().1
+        let region = Destination::Region(region.parse().unwrap());
+        lags.find(|(to, _)| **to == region).unwrap().1
+    }
+
+    /// Rows that another node of the region has not taken.
+    pub fn hints(&self, node: &str) -> u64 {
+        let node = Destination::Replica(node.parse().unwrap());
+        let mut lags = self.shard.shipper().lags();
+        lags.find(|(to, _)| **to == node).unwrap().1.rows
+    }
+
+    /// The text that is committed here under a key.
+    pub fn storage_value(&self, key: &str) -> Option<String> {
+        let view = Committed(&self.storage);
+        match read(&view, key.as_bytes(), &Read::Get, self.wall_ms).unwrap() {
+            Reply::Bulk(value) => Some(String::from_utf8(value.to_vec()).unwrap()),
+            _ => None,
+        }
     }
 
     pub fn get(&mut self, key: &str) -> Reply {
@@ -242,12 +296,14 @@ impl Region {
 pub fn connect(from: &mut Region, to: &Region, session: u64) {
     let mut actors = vec![from.actor()];
     actors.extend(from.former.iter().map(|former| former.actor(0)));
-    from.input(Input::SessionUp {
+    actors.extend(actors.clone().into_iter().map(relay_of));
+    from.input(Input::SessionUp(Met {
         region: to.name.clone(),
+        node: to.node.clone(),
         session: SessionId(session),
         directory: to.directory,
         held: to.inbox.held(&actors),
-    });
+    }));
 }
 
 /// Delivers everything on a session, both ways, until nothing is under way.
@@ -292,11 +348,49 @@ pub fn take(messages: &mut Vec<(SessionId, Message)>, session: u64) -> Vec<Messa
     mine.into_iter().map(|(_, message)| message).collect()
 }
 
+/// A place in a cluster of these regions and their nodes, each with N replicas of everything. A region of no nodes has one.
+pub fn home(region: &str, node: &str, others: &[(&str, &[&str])], replicas: u8) -> Home {
+    let mut members: BTreeMap<RegionName, BTreeSet<NodeName>> = BTreeMap::new();
+    let own: RegionName = region.parse().unwrap();
+    members
+        .entry(own.clone())
+        .or_default()
+        .insert(node.parse().unwrap());
+    for (other, nodes) in others {
+        let nodes = nodes.iter().map(|node| node.parse().unwrap());
+        members
+            .entry(other.parse().unwrap())
+            .or_default()
+            .extend(nodes);
+    }
+    let counts = members
+        .keys()
+        .map(|region| (region.clone(), if *region == own { replicas } else { 1 }))
+        .collect();
+    Home {
+        region: own,
+        node: node.parse().unwrap(),
+        placement: Arc::new(Placement::new(members, &counts)),
+    }
+}
+
+/// The place of one of three replicas of a region that is alone.
+pub fn place_of(index: usize) -> Home {
+    let nodes = ["us-1", "us-2", "us-3"];
+    home("us", nodes[index], &[("us", &nodes)], 3)
+}
+
+fn open_inbox(storage: &MemoryStorage, directory: DirectoryId, former: &[DirectoryId]) -> Inbox {
+    let actors = former.iter().chain([&directory]).map(|id| id.actor(0));
+    let logs = actors.flat_map(|actor| [actor, relay_of(actor)]);
+    Inbox::open(storage, 1, logs, MAX_SKEW_MS).unwrap()
+}
+
 fn open(
     storage: &MemoryStorage,
     directory: DirectoryId,
     former: &[DirectoryId],
-    regions: &[RegionName],
+    home: &Home,
     outbox: OutboxBounds,
 ) -> Shard {
     let config = ShardConfig {
@@ -304,7 +398,8 @@ fn open(
         shards: 1,
         actor: directory.actor(0),
         former: former.iter().map(|former| former.actor(0)).collect(),
-        regions: regions.to_vec(),
+        home: home.clone(),
+        timeout: Duration::from_secs(2),
         outbox,
         cache_bytes: 1 << 20,
         value_bytes_max: 1 << 20,
@@ -312,6 +407,15 @@ fn open(
         entropy: 7,
     };
     Shard::open(storage, config).unwrap()
+}
+
+/// A part was taken, and concerns nobody else.
+pub fn whole() -> Done {
+    Done {
+        applied: Applied::Whole,
+        place: None,
+        taught: Vec::new(),
+    }
 }
 
 pub fn bulk(text: &str) -> Reply {

@@ -28,6 +28,8 @@ pub struct Ending<'a> {
     pub hosts: Vec<Holder>,
     /// From the end of the last fault until nothing waited any more; `None` if something still does.
     pub settled_after: Option<Duration>,
+    /// Whether hosts share regions: then nothing is lost on a disk, and all of them have everything in the end.
+    pub are_replicas: bool,
     /// Whether a region may lack rows for good: bounds dropped them, or its data was deleted by hand.
     pub may_lack: bool,
 }
@@ -58,6 +60,9 @@ impl Ending<'_> {
     pub fn must_have(&self, host: &Holder, row: &Row) -> bool {
         if row.origin == host.index {
             return !row.is_lost;
+        }
+        if self.are_replicas && self.settled_after.is_some() {
+            return true;
         }
         let position = host.positions.get(&row.actor);
         position.is_some_and(|position| row.last <= *position)

@@ -11,6 +11,7 @@
 pub mod converged;
 pub mod counters;
 pub mod durable;
+pub mod fresh;
 pub mod holding;
 pub mod reference;
 pub mod sets;

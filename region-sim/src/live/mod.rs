@@ -24,6 +24,7 @@ mod notation;
 mod ports;
 mod process;
 mod program;
+mod quorum;
 mod seat;
 mod site;
 mod status;

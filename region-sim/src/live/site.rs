@@ -23,6 +23,7 @@ use super::{
     mesh::Mesh,
     ports::Ports,
     process::{Exit, Nursery, Process, Start},
+    quorum,
     seat::{Phase, Seat},
     topology::Topology,
 };
@@ -61,6 +62,7 @@ impl Site {
         while let Some(started) = starting.join_next().await {
             started.unwrap_or(Err(Error::GoingDown))?;
         }
+        self.await_levels(&self.seats, LEVELS_ALL_MAX).await;
         *self.published() = true;
         self.publish()
     }
@@ -81,6 +83,17 @@ impl Site {
         seat.fill(process.clone(), doors);
         tokio::spawn(self.clone().attend(seat.clone(), process));
         self.publish()
+    }
+
+    /// Waits until these nodes meet their default levels, and says so of those that do not.
+    async fn await_levels(&self, seats: &[Arc<Seat>], patience: Duration) {
+        for seat in seats {
+            if quorum::lacks_levels(self, seat, patience).await {
+                let name = &seat.name;
+                self.events
+                    .add(format!("{name} serves, but does not meet its levels yet"));
+            }
+        }
     }
 
     fn prepare(&self, seat: &Seat) -> Result<Start, Error> {
@@ -167,6 +180,8 @@ impl Site {
         self.refuse_if_going_down()?;
         self.stop_in_turn(seat).await?;
         self.start(seat).await?;
+        self.await_levels(std::slice::from_ref(seat), LEVELS_ONE_MAX)
+            .await;
         self.events.add(format!("{} was started", seat.name));
         Ok(())
     }
@@ -181,6 +196,8 @@ impl Site {
         seat.await_rest().await?;
         remove_dir(&seat.layout.data())?;
         self.start(seat).await?;
+        self.await_levels(std::slice::from_ref(seat), LEVELS_ONE_MAX)
+            .await;
         self.events
             .add(format!("{} was wiped and started", seat.name));
         Ok(())
@@ -318,3 +335,8 @@ impl NodeEntry {
 
 /// How long a node may take to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long nodes that start together may take to meet each other.
+const LEVELS_ALL_MAX: Duration = Duration::from_secs(20);
+/// How long one that returns may take to be met.
+const LEVELS_ONE_MAX: Duration = Duration::from_secs(5);

@@ -77,6 +77,15 @@ impl FaultKind {
         Self::Restore,
     ];
 
+    /// Whether it may take committed data from a disk, where every commit is or is not synced.
+    pub fn takes_data(self, is_synced: bool) -> bool {
+        match self {
+            Self::Wipe | Self::Restore => true,
+            Self::PowerLoss => !is_synced,
+            _ => false,
+        }
+    }
+
     /// Which kinds strike in a world, and how often.
     pub fn draw(dice: &mut Dice) -> Vec<(Self, Duration)> {
         let share = *dice.pick(&[100, 300, 600]);

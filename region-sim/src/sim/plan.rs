@@ -1,19 +1,30 @@
 //! What kind of world a seed makes: its size, its load, and which faults there are. Most seeds have only some of them, because
 //! a fault that is always on hides what happens without it.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use node::{
+    names::{NodeName, RegionName},
+    placement::Placement,
+};
 
 use super::{
     dice::{Dice, Stream},
     fault::FaultKind,
+    host::name,
 };
 use crate::workload::Mix;
 
 /// A world before it begins.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// One host each.
+    /// The hosts, region by region.
     pub regions: Vec<HostPlan>,
+    /// Hosts in each region, each of which holds everything.
+    pub replicas: usize,
     /// Clients in each region.
     pub clients: usize,
     /// Operations that all clients together ask while faults strike.
@@ -73,10 +84,11 @@ impl Plan {
     /// The world of a seed. `operations`: as many as this instead of as many as the seed says.
     pub fn draw(seed: u64, operations: Option<usize>) -> Self {
         let mut dice = Dice::new(seed, Stream::Plan);
-        let regions = *dice.pick(&[2, 2, 3, 3, 3, 4]);
+        let (regions, replicas) = *dice.pick(&SHAPES);
+        let hosts_count = regions * replicas;
         let is_fsync_equal = dice.chance(500);
         let is_fsync_always = dice.chance(500);
-        let hosts = (0..regions)
+        let hosts = (0..hosts_count)
             .map(|_| {
                 let is_always = if is_fsync_equal {
                     is_fsync_always
@@ -87,22 +99,30 @@ impl Plan {
             })
             .collect();
         let delay_min = dice.between(0, 100);
-        let has_bounds = dice.chance(80);
+        // A replica that lacks rows for good wants a reconciliation, which is not there yet.
+        let has_bounds = dice.chance(80) && replicas == 1;
         let clients = dice.between(1, 4) as usize;
         let drawn = dice.between(100, 500) as usize;
         let operations = operations.unwrap_or(drawn);
         let storm = millis(dice.between(3000, 20_000));
         // Bursts end before the storm, a steady load fills it.
         let hurry = *dice.pick(&[1, 1, 1, 10]);
-        let think_max = storm * 2 * (clients * regions) as u32 / (operations.max(1) as u32 * hurry);
+        let think_max =
+            storm * 2 * (clients * hosts_count) as u32 / (operations.max(1) as u32 * hurry);
         Self {
             regions: hosts,
+            replicas,
             clients,
             operations,
             storm,
             think_max,
-            mix: Mix::draw(&mut dice),
-            faults: FaultKind::draw(&mut dice),
+            mix: Mix::draw(&mut dice, replicas),
+            faults: FaultKind::draw(&mut dice)
+                .into_iter()
+                .filter(|(kind, _)| {
+                    replicas == 1 || !kind.takes_data(is_fsync_equal && is_fsync_always)
+                })
+                .collect(),
             delay: (millis(delay_min), millis(delay_min + dice.between(0, 80))),
             jitter_max: millis(*dice.pick(&[0, 5, 50, 300])),
             idle_timeout: millis(dice.between(1000, 5000)),
@@ -111,7 +131,8 @@ impl Plan {
             refused: *dice.pick(&[0, 0, 5, 50]),
             has_stragglers: dice.chance(500),
             slow_commits: *dice.pick(&[0, 10, 100]),
-            direct_reads: *dice.pick(&[0, 300, 1000]),
+            // Where other replicas are asked, it is a shard that asks them.
+            direct_reads: *dice.pick(&[0, 300, 1000]) * u64::from(replicas == 1),
             outbox_window: if has_bounds && dice.chance(500) {
                 millis(dice.between(1500, 6000))
             } else {
@@ -123,6 +144,26 @@ impl Plan {
                 1 << 30
             },
         }
+    }
+
+    /// The region of a host.
+    pub fn region(&self, host: usize) -> RegionName {
+        let region = host / self.replicas;
+        format!("r{region}")
+            .parse()
+            .expect("names of the simulator are made of a letter and a number")
+    }
+
+    /// Who holds what: every host everything of its region.
+    pub fn placement(&self) -> Placement {
+        let mut members: BTreeMap<RegionName, BTreeSet<NodeName>> = BTreeMap::new();
+        let mut replicas = BTreeMap::new();
+        for host in 0..self.regions.len() {
+            let region = self.region(host);
+            replicas.insert(region.clone(), self.replicas as u8);
+            members.entry(region).or_default().insert(name(host));
+        }
+        Placement::new(members, &replicas)
     }
 
     /// Whether the outbox may drop rows that a region has not taken.
@@ -150,6 +191,19 @@ impl HostPlan {
     }
 }
 
+/// Regions, and hosts in each of them.
+const SHAPES: [(usize, usize); 10] = [
+    (2, 1),
+    (2, 1),
+    (3, 1),
+    (3, 1),
+    (4, 1),
+    (1, 3),
+    (1, 3),
+    (2, 3),
+    (2, 2),
+    (3, 2),
+];
 /// Two clocks that are off by this much either way stay within `clock.max_skew` of each other.
 pub const OFFSET_MAX_MS: i64 = 400;
 

@@ -44,7 +44,7 @@ pub struct World {
 
 #[derive(Debug)]
 struct Client {
-    region: usize,
+    host: usize,
     waiting_for: usize,
 }
 
@@ -74,7 +74,7 @@ impl World {
             .collect();
         let clients = (0..plan.clients * hosts.len())
             .map(|client| Client {
-                region: client % hosts.len(),
+                host: client % hosts.len(),
                 waiting_for: 0,
             })
             .collect();
@@ -179,8 +179,9 @@ impl World {
     }
 
     fn invoke(&mut self, client: ClientId) {
-        let region = self.clients[client].region;
-        let wall_ms = self.hosts[region].clock.wall_ms(self.desk.now);
+        let host = self.clients[client].host;
+        let region = host / self.desk.plan.replicas;
+        let wall_ms = self.hosts[host].clock.wall_ms(self.desk.now);
         for _ in 0..self.workload.pipeline() {
             if self.budget == 0 {
                 break;
@@ -191,7 +192,7 @@ impl World {
             self.clients[client].waiting_for += 1;
             self.desk
                 .agenda
-                .at(self.desk.now + TO_HOST, Event::Request { host: region, id });
+                .at(self.desk.now + TO_HOST, Event::Request { host, id });
             self.desk
                 .agenda
                 .at(self.desk.now + PATIENCE, Event::GiveUp(id));
@@ -400,13 +401,14 @@ impl World {
     fn is_settled(&self) -> bool {
         self.hosts.iter().all(|host| {
             host.waiting().is_empty()
-                && self
-                    .desk
-                    .ledger
-                    .rows()
-                    .iter()
-                    .filter(|row| row.origin != host.index && !row.is_lost && !row.is_doubtful)
-                    .all(|row| host.taken(row.actor).is_some_and(|taken| taken >= row.last))
+                && (self.desk.plan.replicas > 1
+                    || self
+                        .desk
+                        .ledger
+                        .rows()
+                        .iter()
+                        .filter(|row| row.origin != host.index && !row.is_lost && !row.is_doubtful)
+                        .all(|row| host.taken(row.actor).is_some_and(|taken| taken >= row.last)))
         })
     }
 
@@ -436,6 +438,7 @@ impl World {
             ledger: &self.desk.ledger,
             hosts: holders,
             settled_after: self.settled_after,
+            are_replicas: self.desk.plan.replicas > 1,
             may_lack: self.desk.plan.has_tight_outbox()
                 || self.hosts.iter().any(|host| host.has_forgotten),
         };
@@ -444,6 +447,10 @@ impl World {
         wrong.extend(check::durable::check(&self.history, &ending));
         wrong.extend(check::counters::check(&self.history, &ending));
         wrong.extend(check::sets::check(&self.history, &ending));
+        if ending.are_replicas {
+            // Elsewhere a disk that is replaced takes what was acknowledged with it.
+            wrong.extend(check::fresh::check(&self.history));
+        }
         wrong
     }
 

@@ -3,30 +3,32 @@
 //! Inputs change the batch that is being built; [`Input::Close`] ends it. While it is being committed nothing else is handled, and
 //! what depends on it (replies, acknowledgements to other regions, shipping) waits in the shard until [`Input::Committed`].
 
+mod intake;
+mod replicas;
 mod upkeep;
+mod waits;
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use crdt::{ActorId, Clock, Delta, Hlc};
+use crdt::{ActorId, Clock, Hlc};
 
 use super::{
-    coordinate::{Coordinator, Stop},
+    coordinate::Coordinator,
     expiring::Expiring,
-    inbox::{Applied, Ticket},
-    message::Message,
-    op::{Action, Op},
-    read::read,
+    gate::Gates,
+    identity::relay_of,
+    inbox::{Applied, Done, RelayMark, Ticket},
+    message::{Message, SessionId},
+    quorum::{Awaiting, Quorum, Turn},
     recover,
     reply::{Refusal, Reply},
-    ship::{OutboxBounds, ShipEvent, Shipper},
+    ship::{Home, OutboxBounds, ShipEvent, Shipper},
     tally::Tallies,
-    view::Uncommitted,
     working::{TallyMove, Working},
     {Event, Input, Now, Output, RequestId},
 };
 use crate::{
-    names::RegionName,
     placement::Position,
     storage::{
         Batch, Family, Storage, StorageError,
@@ -45,8 +47,10 @@ pub struct ShardConfig {
     pub actor: ActorId,
     /// Actors that this shard renewed and whose rows may not have been taken everywhere.
     pub former: Vec<ActorId>,
-    /// The regions to ship to.
-    pub regions: Vec<RegionName>,
+    /// Where it stands, and who holds what.
+    pub home: Home,
+    /// How long a client waits for other replicas.
+    pub timeout: Duration,
     /// Bounds of this shard's part of the outbox.
     pub outbox: OutboxBounds,
     /// Bytes of decoded heads to keep.
@@ -55,7 +59,7 @@ pub struct ShardConfig {
     pub value_bytes_max: usize,
     /// Whether the last stop was orderly, so that stored tallies hold.
     pub was_clean: bool,
-    /// Seeds the choice of pauses.
+    /// Seeds the choice of pauses and the numbers of questions: another one at each opening.
     pub entropy: u64,
 }
 
@@ -75,6 +79,9 @@ pub struct Shard {
     read_only: Option<String>,
     clock_skew: Option<String>,
     waiting: Waiting,
+    quorum: Quorum,
+    gates: Gates,
+    relay_mark: RelayMark,
     is_committing: bool,
     is_over: bool,
     maintain_at: Duration,
@@ -84,8 +91,13 @@ pub struct Shard {
 #[derive(Debug, Default)]
 struct Waiting {
     replies: Vec<(RequestId, Reply)>,
-    applied: Vec<(Ticket, Applied)>,
+    /// Writes that will wait for other replicas then, and the places of those that waited before they were corrected.
+    awaiting: Vec<(Hlc, Option<Turn>, Awaiting)>,
+    /// Answers to other nodes' questions.
+    answers: Vec<(SessionId, Message)>,
+    applied: Vec<(Ticket, Done)>,
     rows: Vec<(Hlc, Bytes)>,
+    relayed: Vec<(Hlc, Bytes)>,
     moves: Vec<TallyMove>,
     ceiling: Option<Hlc>,
 }
@@ -97,8 +109,9 @@ impl Shard {
         actors.push(config.actor);
         let shipper = Shipper::open(
             storage,
+            config.home.clone(),
+            config.index,
             &actors,
-            &config.regions,
             config.outbox,
             config.entropy,
         )?;
@@ -122,6 +135,9 @@ impl Shard {
             read_only: None,
             clock_skew: None,
             waiting: Waiting::default(),
+            quorum: Quorum::default(),
+            gates: Gates::new(config.entropy),
+            relay_mark: RelayMark::default(),
             is_committing: false,
             is_over: false,
             maintain_at: Duration::ZERO,
@@ -140,34 +156,24 @@ impl Shard {
             "input while a batch is being committed"
         );
         match input {
-            Input::Request { id, op } => self.request(storage, id, &op, now),
-            Input::Remote { ticket, deltas } => self.remote(storage, ticket, &deltas, out),
-            Input::SessionUp {
-                region,
-                session,
-                directory,
-                held,
-            } => {
-                let mut events = Vec::new();
-                let met = self.shipper.session_up(
-                    storage,
-                    &region,
-                    session,
-                    directory,
-                    &held,
-                    &mut events,
-                );
-                report(events, met, out);
-                self.pump(storage, now, out);
-            }
-            Input::SessionDown { session } => self.shipper.session_down(session),
+            Input::Request { id, op } => self.request(storage, id, op, now, out),
+            Input::Remote {
+                ticket,
+                deltas,
+                purpose,
+            } => self.remote(storage, ticket, deltas, purpose, now, out),
+            Input::Asked { session, message } => self.asked(storage, session, message, out),
+            Input::SessionUp(met) => self.session_up(storage, met, now, out),
+            Input::SessionDown { session } => self.session_down(storage, session, now, out),
+            Input::Trusted(trusted) => self.trust(storage, trusted, now, out),
+            Input::Placed(placement) => self.place(storage, placement, now, out),
             Input::Acknowledged { session, message } => {
                 self.acknowledged(storage, session, message, now, out)
             }
             Input::Unsent { session, actor } => self.shipper.unsent(session, actor, now.mono),
             Input::ReadOnly(reason) => self.read_only = reason,
             Input::ClockSkew(detail) => self.clock_skew = detail,
-            Input::Renew { actor, newest } => self.renew(actor, newest),
+            Input::Renew { actor, newest } => self.renew(actor, newest, out),
             Input::Tick => self.tick(storage, now, out),
             Input::Close => self.close(storage, now, out),
             Input::Committed => self.committed(storage, now, out),
@@ -209,30 +215,6 @@ impl Shard {
         self.recalled
     }
 
-    fn request(&mut self, storage: &dyn Storage, id: RequestId, op: &Op, now: Now) {
-        let reply = match &op.action {
-            Action::Read(action) => read(
-                &Uncommitted {
-                    storage,
-                    working: &self.working,
-                },
-                &op.key,
-                action,
-                now.wall_ms,
-            )
-            .map_err(Stop::Storage),
-            Action::Write(write) => match self.refuses_writes() {
-                Some(refusal) => Err(Stop::Refused(refusal)),
-                None => self.coordinator(storage, now).write(&op.key, write),
-            },
-        };
-        let reply = reply.unwrap_or_else(|stop| match stop {
-            Stop::Refused(refusal) => refusal.into(),
-            Stop::Storage(error) => Refusal::Unavailable(error.to_string()).into(),
-        });
-        self.waiting.replies.push((id, reply));
-    }
-
     /// Why clients' writes are refused, if they are. What other regions wrote is still taken under a wrong clock: it is their stamps
     /// that count there.
     fn refuses_writes(&self) -> Option<Refusal> {
@@ -240,7 +222,12 @@ impl Shard {
         read_only.or_else(|| self.clock_skew.clone().map(Refusal::ClockSkew))
     }
 
-    fn coordinator<'a>(&'a mut self, storage: &'a dyn Storage, now: Now) -> Coordinator<'a> {
+    fn coordinator<'a>(
+        &'a mut self,
+        storage: &'a dyn Storage,
+        now: Now,
+        is_asking: bool,
+    ) -> Coordinator<'a> {
         Coordinator {
             storage,
             working: &mut self.working,
@@ -249,83 +236,48 @@ impl Shard {
             wall_ms: now.wall_ms,
             value_bytes_max: self.config.value_bytes_max,
             is_shipping: self.shipper.has_destinations(),
+            is_asking,
+            effects: Vec::new(),
         }
-    }
-
-    fn remote(
-        &mut self,
-        storage: &dyn Storage,
-        ticket: Ticket,
-        deltas: &[Delta],
-        out: &mut Vec<Output>,
-    ) {
-        let mut applied = Applied::Whole;
-        if self.read_only.is_some() {
-            applied = Applied::Refused;
-        } else {
-            for delta in deltas {
-                self.clock.observe(delta.newest());
-                match self.working.join(storage, delta) {
-                    Ok(()) => {}
-                    Err(StorageError::Failed { .. }) => applied = Applied::Refused,
-                    Err(error) => {
-                        applied = Applied::Damaged;
-                        out.push(Output::Report(Event::Damaged(error)));
-                    }
-                }
-            }
-        }
-        let conflicts = self.working.take_conflicts();
-        out.extend(
-            conflicts
-                .into_iter()
-                .map(|kind| Output::Report(Event::Conflict { kind })),
-        );
-        self.waiting.applied.push((ticket, applied));
     }
 
     fn acknowledged(
         &mut self,
         storage: &dyn Storage,
-        session: super::message::SessionId,
+        session: SessionId,
         message: Message,
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        let mut events = Vec::new();
-        let met = match message {
-            Message::Taken {
-                actor,
-                taken,
-                majority,
-            } => self.shipper.taken(storage, session, actor, taken, majority),
+        match message {
+            Message::Taken(said) => self.taken(storage, session, &said, now, out),
             Message::Declined {
                 actor,
                 taken,
                 reason,
-            } => self.shipper.declined(
-                storage,
-                session,
-                actor,
-                taken,
-                reason,
-                now.mono,
-                &mut events,
-            ),
-            // For the inbox; the driver takes them there.
-            Message::Ship(_) | Message::Promise { .. } | Message::Skip { .. } => Ok(()),
-        };
-        report(events, met, out);
+            } => self.declined(storage, session, (actor, taken, reason), now, out),
+            Message::Compared { ask, copy } => self.compared(storage, session, ask, copy, now, out),
+            Message::Mended { ask } => self.mended(storage, session, ask, now, out),
+            // For the inbox, and for the shard that is asked; the driver takes them there.
+            Message::Ship(_)
+            | Message::Promise { .. }
+            | Message::Skip { .. }
+            | Message::Compare(_)
+            | Message::Mend { .. }
+            | Message::Forward { .. }
+            | Message::Forwarded { .. } => {}
+        }
         self.pump(storage, now, out);
     }
 
     /// Goes on as another actor: this one may have forgotten stamps that others have seen.
-    fn renew(&mut self, actor: ActorId, newest: Hlc) {
+    fn renew(&mut self, actor: ActorId, newest: Hlc, out: &mut Vec<Output>) {
         debug_assert!(self.working.is_clean(), "a batch is of one actor");
         self.clock.observe(newest);
         self.actor = actor;
         self.ceiling = Hlc::ZERO;
         self.recalled = Hlc::ZERO;
+        self.give_up_waiting("this node goes on under another number", out);
         self.shipper.begin(actor);
     }
 
@@ -342,6 +294,12 @@ impl Shard {
                 value.to_vec(),
             );
             self.waiting.rows.push((row.last, value));
+        }
+        for row in closed.relay {
+            let value = Bytes::from(outbox::encode(&row.deltas));
+            let stored = outbox::stored_key(relay_of(self.actor), row.last);
+            batch.put(Family::Outbox, stored, value.to_vec());
+            self.waiting.relayed.push((row.last, value));
         }
         self.raise_ceiling(&mut batch, now);
         if now.mono >= self.maintain_at {
@@ -373,6 +331,11 @@ impl Shard {
         if !rows.is_empty() {
             self.shipper.committed(self.actor, rows);
         }
+        let relayed = std::mem::take(&mut self.waiting.relayed);
+        if !relayed.is_empty() {
+            self.shipper.committed(relay_of(self.actor), relayed);
+        }
+        self.begin_waiting();
         self.release(out);
         self.pump(storage, now, out);
     }
@@ -384,9 +347,16 @@ impl Shard {
         for (_, reply) in &mut self.waiting.replies {
             *reply = Refusal::Timeout(format!("the storage of this node failed while it committed; the write may take effect: {reason}")).into();
         }
-        for (_, applied) in &mut self.waiting.applied {
-            *applied = Applied::Refused;
+        for (_, done) in &mut self.waiting.applied {
+            done.applied = Applied::Refused;
         }
+        // What others were to be told of this batch they are not told, and ask again.
+        self.waiting.answers.clear();
+        self.begin_waiting();
+        self.give_up_waiting(
+            &format!("the storage of this node failed while it committed: {reason}"),
+            out,
+        );
         self.release(out);
     }
 
@@ -401,7 +371,13 @@ impl Shard {
             self.waiting
                 .applied
                 .drain(..)
-                .map(|(ticket, applied)| Output::Applied { ticket, applied }),
+                .map(|(ticket, done)| Output::Applied { ticket, done }),
+        );
+        out.extend(
+            self.waiting
+                .answers
+                .drain(..)
+                .map(|(session, message)| Output::Send { session, message }),
         );
     }
 

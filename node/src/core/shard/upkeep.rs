@@ -28,6 +28,7 @@ impl Shard {
             let mut send = |session, message| out.push(Output::Send { session, message });
             self.shipper.promise(self.actor, upto, &mut send);
         }
+        self.wait_on(storage, now, out);
         self.pump(storage, now, out);
     }
 
@@ -67,7 +68,7 @@ impl Shard {
             self.expiring.insert(due_ms, key.clone());
             return Ok(());
         }
-        self.coordinator(storage, now)
+        self.coordinator(storage, now, false)
             .finish_expired(&target)
             .map(|_| ())
     }
@@ -131,6 +132,7 @@ impl Shard {
         let mut batch = Batch::default();
         self.maintain(storage, now, &mut batch, out);
         store_tallies(&mut batch, self.config.index, &self.tallies.store());
+        self.give_up_waiting("this node stopped", out);
         self.finish_close(batch, out);
     }
 }

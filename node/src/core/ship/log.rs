@@ -16,6 +16,8 @@ use crate::storage::{
 pub(super) struct Log {
     pub(super) trimmed: Hlc,
     pub(super) newest: Hlc,
+    /// Rows up to here were kept for too long.
+    pub(super) given_up: Hlc,
     pub(super) bytes: u64,
     /// The newest rows; all that come after `tail_after`.
     pub(super) tail: VecDeque<(Hlc, Bytes)>,

@@ -1,4 +1,4 @@
-//! One actor's rows on their way to one region.
+//! One log's rows on their way to one destination.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -6,19 +6,16 @@ use crdt::{ActorId, Hlc};
 
 use super::{
     ShipEvent,
+    destination::Destination,
     extent::{first_row, measure},
     log::{FRAME_BYTES, Log},
 };
 use crate::{
     core::{
         identity::DirectoryId,
-        message::{Message, Ship},
+        message::{Message, Ship, Taken},
     },
-    names::RegionName,
-    storage::{
-        Family, Storage, StorageError,
-        record::{cursor, cursor::Cursor},
-    },
+    storage::{Family, Storage, StorageError, record::cursor::Cursor},
 };
 
 #[derive(Debug, Default)]
@@ -37,6 +34,24 @@ pub(super) struct Stream {
     /// Since when nothing that is in flight was answered, and how long that is borne.
     pub(super) silent_since: Option<Duration>,
     pub(super) patience: Duration,
+    /// Up to here the destination has said, within this session, what it knew that the rows did not.
+    pub(super) answered: Hlc,
+    /// How far the destination's replicas are, as it said last.
+    pub(super) majority: Hlc,
+    pub(super) every: Hlc,
+    /// The taker lacks rows that are gone here, and others of its region have them: it is to go on from here.
+    bridge: Option<Hlc>,
+}
+
+/// What is known of a destination when a stream begins there.
+pub(super) struct Place<'a> {
+    pub(super) destination: &'a Destination,
+    pub(super) is_shared: bool,
+    pub(super) directory: DirectoryId,
+    /// What the node there says it has taken.
+    pub(super) taken: Hlc,
+    /// Clients wait for its word about rows behind this.
+    pub(super) awaited: Option<Hlc>,
 }
 
 /// A message on its way: the half-open interval `(after, last]` of the stream.
@@ -53,10 +68,10 @@ impl Stream {
     pub(super) fn open(
         storage: &dyn Storage,
         actor: ActorId,
-        region: &RegionName,
+        destination: &Destination,
         log: &Log,
     ) -> Result<Self, StorageError> {
-        let stored = cursor::stored_key(actor, region);
+        let stored = destination.cursor_key(actor);
         let value = storage.get(Family::Cursor, &stored)?;
         let cursor = value
             .map(|value| Cursor::decode(&stored, &value))
@@ -75,66 +90,104 @@ impl Stream {
         })
     }
 
-    /// Begins a session with a node that has everything up to `taken`.
+    /// Begins a session with a node that has everything up to `place.taken`.
     pub(super) fn meet(
         &mut self,
-        region: &RegionName,
+        storage: &dyn Storage,
         actor: ActorId,
-        directory: DirectoryId,
-        taken: Hlc,
+        place: &Place<'_>,
         log: &Log,
         events: &mut Vec<ShipEvent>,
-    ) {
-        let is_same_holder = self.cursor.holder.is_none_or(|holder| holder == directory);
-        // What a directory has saved it has for good; one that has less now is a copy of what it was, and lacks the rest. What
-        // it took and had not saved it may say that it lacks, after any crash, and is sent it again.
-        let has_lost = !is_same_holder || taken < self.cursor.majority;
-        if has_lost && taken < self.cursor.taken {
-            events.push(ShipEvent::Replaced {
-                region: region.clone(),
-                actor,
-                had: self.cursor.taken,
-                has: taken,
-            });
+    ) -> Result<(), StorageError> {
+        let before = self.cursor.taken;
+        if place.is_shared {
+            self.go_on_with(place.taken);
+        } else {
+            self.begin_with(actor, place, events);
         }
-        self.cursor.taken = taken;
-        self.cursor.majority = self.cursor.majority.min(taken);
-        self.cursor.holder = Some(directory);
+        self.cursor.holder = Some(place.directory);
         if self.cursor.taken < log.trimmed {
             events.push(ShipEvent::Dropped {
-                region: region.clone(),
+                destination: place.destination.clone(),
                 actor,
                 after: self.cursor.taken,
                 upto: log.trimmed,
                 rows: 0,
             });
-            self.cursor.hole = Some(
-                self.cursor
-                    .hole
-                    .map_or(self.cursor.taken, |hole| hole.min(self.cursor.taken)),
-            );
+            let hole = self.cursor.hole.unwrap_or(self.cursor.taken);
+            self.cursor.hole = Some(hole.min(self.cursor.taken));
         }
         self.is_cursor_stored = false;
         self.resume_at = Duration::ZERO;
         self.rewind();
+        self.recount(storage, actor, before)?;
+        self.answered = self.cursor.taken;
+        if let Some(awaited) = place.awaited.filter(|awaited| *awaited < self.sent) {
+            // What a client waits for is sent again although it was taken: what the taker knew about it may have been said on the
+            // session before, and was lost with it.
+            self.sent = awaited.max(log.trimmed);
+            self.answered = self.sent;
+        }
+        Ok(())
     }
 
-    /// The receiver has everything up to `taken`, and up to `majority` for good.
-    pub(super) fn advance(
+    /// The one node there says what it has.
+    fn begin_with(&mut self, actor: ActorId, place: &Place<'_>, events: &mut Vec<ShipEvent>) {
+        let is_same_holder = self
+            .cursor
+            .holder
+            .is_none_or(|holder| holder == place.directory);
+        // What a directory has saved it has for good; one that has less now is a copy of what it was, and lacks the rest. What
+        // it took and had not saved it may say that it lacks, after any crash, and is sent it again.
+        let has_lost = !is_same_holder || place.taken < self.cursor.settled;
+        if has_lost && place.taken < self.cursor.taken {
+            events.push(ShipEvent::Replaced {
+                destination: place.destination.clone(),
+                actor,
+                had: self.cursor.taken,
+                has: place.taken,
+            });
+        }
+        self.cursor.taken = place.taken;
+        self.cursor.settled = self.cursor.settled.min(place.taken);
+    }
+
+    /// One of several nodes there goes on from what most of them have, or from what it took itself, if that is more. What it took
+    /// and may not have passed on it still has to pass on; what another one took and did not pass on is sent again.
+    fn go_on_with(&mut self, taken: Hlc) {
+        self.cursor.taken = taken.max(self.cursor.settled);
+        self.bridge = (taken < self.cursor.taken).then_some(self.cursor.taken);
+    }
+
+    /// The destination says how far it is. Whether something that a client may wait for has moved.
+    pub(super) fn hear(&mut self, storage: &dyn Storage, said: &Taken) -> Result<(), StorageError> {
+        let settled = said.majority.min(said.saved);
+        if settled > self.cursor.settled {
+            self.cursor.settled = settled;
+            self.is_cursor_stored = false;
+        }
+        self.majority = self.majority.max(said.majority);
+        self.every = self.every.max(said.every);
+        if let Some((after, last)) = said.answers
+            && after <= self.answered
+        {
+            self.answered = self.answered.max(last);
+        }
+        self.advance(storage, said.actor, said.taken)
+    }
+
+    /// The receiver has everything up to `taken`.
+    fn advance(
         &mut self,
         storage: &dyn Storage,
         actor: ActorId,
         taken: Hlc,
-        majority: Hlc,
     ) -> Result<(), StorageError> {
-        if majority > self.cursor.majority {
-            self.cursor.majority = majority;
-            self.is_cursor_stored = false;
-        }
+        let landed = self.land(taken);
         if taken <= self.cursor.taken {
             return Ok(());
         }
-        let rows = match self.land(taken) {
+        let rows = match landed {
             Some(rows) => rows,
             None => measure(storage, actor, self.cursor.taken, Some(taken))?.rows,
         };
@@ -150,21 +203,33 @@ impl Stream {
         Ok(())
     }
 
-    /// The receiver is behind what it said: it restarted its intake within a session.
+    /// The receiver did not take what was sent, and is at `taken`: behind what it said, where it restarted its intake within a
+    /// session.
     pub(super) fn fall_back(
         &mut self,
         storage: &dyn Storage,
         actor: ActorId,
+        is_shared: bool,
         taken: Hlc,
     ) -> Result<(), StorageError> {
+        self.advance(storage, actor, taken)?;
         if taken >= self.cursor.taken {
             return Ok(());
         }
         let before = self.cursor.taken;
-        self.cursor.taken = taken;
-        self.cursor.majority = self.cursor.majority.min(taken);
+        if is_shared {
+            self.go_on_with(taken);
+        } else {
+            self.cursor.taken = taken;
+            self.cursor.settled = self.cursor.settled.min(taken);
+        }
         self.is_cursor_stored = false;
         self.recount(storage, actor, before)
+    }
+
+    /// Whether the destination takes rows now, as far as is known.
+    pub(super) fn is_taking(&self, now: Duration) -> bool {
+        now >= self.resume_at
     }
 
     /// A message leaves.
@@ -249,12 +314,17 @@ impl Stream {
         storage: &dyn Storage,
         actor: ActorId,
         log: &Log,
+        is_for_region: bool,
         now: Duration,
         send: &mut dyn FnMut(Message),
     ) -> Result<(), StorageError> {
         self.notice_silence(now);
         if now < self.resume_at {
             return Ok(());
+        }
+        if let Some(upto) = self.bridge.take() {
+            let after = Hlc::ZERO;
+            send(Message::Promise { actor, after, upto });
         }
         if self.sent < log.trimmed {
             self.skip(actor, log.trimmed, send);
@@ -273,6 +343,7 @@ impl Stream {
                 after,
                 last,
                 rows: rows.into_iter().map(|(_, row)| row).collect(),
+                is_for_region,
             }));
         }
         Ok(())
@@ -282,6 +353,9 @@ impl Stream {
     pub(super) fn skip(&mut self, actor: ActorId, upto: Hlc, send: &mut dyn FnMut(Message)) {
         let after = self.sent;
         self.depart(upto, 0, 0);
+        if self.answered >= after {
+            self.answered = upto; // there is nothing to answer for
+        }
         send(Message::Skip { actor, after, upto });
     }
 
@@ -289,7 +363,7 @@ impl Stream {
     pub(super) fn give_up(
         &mut self,
         storage: &dyn Storage,
-        region: &RegionName,
+        destination: &Destination,
         actor: ActorId,
         cut: Hlc,
         events: &mut Vec<ShipEvent>,
@@ -297,7 +371,7 @@ impl Stream {
         let rows = measure(storage, actor, cut, None)?.rows;
         let dropped = self.pending_rows.saturating_sub(rows);
         events.push(ShipEvent::Dropped {
-            region: region.clone(),
+            destination: destination.clone(),
             actor,
             after: self.cursor.taken,
             upto: cut,

@@ -411,6 +411,7 @@ pub(super) fn ship(bytes: usize) -> Message {
         after: Hlc::ZERO,
         last: Hlc::from_millis(1),
         rows: vec![noise.into()],
+        is_for_region: true,
     })
 }
 

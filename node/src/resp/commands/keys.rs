@@ -15,10 +15,9 @@ use super::{
     Context, Planned, help,
 };
 use crate::core::{
-    op::{Read, Write},
+    op::{Kind, Read, ScanFilter, Write},
     reply::{Refusal, Reply},
 };
-use crate::resp::backend::ScanFilter;
 
 pub(super) fn delete(_: &mut Context<'_>, args: Args<'_>) -> Planned {
     if args.len() == 2 {
@@ -55,7 +54,10 @@ pub(super) fn scan(_: &mut Context<'_>, args: Args<'_>) -> Planned {
     let options = ScanOptions::parse(args, 2, true)?;
     let kind = match options.kind {
         None => None,
-        Some(kind) => match KINDS.into_iter().find(|known| kind == *known) {
+        Some(kind) => match [Kind::String, Kind::Set]
+            .into_iter()
+            .find(|known| kind == known.word())
+        {
             Some(kind) => Some(kind),
             // No key has a type that does not exist: the scan is over.
             None => return Ok(Plan::Reply(page(0, Vec::new()))),
@@ -125,9 +127,6 @@ impl ScanOptions {
         Ok(options)
     }
 }
-
-/// The types that keys can have.
-const KINDS: [&str; 2] = ["string", "set"];
 
 /// Longer than any type's name.
 const KIND_BYTES_MAX: usize = 32;

@@ -14,13 +14,13 @@ use tokio::sync::Semaphore;
 use crate::{
     core::{
         glob,
-        op::{Action, Condition, ExpireCondition, Key, Op, Pick, Read, SetExpiry, Write},
+        op::{
+            Action, Condition, ExpireCondition, Key, Kind, Op, Pick, Read, ScanFilter, SetExpiry,
+            Write,
+        },
         reply::{Refusal, Reply},
     },
-    resp::{
-        backend::{Backend, ScanFilter},
-        number::parse_i64,
-    },
+    resp::{backend::Backend, number::parse_i64},
 };
 
 /// A node of one shard, in memory.
@@ -377,8 +377,8 @@ impl Backend for Model {
         let (next, keys) = page(entries.keys().cloned(), cursor, filter.count);
         let wanted = |key: &Key| {
             let kind = match entries[key].value {
-                Value::Text(_) => "string",
-                Value::Set(_) => "set",
+                Value::Text(_) => Kind::String,
+                Value::Set(_) => Kind::Set,
             };
             let pattern = filter.pattern.as_ref();
             filter.kind.is_none_or(|wanted| wanted == kind)

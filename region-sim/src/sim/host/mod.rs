@@ -22,11 +22,12 @@ use node::{
         Input, Now, Shard, ShardConfig,
         identity::{BootId, DirectoryId, Identity},
         inbox::Inbox,
-        message::{Held, SessionId},
+        message::SessionId,
         op::Op,
-        ship::OutboxBounds,
+        ship::{Home, Met, OutboxBounds},
     },
     names::{ClusterName, NodeName, RegionName},
+    placement::Placement,
     storage::{Batch, Durability, Family, Storage, StorageError, memory::MemoryStorage},
 };
 
@@ -70,7 +71,7 @@ pub struct Host {
     pub has_forgotten: bool,
     name: NodeName,
     plan: HostPlan,
-    regions: Vec<RegionName>,
+    placement: Arc<Placement>,
     boot: u64,
     directory: DirectoryId,
 }
@@ -101,14 +102,6 @@ pub struct Process {
     started: Duration,
     saving: Option<Batch>,
     is_failed: bool,
-}
-
-/// What the handshake of a session said.
-#[derive(Debug, Clone)]
-struct Met {
-    region: RegionName,
-    directory: DirectoryId,
-    held: Vec<Held>,
 }
 
 /// One shard and what is queued for it.
@@ -160,14 +153,10 @@ pub enum Death {
 impl Host {
     /// A node of a plan, with an empty disk.
     pub fn new(index: HostIndex, plan: &Plan) -> Self {
-        let regions = (0..plan.regions.len())
-            .filter(|other| *other != index)
-            .map(region)
-            .collect();
         let host = plan.regions[index].clone();
         Self {
             index,
-            region: region(index),
+            region: plan.region(index),
             storage: Arc::new(MemoryStorage::new()),
             clock: WallClock {
                 offset_ms: host.clock_offset_ms,
@@ -182,9 +171,9 @@ impl Host {
             copy: None,
             unconfirmed: None,
             has_forgotten: false,
-            name: parsed::<NodeName>(&format!("n{index}")),
+            name: name(index),
             plan: host,
-            regions,
+            placement: Arc::new(plan.placement()),
             boot: 0,
             directory: DirectoryId(0),
         }
@@ -418,7 +407,7 @@ impl Host {
             .map(|shard| self.open_shard(&identity, shard, was_clean, desk))
             .collect::<Result<_, _>>()?;
         Ok(Process {
-            inbox: Inbox::open(&*self.storage, shards, MAX_SKEW_MS)?,
+            inbox: Inbox::open(&*self.storage, shards, identity.actors(), MAX_SKEW_MS)?,
             identity,
             workers,
             dialling: vec![Dialling::Waiting { attempts: 0 }; desk.plan.regions.len()],
@@ -470,7 +459,12 @@ impl Host {
                 .iter()
                 .map(|former| former.actor(shard))
                 .collect(),
-            regions: self.regions.clone(),
+            home: Home {
+                region: self.region.clone(),
+                node: self.name.clone(),
+                placement: Arc::clone(&self.placement),
+            },
+            timeout: TIMEOUT,
             outbox: OutboxBounds {
                 window: desk.plan.outbox_window,
                 bytes_max: desk.plan.outbox_bytes,
@@ -551,9 +545,9 @@ impl Host {
     }
 }
 
-/// The name of a region by its number.
-pub fn region(index: HostIndex) -> RegionName {
-    parsed(&format!("r{index}"))
+/// The name of a node by its number.
+pub fn name(index: HostIndex) -> NodeName {
+    parsed(&format!("n{index}"))
 }
 
 /// The actors of a process, own and former.
@@ -573,6 +567,8 @@ where
 pub const FULL: &str = "the disk is nearly full";
 /// `clock.max_skew`.
 pub const MAX_SKEW_MS: u64 = 1000;
+/// How long a request waits for other replicas.
+const TIMEOUT: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(100);
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(500);

@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
-use node::core::{
-    Input,
-    inbox::{Applied, Intent, Ticket},
-    message::{Held, Message, SessionId},
+use crdt::Delta;
+use node::{
+    core::{
+        Input,
+        identity::shard_of,
+        inbox::{Applied, Done, Intent, RelayMark, Ticket},
+        message::{Compare, Held, Message, SessionId, Taken},
+        ship::Met,
+    },
+    placement::Partition,
 };
 
-use super::{Host, Met, actors};
+use super::{Host, actors};
 use crate::{
     check::Violation,
     sim::{
@@ -117,23 +123,16 @@ impl Host {
             format!("n{} ships to n{peer} on {session:?}", self.index)
         });
         process.dialling[peer] = Dialling::Up(session);
-        let region = super::region(peer);
         let met = Met {
-            region: region.clone(),
+            region: desk.plan.region(peer),
+            node: super::name(peer),
+            session,
             directory: answer.directory,
-            held: answer.held.clone(),
+            held: answer.held,
         };
-        process.sessions.insert(session, met);
+        process.sessions.insert(session, met.clone());
         self.confirmed_by(peer, desk);
-        self.tell_all(
-            || Input::SessionUp {
-                region: region.clone(),
-                session,
-                directory: answer.directory,
-                held: answer.held.clone(),
-            },
-            desk,
-        );
+        self.tell_all(|| Input::SessionUp(met.clone()), desk);
     }
 
     /// A session to a peer is gone.
@@ -160,12 +159,30 @@ impl Host {
             format!("n{} gets on {session:?} {}", self.index, shown(&message))
         });
         match &message {
-            Message::Taken { actor, .. } | Message::Declined { actor, .. } => {
+            Message::Taken(Taken { actor, .. }) | Message::Declined { actor, .. } => {
                 if let Some(met) = self.met(session) {
-                    met.note(&message);
+                    note(met, &message);
                 }
-                let shard = usize::from(actor.shard());
+                let shard = usize::from(shard_of(*actor));
                 self.tell(shard, Input::Acknowledged { session, message }, desk);
+            }
+            // Every host holds everything of its region: nothing is forwarded.
+            Message::Forward { .. } | Message::Forwarded { .. } => {}
+            Message::Compared { ask, .. } | Message::Mended { ask } => {
+                let shard = usize::from(ask.shard);
+                self.tell(shard, Input::Acknowledged { session, message }, desk);
+            }
+            Message::Compare(Compare { key, .. })
+            | Message::Mend {
+                delta: Delta { key, .. },
+                ..
+            } => {
+                let shards = self
+                    .process
+                    .as_ref()
+                    .map_or(1, |process| process.workers.len());
+                let shard = Partition::of(key).shard(shards as u16);
+                self.tell(shard.into(), Input::Asked { session, message }, desk);
             }
             Message::Ship(_) | Message::Promise { .. } | Message::Skip { .. } => {
                 self.note_skip(&message, desk);
@@ -205,20 +222,42 @@ impl Host {
             desk.trace.line(desk.now, || {
                 format!("n{} has no room for {}", self.index, shown(&message))
             });
-            self.tell(shard, Input::Unsent { session, actor }, desk);
+            if let Some(actor) = actor {
+                self.tell(shard, Input::Unsent { session, actor }, desk);
+            }
             return;
         }
+        let lane = usize::from(is_answer(&message));
         desk.network
-            .send(session, 0, message, desk.now, &mut desk.agenda);
+            .send(session, lane, message, desk.now, &mut desk.agenda);
     }
 
     /// A shard is done with what a peer sent.
-    pub(super) fn applied(&mut self, ticket: Ticket, applied: Applied, desk: &mut Desk) {
+    pub(super) fn applied(&mut self, shard: usize, ticket: Ticket, done: Done, desk: &mut Desk) {
         let Some(process) = &mut self.process else {
             return;
         };
-        let intents = process.inbox.applied(ticket, applied);
+        let intents = process.inbox.applied(shard as u16, ticket, done);
         self.intend(intents, desk);
+    }
+
+    /// A shard says how far it is with passing on.
+    pub(super) fn relayed(&mut self, shard: usize, mark: RelayMark, desk: &mut Desk) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let intents = process.inbox.relayed(shard as u16, mark);
+        self.intend(intents, desk);
+    }
+
+    /// A part is not taken.
+    pub(super) fn refuse(&mut self, shard: usize, ticket: Ticket, desk: &mut Desk) {
+        let done = Done {
+            applied: Applied::Refused,
+            place: None,
+            taught: Vec::new(),
+        };
+        self.applied(shard, ticket, done, desk);
     }
 
     /// The sessions of a process that is gone break, sooner or later.
@@ -236,11 +275,17 @@ impl Host {
                     shard,
                     ticket,
                     deltas,
+                    purpose,
                 } => {
                     if desk.dice.chance(desk.plan.refused) {
-                        self.applied(ticket, Applied::Refused, desk);
+                        self.refuse(usize::from(shard), ticket, desk);
                     } else {
-                        self.tell(usize::from(shard), Input::Remote { ticket, deltas }, desk);
+                        let input = Input::Remote {
+                            ticket,
+                            deltas,
+                            purpose,
+                        };
+                        self.tell(usize::from(shard), input, desk);
                     }
                 }
                 Intent::Send { session, message } => {
@@ -377,21 +422,24 @@ fn is_ahead(message: &Message, wall_ms: u64) -> bool {
     matches!(message, Message::Ship(ship) if ship.last.millis() > wall_ms + super::MAX_SKEW_MS)
 }
 
-impl Met {
-    /// What a shard that is opened again is told must not be older than what was acknowledged since.
-    fn note(&mut self, message: &Message) {
-        let Message::Taken { actor, taken, .. } = message else {
-            return;
-        };
-        match self.held.iter_mut().find(|held| held.actor == *actor) {
-            Some(held) => held.taken = held.taken.max(*taken),
-            None => self.held.push(Held {
-                actor: *actor,
-                taken: *taken,
-                newest: *taken,
-            }),
-        }
+/// What a shard that is opened again is told must not be older than what was acknowledged since.
+fn note(met: &mut Met, message: &Message) {
+    let Message::Taken(Taken { actor, taken, .. }) = message else {
+        return;
+    };
+    match met.held.iter_mut().find(|held| held.actor == *actor) {
+        Some(held) => held.taken = held.taken.max(*taken),
+        None => met.held.push(Held {
+            actor: *actor,
+            taken: *taken,
+            newest: *taken,
+        }),
     }
+}
+
+/// Whether a message goes back to the side that dialled.
+fn is_answer(message: &Message) -> bool {
+    matches!(message, Message::Compared { .. } | Message::Mended { .. })
 }
 
 /// What a peer holds of an actor that is newer than anything that the actor recalled when it was opened.

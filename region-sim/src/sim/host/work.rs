@@ -5,7 +5,6 @@ use std::time::Duration;
 use node::{
     core::{
         Event as CoreEvent, Input, Output, RequestId,
-        inbox::Applied,
         op::Action,
         read,
         reply::{Refusal, Reply},
@@ -45,7 +44,9 @@ impl Host {
             }
         );
         let is_read = matches!(op.action, Action::Read(_));
-        if is_read && !is_half_written && (is_over || desk.dice.chance(desk.plan.direct_reads)) {
+        let is_beside = desk.dice.chance(desk.plan.direct_reads) || is_over;
+        // Where other replicas are asked, only a shard can.
+        if is_read && !is_half_written && is_beside && desk.plan.replicas == 1 {
             let asked = Asked { id, op, wall_ms };
             let reply = read_committed(&*self.storage, &asked);
             self.answer(&asked, reply, desk);
@@ -77,7 +78,7 @@ impl Host {
         let worker = &mut process.workers[shard];
         if matches!(worker.phase, Phase::Over) {
             if let Input::Remote { ticket, .. } = input {
-                self.applied(ticket, Applied::Refused, desk);
+                self.refuse(shard, ticket, desk);
             }
             return;
         }
@@ -239,7 +240,7 @@ impl Host {
                     desk.replies.push((RequestId(asked.id as u64), failed()));
                 }
                 Queued::Input(Input::Remote { ticket, .. }) => {
-                    self.applied(ticket, Applied::Refused, desk);
+                    self.refuse(shard, ticket, desk);
                 }
                 Queued::Input(_) => {}
             }
@@ -308,14 +309,8 @@ impl Host {
         if let Some(process) = &mut self.process {
             process.workers[shard] = worker;
         }
-        for (session, met) in sessions {
-            let input = Input::SessionUp {
-                region: met.region,
-                session,
-                directory: met.directory,
-                held: met.held,
-            };
-            self.tell(shard, input, desk);
+        for met in sessions.into_values() {
+            self.tell(shard, Input::SessionUp(met), desk);
         }
     }
 
@@ -323,7 +318,8 @@ impl Host {
         for output in out {
             match output {
                 Output::Reply { id, reply } => self.reply(shard, id, reply, desk),
-                Output::Applied { ticket, applied } => self.applied(ticket, applied, desk),
+                Output::Applied { ticket, done } => self.applied(shard, ticket, done, desk),
+                Output::Relayed(mark) => self.relayed(shard, mark, desk),
                 Output::Commit(batch) => self.begin_commit(shard, batch, desk),
                 Output::Send { session, message } => self.send(shard, session, message, desk),
                 Output::Report(event) => self.report(event, desk),
@@ -348,12 +344,15 @@ impl Host {
     }
 
     fn reply(&mut self, shard: usize, id: RequestId, reply: Reply, desk: &mut Desk) {
-        let asked = self
-            .process
-            .as_mut()
-            .and_then(|process| process.workers[shard].handled.pop_front());
+        let are_replicas = desk.plan.replicas > 1;
+        let asked = self.process.as_mut().and_then(|process| {
+            let handled = &mut process.workers[shard].handled;
+            let at = handled.iter().position(|asked| asked.id as u64 == id.0)?;
+            // What waits for other replicas is overtaken by what does not.
+            (at == 0 || are_replicas).then(|| handled.remove(at))?
+        });
         match asked {
-            Some(asked) if asked.id as u64 == id.0 => self.answer(&asked, reply, desk),
+            Some(asked) => self.answer(&asked, reply, desk),
             _ => desk.violations.push(Violation::new(
                 "core",
                 format!("n{} replies out of order to {id:?}", self.index),
@@ -383,12 +382,14 @@ impl Host {
         desk.trace
             .line(desk.now, || format!("n{} reports {event:?}", self.index));
         match event {
-            CoreEvent::Ship(ShipEvent::Dropped { region, rows, .. }) => {
+            CoreEvent::Ship(ShipEvent::Dropped {
+                destination, rows, ..
+            }) => {
                 // Only bounds drop rows; what a region lost is another matter.
                 if rows > 0 && !desk.plan.has_tight_outbox() {
                     desk.violations.push(Violation::new(
                         "P1",
-                        format!("n{} dropped {rows} rows for {region}", self.index),
+                        format!("n{} dropped {rows} rows for {destination}", self.index),
                     ));
                 }
             }

@@ -1,0 +1,124 @@
+//! What other nodes ship to this one, and what they ask.
+
+use crdt::Delta;
+
+use super::Shard;
+use crate::{
+    core::{
+        Event, Now, Output, compare,
+        inbox::{Applied, Done, Purpose, Ticket},
+        message::{Compare, Message, SessionId},
+        teach::teach,
+    },
+    placement::Partition,
+    storage::{Storage, StorageError},
+};
+
+impl Shard {
+    /// What another node shipped is joined; what is known here and not in it is said, and what is for the whole region is passed on.
+    pub(super) fn remote(
+        &mut self,
+        storage: &dyn Storage,
+        ticket: Ticket,
+        deltas: Vec<Delta>,
+        purpose: Purpose,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let mut done = Done {
+            applied: Applied::Whole,
+            place: None,
+            taught: Vec::new(),
+        };
+        if self.read_only.is_some() {
+            done.applied = Applied::Refused;
+        } else {
+            for delta in deltas {
+                match self.take_in(storage, delta, purpose, now, &mut done) {
+                    Ok(()) => {}
+                    Err(StorageError::Failed { .. }) => done.applied = Applied::Refused,
+                    Err(error) => {
+                        done.applied = Applied::Damaged;
+                        out.push(Output::Report(Event::Damaged(error)));
+                    }
+                }
+            }
+        }
+        let conflicts = self.working.take_conflicts();
+        out.extend(
+            conflicts
+                .into_iter()
+                .map(|kind| Output::Report(Event::Conflict { kind })),
+        );
+        self.waiting.applied.push((ticket, done));
+    }
+
+    fn take_in(
+        &mut self,
+        storage: &dyn Storage,
+        delta: Delta,
+        purpose: Purpose,
+        now: Now,
+        done: &mut Done,
+    ) -> Result<(), StorageError> {
+        let partition = Partition::of(&delta.key);
+        self.clock.observe(delta.newest());
+        if self.shipper.home().holds(partition) {
+            if purpose == Purpose::Teach {
+                done.taught
+                    .extend(teach(storage, &mut self.working, &delta)?);
+            }
+            self.working.join(storage, &delta)?;
+        }
+        if purpose == Purpose::PassOn && self.shipper.home().passes_on(partition) {
+            let place = self.clock.tick(now.wall_ms);
+            self.working.relay(delta, place);
+            done.place = Some(place);
+        }
+        Ok(())
+    }
+
+    /// Another replica asks about a key. The answer waits for the batch: it may speak of what is not durable yet.
+    pub(super) fn asked(
+        &mut self,
+        storage: &dyn Storage,
+        session: SessionId,
+        message: Message,
+        out: &mut Vec<Output>,
+    ) {
+        let answer = match message {
+            Message::Compare(question) => self.answer(storage, question),
+            Message::Mend { ask, delta } if self.read_only.is_none() => {
+                self.clock.observe(delta.newest());
+                let joined = self.working.join(storage, &delta);
+                joined.map(|()| Message::Mended { ask })
+            }
+            _ => return,
+        };
+        match answer {
+            Ok(answer) => self.waiting.answers.push((session, answer)),
+            // Who asked asks another one instead.
+            Err(error) => out.push(Output::Report(Event::Damaged(error))),
+        }
+    }
+
+    fn answer(
+        &mut self,
+        storage: &dyn Storage,
+        question: Compare,
+    ) -> Result<Message, StorageError> {
+        let Compare {
+            ask,
+            key,
+            digest,
+            from,
+        } = question;
+        let is_equal = from == 0 && compare::digest(storage, &mut self.working, &key)? == digest;
+        let copy = if is_equal {
+            None
+        } else {
+            Some(compare::copy(storage, &mut self.working, &key, from)?)
+        };
+        Ok(Message::Compared { ask, copy })
+    }
+}

@@ -1,0 +1,372 @@
+//! Requests of clients, and the other replicas that are asked before they are carried out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Shard;
+use crate::{
+    core::{
+        Event, Now, Output, RequestId,
+        compare::{self, Difference},
+        coordinate::{Effect, Stop},
+        correct::Lesson,
+        gate::{Ask, Turned, Waiting},
+        message::{AskId, Compare, KeyCopy, Message, SessionId},
+        op::{Action, Condition, Key, Op, SetExpiry, Write},
+        quorum::Awaiting,
+        read::read,
+        reply::{Refusal, Reply},
+        view::Uncommitted,
+    },
+    names::NodeName,
+    placement::Partition,
+    storage::{Storage, StorageError},
+};
+
+impl Shard {
+    /// A client asks: at once where this replica is enough, else when enough others have said what they know.
+    pub(super) fn request(
+        &mut self,
+        storage: &dyn Storage,
+        id: RequestId,
+        op: Op,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let deadline = now.mono + self.config.timeout;
+        let waiting = Waiting { id, op, deadline };
+        if !self.gates.is_empty() && self.gates.is_closed(&waiting.op.key) {
+            match self.is_crowded() {
+                Some(refusal) => self.reply(id, refusal.into()),
+                None => self.gates.queue(kept(waiting)),
+            }
+            return;
+        }
+        self.admit(storage, waiting, now, out);
+    }
+
+    fn admit(&mut self, storage: &dyn Storage, waiting: Waiting, now: Now, out: &mut Vec<Output>) {
+        if !self.reach(now).asks_others(waiting.op.level) {
+            return self.carry_out(storage, waiting, now);
+        }
+        if let Some(refusal) = self.is_crowded() {
+            return self.reply(waiting.id, refusal.into());
+        }
+        if depends_on_what_is_there(&waiting.op.action) {
+            self.question(storage, vec![kept(waiting)], now, out);
+        } else {
+            self.carry_out(storage, waiting, now);
+        }
+    }
+
+    /// Asks enough others about a key; what waits for it is carried out when they have answered.
+    fn question(
+        &mut self,
+        storage: &dyn Storage,
+        covered: Vec<Waiting>,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(first) = covered.first() else { return };
+        let (key, level) = (first.op.key.clone(), first.op.level);
+        let asked = self.reach(now).asked(level, Partition::of(&key));
+        let asked = match asked {
+            Ok(asked) if asked.needed > 0 => asked,
+            Ok(_) => return self.open_gate(storage, &key, covered, now, out),
+            Err(refusal) => return self.refuse_all(storage, &key, covered, &refusal, now, out),
+        };
+        let digest = match compare::digest(storage, &mut self.working, &key) {
+            Ok(digest) => digest,
+            Err(error) => {
+                let refusal = Refusal::Unavailable(error.to_string());
+                return self.refuse_all(storage, &key, covered, &refusal, now, out);
+            }
+        };
+        let hedge_at = now.mono + HEDGE_AFTER;
+        let others = self
+            .gates
+            .close(key.clone(), covered, asked.needed, asked.others, hedge_at);
+        for (node, session) in others {
+            self.ask(&key, node, session, digest, 0, out);
+        }
+    }
+
+    fn ask(
+        &mut self,
+        key: &Key,
+        node: NodeName,
+        session: SessionId,
+        digest: u128,
+        from: u64,
+        out: &mut Vec<Output>,
+    ) {
+        let ask = self.question_id(Ask {
+            key: key.clone(),
+            node,
+            session,
+            from: Some(from),
+        });
+        let message = Message::Compare(Compare {
+            ask,
+            key: key.clone(),
+            digest,
+            from,
+        });
+        out.push(Output::Send { session, message });
+    }
+
+    fn question_id(&mut self, ask: Ask) -> AskId {
+        AskId {
+            shard: self.config.index,
+            number: self.gates.ask(ask),
+        }
+    }
+
+    /// Another replica said how its copy of a key differs from the one here.
+    pub(super) fn compared(
+        &mut self,
+        storage: &dyn Storage,
+        session: SessionId,
+        ask: AskId,
+        copy: Option<KeyCopy>,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(ask) = self.gates.answered(ask.number, session) else {
+            return;
+        };
+        let met = match copy {
+            None => Ok(()),
+            Some(copy) => self.meet_copy(storage, &ask, &copy, out),
+        };
+        if let Err(error) = met {
+            out.push(Output::Report(Event::Damaged(error.clone())));
+            let refusal = Refusal::Unavailable(error.to_string());
+            let covered = self.gates.fail(&ask.key);
+            return self.refuse_all(storage, &ask.key, covered, &refusal, now, out);
+        }
+        self.agreed(storage, &ask, now, out);
+    }
+
+    /// What was sent to another replica is durable there.
+    pub(super) fn mended(
+        &mut self,
+        storage: &dyn Storage,
+        session: SessionId,
+        ask: AskId,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(ask) = self.gates.answered(ask.number, session) {
+            self.agreed(storage, &ask, now, out);
+        }
+    }
+
+    /// Joins what the copy here lacks, and sends what the other one does.
+    fn meet_copy(
+        &mut self,
+        storage: &dyn Storage,
+        ask: &Ask,
+        copy: &KeyCopy,
+        out: &mut Vec<Output>,
+    ) -> Result<(), StorageError> {
+        let from = ask.from.unwrap_or_default();
+        let key = &ask.key;
+        let Difference { mine, theirs } =
+            compare::compare(storage, &mut self.working, key, from, copy)?;
+        if let Some(delta) = compare::delta(key, mine) {
+            self.clock.observe(delta.newest());
+            self.working.join(storage, &delta)?;
+        }
+        if let Some(delta) = compare::delta(key, theirs) {
+            let ask_id = self.question_id(Ask {
+                from: None,
+                ..ask.clone()
+            });
+            let message = Message::Mend { ask: ask_id, delta };
+            self.waiting.answers.push((ask.session, message));
+        }
+        if let Some(next) = copy.next {
+            self.ask(key, ask.node.clone(), ask.session, 0, next, out);
+        }
+        Ok(())
+    }
+
+    fn agreed(&mut self, storage: &dyn Storage, ask: &Ask, now: Now, out: &mut Vec<Output>) {
+        if let Turned::Opens(covered) = self.gates.agrees(&ask.key, &ask.node) {
+            self.open_gate(storage, &ask.key, covered, now, out);
+        }
+    }
+
+    /// Carries out what waited for a key, and goes on with what came after it.
+    fn open_gate(
+        &mut self,
+        storage: &dyn Storage,
+        key: &Key,
+        covered: Vec<Waiting>,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        for waiting in covered {
+            self.carry_out(storage, waiting, now);
+        }
+        self.go_on(storage, key, now, out);
+    }
+
+    fn go_on(&mut self, storage: &dyn Storage, key: &Key, now: Now, out: &mut Vec<Output>) {
+        loop {
+            let next = self.gates.next(key);
+            let Some(first) = next.first() else { return };
+            let asks = self.reach(now).asks_others(first.op.level)
+                && depends_on_what_is_there(&first.op.action);
+            if asks {
+                return self.question(storage, next, now, out);
+            }
+            for waiting in next {
+                self.carry_out(storage, waiting, now);
+            }
+        }
+    }
+
+    /// Asks others in the place of those that do not answer.
+    pub(super) fn ask_instead(
+        &mut self,
+        storage: &dyn Storage,
+        instead: Vec<(Key, NodeName, SessionId)>,
+        out: &mut Vec<Output>,
+    ) {
+        for (key, node, session) in instead {
+            match compare::digest(storage, &mut self.working, &key) {
+                Ok(digest) => self.ask(&key, node, session, digest, 0, out),
+                Err(error) => out.push(Output::Report(Event::Damaged(error))),
+            }
+        }
+    }
+
+    /// Nobody is left who could answer for a key.
+    pub(super) fn fail_question(
+        &mut self,
+        storage: &dyn Storage,
+        key: &Key,
+        covered: Vec<Waiting>,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(first) = covered.first() else { return };
+        let reach = self.reach(now);
+        let refusal = reach.unreachable(first.op.level, Partition::of(key), None);
+        self.refuse_all(storage, key, covered, &refusal, now, out);
+    }
+
+    pub(super) fn refuse_all(
+        &mut self,
+        storage: &dyn Storage,
+        key: &Key,
+        covered: Vec<Waiting>,
+        refusal: &Refusal,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        for waiting in covered {
+            self.reply(waiting.id, refusal.clone().into());
+        }
+        self.go_on(storage, key, now, out);
+    }
+
+    /// Does what is asked, on the copy that is here.
+    fn carry_out(&mut self, storage: &dyn Storage, waiting: Waiting, now: Now) {
+        let Waiting { id, op, deadline } = waiting;
+        let write = match &op.action {
+            Action::Read(action) => {
+                let view = Uncommitted {
+                    storage,
+                    working: &self.working,
+                };
+                let reply = read(&view, &op.key, action, now.wall_ms);
+                let reply =
+                    reply.unwrap_or_else(|error| Refusal::Unavailable(error.to_string()).into());
+                return self.reply(id, reply);
+            }
+            Action::Write(write) => write,
+        };
+        match self.write(storage, &op, write, now) {
+            Ok((reply, None)) => self.reply(id, reply),
+            Ok((reply, Some(effects))) => {
+                let awaiting = Awaiting {
+                    id,
+                    partition: Partition::of(&op.key),
+                    key: op.key,
+                    level: op.level,
+                    effects,
+                    reply,
+                    deadline,
+                    lesson: Some(Lesson::default()),
+                };
+                let place = self.clock.last();
+                self.waiting.awaiting.push((place, None, awaiting));
+            }
+            Err(Stop::Refused(refusal)) => self.reply(id, refusal.into()),
+            Err(Stop::Storage(error)) => {
+                self.reply(id, Refusal::Unavailable(error.to_string()).into())
+            }
+        }
+    }
+
+    /// Carries out a write. Gives what it came to where others are to have it before it is answered.
+    fn write(
+        &mut self,
+        storage: &dyn Storage,
+        op: &Op,
+        write: &Write,
+        now: Now,
+    ) -> Result<(Reply, Option<Vec<Effect>>), Stop> {
+        if let Some(refusal) = self.refuses_writes() {
+            return Err(refusal.into());
+        }
+        let reach = self.reach(now);
+        let is_asking = reach.asks_others(op.level);
+        if is_asking {
+            reach.admits_write(op.level, Partition::of(&op.key))?;
+        }
+        let mut coordinator = self.coordinator(storage, now, is_asking);
+        let reply = coordinator.write(&op.key, write)?;
+        let effects = std::mem::take(&mut coordinator.effects);
+        Ok((reply, (is_asking && !effects.is_empty()).then_some(effects)))
+    }
+}
+
+/// Whether a request must know what other replicas know before it can be carried out: it answers with it, or decides by it.
+fn depends_on_what_is_there(action: &Action) -> bool {
+    match action {
+        Action::Read(_) => true,
+        Action::Write(write) => match write {
+            Write::Set {
+                expiry,
+                condition,
+                return_old,
+                ..
+            } => *return_old || *condition != Condition::Always || *expiry == SetExpiry::Keep,
+            Write::GetDel
+            | Write::GetEx { .. }
+            | Write::Append { .. }
+            | Write::SetRange { .. }
+            | Write::Expire { .. }
+            | Write::Persist
+            | Write::Pop { .. } => true,
+            // These are told what they did not know by the acknowledgements.
+            Write::IncrBy { .. } | Write::Delete | Write::Add { .. } | Write::Remove { .. } => {
+                false
+            }
+        },
+    }
+}
+
+/// A request that is kept for a while: its key may be a slice of a connection's read buffer, which must not live as long.
+fn kept(mut waiting: Waiting) -> Waiting {
+    waiting.op.key = Bytes::copy_from_slice(&waiting.op.key);
+    waiting
+}
+
+/// A replica that is silent for so long is joined by another one: above a round trip inside a region and a commit together.
+const HEDGE_AFTER: Duration = Duration::from_millis(50);

@@ -1,0 +1,331 @@
+//! Writes that wait for other replicas, and the streams that say how far those are.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crdt::{ActorId, Hlc};
+
+use super::{Shard, report};
+use crate::{
+    core::{
+        Now, Output, RequestId,
+        coordinate::Target,
+        message::{Decline, SessionId, Taken},
+        quorum::{Awaiting, Turn},
+        reach::Reach,
+        reply::{Refusal, Reply},
+        ship::Met,
+    },
+    names::NodeName,
+    placement::{Placement, Position},
+    storage::Storage,
+};
+
+impl Shard {
+    pub(super) fn reach(&self, now: Now) -> Reach<'_> {
+        Reach {
+            shipper: &self.shipper,
+            actor: self.actor,
+            now: now.mono,
+        }
+    }
+
+    /// An answer that may be given when the batch is durable.
+    pub(super) fn reply(&mut self, id: RequestId, reply: Reply) {
+        self.waiting.replies.push((id, reply));
+    }
+
+    /// Why no more requests may wait for other replicas, if so.
+    pub(super) fn is_crowded(&self) -> Option<Refusal> {
+        let waiting = self.quorum.len() + self.gates.len() + self.waiting.awaiting.len();
+        (waiting >= WAITING_MAX).then(|| {
+            Refusal::Busy(format!(
+                "{waiting} requests wait for other replicas in shard {} of this node",
+                self.config.index
+            ))
+        })
+    }
+
+    /// The log in which clients wait for others, and the place before the first such row.
+    fn awaited(&self) -> Option<(ActorId, Hlc)> {
+        let after = self.quorum.awaited_after()?;
+        Some((self.actor, after))
+    }
+
+    pub(super) fn session_up(
+        &mut self,
+        storage: &dyn Storage,
+        met: Met,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let mut events = Vec::new();
+        let awaited = self.awaited();
+        let met = self.shipper.session_up(storage, met, awaited, &mut events);
+        report(events, met, out);
+        self.pump(storage, now, out);
+    }
+
+    pub(super) fn session_down(
+        &mut self,
+        storage: &dyn Storage,
+        session: SessionId,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let mut events = Vec::new();
+        let awaited = self.awaited();
+        let met = self
+            .shipper
+            .session_down(storage, session, awaited, &mut events);
+        report(events, met, out);
+        let lost = self.gates.lose(session);
+        self.ask_instead(storage, lost.instead, out);
+        for (key, covered) in lost.failed {
+            self.fail_question(storage, &key, covered, now, out);
+        }
+        self.fail_out_of_reach(now, out);
+        self.pump(storage, now, out);
+    }
+
+    pub(super) fn trust(
+        &mut self,
+        storage: &dyn Storage,
+        trusted: Arc<BTreeSet<NodeName>>,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let mut events = Vec::new();
+        let awaited = self.awaited();
+        let met = self.shipper.trust(storage, trusted, awaited, &mut events);
+        report(events, met, out);
+        let unsure: Vec<SessionId> = self
+            .gates
+            .sessions()
+            .into_iter()
+            .filter(|(node, _)| !self.shipper.trusts(node))
+            .map(|(_, session)| session)
+            .collect();
+        for session in unsure {
+            let lost = self.gates.lose(session);
+            self.ask_instead(storage, lost.instead, out);
+            for (key, covered) in lost.failed {
+                self.fail_question(storage, &key, covered, now, out);
+            }
+        }
+        self.fail_out_of_reach(now, out);
+        self.pump(storage, now, out);
+    }
+
+    pub(super) fn place(
+        &mut self,
+        storage: &dyn Storage,
+        placement: Arc<Placement>,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        self.config.home.placement = Arc::clone(&placement);
+        let placed = self.shipper.place(storage, placement);
+        report(Vec::new(), placed, out);
+        self.pump(storage, now, out);
+    }
+
+    /// A destination says how far it is, and what it knew.
+    pub(super) fn taken(
+        &mut self,
+        storage: &dyn Storage,
+        session: SessionId,
+        said: &Taken,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let heard = self.shipper.taken(storage, session, said);
+        report(Vec::new(), heard, out);
+        if let Some((after, last)) = said.answers
+            && said.actor == self.actor
+        {
+            self.quorum.learn(after, last, &said.taught);
+            for teaching in &said.taught {
+                self.clock
+                    .observe(teaching.newest.max(teaching.delta.newest()));
+                let joined = self.working.join(storage, &teaching.delta);
+                report(Vec::new(), joined, out);
+            }
+        }
+        self.settle(storage, now, out);
+        self.tell_relayed(out);
+    }
+
+    pub(super) fn declined(
+        &mut self,
+        storage: &dyn Storage,
+        session: SessionId,
+        (actor, taken, reason): (ActorId, Hlc, Decline),
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let mut events = Vec::new();
+        let met = self.shipper.declined(
+            storage,
+            session,
+            actor,
+            taken,
+            reason,
+            now.mono,
+            &mut events,
+        );
+        report(events, met, out);
+    }
+
+    /// The batch is durable: its writes wait for the others from now on.
+    pub(super) fn begin_waiting(&mut self) {
+        for (place, turn, awaiting) in std::mem::take(&mut self.waiting.awaiting) {
+            match turn {
+                None => self.quorum.wait(place, awaiting),
+                Some(turn) => self.quorum.wait_again(turn, place, awaiting),
+            }
+        }
+    }
+
+    /// Answers the writes whose level is met, or corrects them first.
+    fn settle(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
+        if self.quorum.is_empty() {
+            return;
+        }
+        let reach = self.reach(now);
+        let furthest = self.shipper.furthest(self.actor);
+        let is_met = |turn: &Turn, awaiting: &Awaiting| {
+            reach
+                .count(awaiting.level, awaiting.partition, turn.place)
+                .is_met
+        };
+        let met: Vec<Turn> = self
+            .quorum
+            .upto(furthest)
+            .filter(|(turn, awaiting)| is_met(turn, awaiting))
+            .map(|(turn, _)| turn)
+            .collect();
+        for turn in met {
+            self.conclude(storage, turn, now, out);
+        }
+    }
+
+    fn conclude(&mut self, storage: &dyn Storage, turn: Turn, now: Now, out: &mut Vec<Output>) {
+        let Some((mut awaiting, is_last)) = self.quorum.take(turn) else {
+            return;
+        };
+        let (id, reply) = (awaiting.id, awaiting.reply.clone());
+        let Some(lesson) = awaiting
+            .lesson
+            .take()
+            .filter(|lesson| is_last && !lesson.is_empty())
+        else {
+            out.push(Output::Reply { id, reply });
+            return;
+        };
+        let target = Target {
+            key: &awaiting.key,
+            position: Position::of(&awaiting.key),
+        };
+        let mut coordinator = self.coordinator(storage, now, true);
+        match coordinator.correct(&target, &awaiting.effects, is_last, &lesson, reply) {
+            Ok((false, reply)) => out.push(Output::Reply { id, reply }),
+            Ok((true, reply)) => {
+                awaiting.reply = reply;
+                let place = self.clock.last();
+                self.waiting.awaiting.push((place, Some(turn), awaiting));
+            }
+            Err(error) => {
+                let reply = Refusal::Timeout(format!(
+                    "what other replicas knew could not be taken into account, and the write may take effect: {error}"
+                ));
+                let reply = reply.into();
+                out.push(Output::Reply { id, reply });
+            }
+        }
+    }
+
+    /// Time passed: those whose time is up are told so, and others are asked in the place of those that are silent.
+    pub(super) fn wait_on(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
+        self.tell_relayed(out);
+        let overdue: Vec<Turn> = self
+            .quorum
+            .iter()
+            .filter(|(_, awaiting)| awaiting.deadline <= now.mono)
+            .map(|(turn, _)| turn)
+            .collect();
+        for turn in overdue {
+            let Some((awaiting, _)) = self.quorum.take(turn) else {
+                continue;
+            };
+            let count = self
+                .reach(now)
+                .count(awaiting.level, awaiting.partition, turn.place);
+            let reply = Refusal::Timeout(format!(
+                "level {} was not met within {:?}: {} replicas have the write, and it may take effect",
+                awaiting.level, self.config.timeout, count.have
+            ));
+            out.push(Output::Reply {
+                id: awaiting.id,
+                reply: reply.into(),
+            });
+        }
+        for (key, covered) in self.gates.overdue(now.mono) {
+            let refusal = Refusal::Timeout(format!(
+                "other replicas of the key did not answer within {:?}; nothing was written",
+                self.config.timeout
+            ));
+            self.refuse_all(storage, &key, covered, &refusal, now, out);
+        }
+        let more = self.gates.hedge(now.mono);
+        self.ask_instead(storage, more, out);
+    }
+
+    /// Tells those whose level can no longer be met.
+    fn fail_out_of_reach(&mut self, now: Now, out: &mut Vec<Output>) {
+        let reach = self.reach(now);
+        let failed: Vec<(Turn, Refusal)> = self
+            .quorum
+            .iter()
+            .filter_map(|(turn, awaiting)| {
+                let (level, partition) = (awaiting.level, awaiting.partition);
+                reach.admits_write(level, partition).err()?;
+                let applied = reach.count(level, partition, turn.place).have;
+                Some((turn, reach.unreachable(level, partition, Some(applied))))
+            })
+            .collect();
+        for (turn, refusal) in failed {
+            if let Some((awaiting, _)) = self.quorum.take(turn) {
+                out.push(Output::Reply {
+                    id: awaiting.id,
+                    reply: refusal.into(),
+                });
+            }
+        }
+    }
+
+    /// Tells everybody who waits that nobody knows what comes of it.
+    pub(super) fn give_up_waiting(&mut self, why: &str, out: &mut Vec<Output>) {
+        let reply =
+            || -> Reply { Refusal::Timeout(format!("{why}; the write may take effect")).into() };
+        let ids = self.quorum.drain().map(|awaiting| awaiting.id);
+        let ids: Vec<RequestId> = ids
+            .chain(self.gates.drain().into_iter().map(|waiting| waiting.id))
+            .collect();
+        out.extend(
+            ids.into_iter()
+                .map(|id| Output::Reply { id, reply: reply() }),
+        );
+    }
+
+    /// Tells the inbox how far what it took for the region is passed on, when that has moved.
+    pub(super) fn tell_relayed(&mut self, out: &mut Vec<Output>) {
+        let mark = self.shipper.relay_mark(self.actor);
+        if mark != self.relay_mark {
+            self.relay_mark = mark;
+            out.push(Output::Relayed(mark));
+        }
+    }
+}
+
+/// Requests of one shard that wait for other replicas, at most.
+const WAITING_MAX: usize = 65_536;

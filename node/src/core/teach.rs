@@ -1,0 +1,138 @@
+//! What an acknowledgement teaches: what this replica knows about a key that a write of another one did not.
+//!
+//! ```text
+//!   the write says              unknown to it                         why it must know
+//!   SET, DEL: stamp, floors     a newer register, increments above    an acknowledged one of before would undo it
+//!   SREM, SADD: rows, dots      other dots of those rows              an element that it removes would stay
+//!   DEL: all rows, context      what else was seen of the set         the same
+//!   EXPIRE: stamp               a newer expiry                        the same
+//!   INCR: counts                that the value is text                it must not hide it
+//! ```
+//! Taken before the join, because afterwards both are one.
+
+use std::collections::BTreeMap;
+
+use crdt::{
+    Context, Delta, Dots, Expiry, Hlc, Named, Part, RowsDelta, Stamp, StringState, StringValue,
+    parse_integer,
+};
+
+use super::{message::Teaching, working::Working};
+use crate::{
+    placement::Position,
+    storage::{
+        Storage, StorageError,
+        record::head::{Head, Shown},
+    },
+};
+
+/// What is known here and not in `delta`, as far as it bears on it; `None` in the common case that there is nothing.
+pub fn teach(
+    storage: &dyn Storage,
+    working: &mut Working,
+    delta: &Delta,
+) -> Result<Option<Teaching>, StorageError> {
+    let position = Position::of(&delta.key);
+    let head = working.head(storage, &position, &delta.key)?;
+    let mut teaching = Teaching::about(delta, head);
+    for part in &delta.parts {
+        match part {
+            Part::String(state) => teaching.of_string(&head.string, state),
+            Part::Expiry(expiry) => teaching.of_expiry(&head.expiry, expiry),
+            Part::Set(rows) => teaching.of_clear(head, rows),
+        }
+    }
+    for part in &delta.parts {
+        let Part::Set(rows) = part else { continue };
+        let Named::Rows(named) = &rows.named else {
+            continue;
+        };
+        for element in named.keys() {
+            let dots = working.row(storage, &position, &delta.key, element)?;
+            teaching.of_row(element, dots, rows);
+        }
+    }
+    Ok(Some(teaching).filter(|teaching| !teaching.is_empty()))
+}
+
+impl Teaching {
+    fn about(delta: &Delta, head: &Head) -> Self {
+        Self {
+            delta: Delta {
+                key: delta.key.clone(),
+                parts: Vec::new(),
+            },
+            newest: Hlc::ZERO,
+            seen: None,
+            was_shown: head.slot() != Shown::Absent,
+            is_text: false,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.delta.parts.is_empty()
+            && self.newest == Hlc::ZERO
+            && self.seen.is_none()
+            && !self.is_text
+    }
+
+    fn of_string(&mut self, known: &StringState, written: &StringState) {
+        if written.register.is_none() && !written.counts.is_empty() {
+            self.is_text = is_text(known);
+            return;
+        }
+        let mine = known.register.as_ref().map(|register| register.stamp);
+        let theirs = written.register.as_ref().map(|register| register.stamp);
+        if let Some(mine) = mine.filter(|mine| theirs.is_none_or(|theirs| *mine > theirs)) {
+            self.newest = self.newest.max(mine.hlc);
+        }
+        let unknown: BTreeMap<_, _> = known
+            .counts
+            .iter()
+            .filter(|(actor, count)| count.above(written.floors.get(actor)) != (0, 0))
+            .map(|(actor, count)| (*actor, *count))
+            .collect();
+        if !unknown.is_empty() {
+            let counts = StringState {
+                counts: unknown,
+                floors: known.floors.clone(),
+                ..StringState::default()
+            };
+            self.delta.parts.push(Part::String(counts));
+        }
+    }
+
+    fn of_expiry(&mut self, known: &Expiry, written: &Expiry) {
+        if known.stamp > written.stamp && known.stamp != Stamp::ZERO {
+            self.newest = self.newest.max(known.stamp.hlc);
+        }
+    }
+
+    fn of_clear(&mut self, head: &Head, cleared: &RowsDelta<()>) {
+        let is_clear = cleared.named == Named::All;
+        if is_clear && head.set.live > 0 && !cleared.context.covers(&head.set.context) {
+            self.seen = Some(head.set.context.clone());
+        }
+    }
+
+    fn of_row(&mut self, element: &bytes::Bytes, known: &Dots<()>, written: &RowsDelta<()>) {
+        let unknown: Context = known
+            .stamps()
+            .filter(|dot| !written.context.contains(*dot))
+            .collect();
+        if unknown.is_empty() {
+            return;
+        }
+        let dots: Dots<()> = known.within(&unknown);
+        let rows = BTreeMap::from([(element.clone(), dots)]);
+        self.delta.parts.push(Part::Set(RowsDelta {
+            context: unknown,
+            named: Named::Rows(rows),
+            created: Stamp::ZERO,
+        }));
+    }
+}
+
+fn is_text(known: &StringState) -> bool {
+    matches!(known.value(), StringValue::Bytes(text) if parse_integer(&text).is_none())
+}

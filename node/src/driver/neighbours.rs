@@ -1,0 +1,283 @@
+//! Who holds what, and who of them is believed to live: what the shards are told of the membership.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use gossip::Standing;
+
+use super::{health, membership::Membership, node::Node, queue::Work};
+use crate::{
+    config::Config,
+    core::Input,
+    level::Level,
+    names::{NodeName, RegionName},
+    peer::{Direction, LinkState, Peers},
+    placement::{PARTITIONS, Partition, Placement},
+};
+
+/// What the configuration says about who holds what.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    node: NodeName,
+    region: RegionName,
+    replicas: BTreeMap<RegionName, u8>,
+    /// Regions whose members are listed. Those of others are the nodes that are met there.
+    listed: BTreeMap<RegionName, BTreeSet<NodeName>>,
+    levels: [Level; 2],
+}
+
+/// What the shards know.
+#[derive(Debug, Default, PartialEq)]
+pub struct Told {
+    trusted: Option<Arc<BTreeSet<NodeName>>>,
+    placement: Option<Arc<Placement>>,
+}
+
+/// Who holds what around a node, as it is believed now.
+#[derive(Debug, Clone)]
+pub struct Neighbours {
+    node: NodeName,
+    /// The region whose keys this node serves: its own, or the nearest one where its own keeps nothing.
+    region: RegionName,
+    placement: Arc<Placement>,
+    trusted: Arc<BTreeSet<NodeName>>,
+}
+
+impl Neighbours {
+    /// Whether this node holds everything of its region, so that nothing is to be forwarded.
+    pub fn holds_all(&self) -> bool {
+        let region = self.placement.region(&self.region);
+        region.is_none_or(|region| region.is_whole() && region.members().contains(&self.node))
+    }
+
+    /// Whether this node holds a partition.
+    pub fn holds(&self, partition: Partition) -> bool {
+        let region = self.placement.region(&self.region);
+        region.is_none_or(|region| region.is_replica(&self.node, partition))
+    }
+
+    /// The nodes to be asked about a partition, the first one first: those that are believed to live before the others.
+    pub fn replicas(&self, partition: Partition) -> Vec<NodeName> {
+        let Some(region) = self.placement.region(&self.region) else {
+            return Vec::new();
+        };
+        let mut nodes: Vec<NodeName> = region.preferred_nodes(partition).cloned().collect();
+        nodes.sort_by_key(|node| !self.trusted.contains(node)); // stable: else as preferred
+        nodes
+    }
+
+    /// Whether this node holds anything.
+    pub fn holds_any(&self) -> bool {
+        let region = self.placement.region(&self.region);
+        region.is_some_and(|region| region.members().contains(&self.node))
+    }
+
+    /// The first partition behind `first` that a node (or this one) does not hold.
+    pub fn run_end(&self, first: Partition, node: Option<&NodeName>) -> u16 {
+        let node = node.unwrap_or(&self.node);
+        let region = self.placement.region(&self.region);
+        let others = Partition::all().skip_while(|partition| *partition <= first);
+        let mut others = others
+            .filter(|partition| !region.is_some_and(|region| region.is_replica(node, *partition)));
+        others.next().map_or(PARTITIONS, Partition::index)
+    }
+
+    /// Other members of the region that are believed to live.
+    pub fn living(&self) -> Vec<NodeName> {
+        let region = self.placement.region(&self.region);
+        let members = region.into_iter().flat_map(|region| region.members());
+        let living = members.filter(|node| **node != self.node && self.trusted.contains(*node));
+        living.cloned().collect()
+    }
+}
+
+impl Settled {
+    /// As a configuration says.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            node: config.node.name.clone(),
+            region: config.node.region.clone(),
+            replicas: config.regions.0.clone(),
+            listed: config.members.listed(),
+            levels: [config.consistency.read, config.consistency.write],
+        }
+    }
+
+    /// The placement over the listed members, and over these nodes where nobody is listed.
+    pub fn placement(&self, met: &[(NodeName, RegionName)]) -> Placement {
+        let mut members = self.listed.clone();
+        let own = (self.node.clone(), self.region.clone());
+        for (node, region) in met.iter().chain([&own]) {
+            if !self.listed.contains_key(region) && self.replicas.contains_key(region) {
+                members
+                    .entry(region.clone())
+                    .or_default()
+                    .insert(node.clone());
+            }
+        }
+        Placement::new(members, &self.replicas)
+    }
+
+    /// As it is before anybody is met.
+    pub fn neighbours(&self) -> Neighbours {
+        Neighbours {
+            node: self.node.clone(),
+            region: self.region.clone(),
+            placement: Arc::new(self.placement(&[])),
+            trusted: Arc::default(),
+        }
+    }
+
+    /// Why the default levels cannot be met by a node that has met nobody yet, if they cannot.
+    pub fn alone(&self) -> Option<String> {
+        self.out_of_reach(&self.placement(&[]), &BTreeSet::new())
+    }
+
+    /// Whether any request of this level waits for other nodes.
+    pub fn asks_others(&self, level: Level) -> bool {
+        let own = self.replicas.get(&self.region).copied().unwrap_or(0);
+        let others = self
+            .replicas
+            .iter()
+            .any(|(region, replicas)| *region != self.region && *replicas > 0);
+        match level {
+            Level::Replicas(count) => count.get() > 1,
+            Level::LocalQuorum => own > 1,
+            Level::EachQuorum | Level::Quorum | Level::All => own > 1 || others,
+        }
+    }
+
+    /// Why the default levels cannot be met with these nodes, if they cannot.
+    fn out_of_reach(&self, placement: &Placement, reached: &BTreeSet<NodeName>) -> Option<String> {
+        let region = placement.region(&self.region)?;
+        let members = region.members();
+        if members.len() > usize::from(region.replicas()) && !self.listed.contains_key(&self.region)
+        {
+            return Some(format!(
+                "region {} has {} nodes and {} replicas of each key: list its nodes in [members] on every node",
+                self.region,
+                members.len(),
+                region.replicas()
+            ));
+        }
+        let living = members
+            .iter()
+            .filter(|member| **member == self.node || reached.contains(*member))
+            .count();
+        let needed = self.levels.iter().map(|level| match level {
+            Level::Replicas(count) => count.get(),
+            Level::All => region.replicas(),
+            Level::LocalQuorum | Level::EachQuorum | Level::Quorum => region.majority(),
+        });
+        let needed = needed.max().unwrap_or(1);
+        let dead = members.len() - living;
+        let spare = usize::from(region.replicas().saturating_sub(needed));
+        let lacking = usize::from(region.replicas()).saturating_sub(members.len());
+        (dead + lacking > spare).then(|| {
+            format!(
+                "{living} of the {} nodes of region {} answer, and the default level needs {needed} of {} replicas",
+                members.len(),
+                self.region,
+                region.replicas()
+            )
+        })
+    }
+}
+
+/// Tells the shards what has changed since they were told last. What a full queue did not take is told next time.
+pub fn tell(node: &Node, membership: &Membership, told: &mut Told) {
+    let settled = &node.inner().settled;
+    let mut met = Vec::new();
+    let mut trusted = BTreeSet::new();
+    for (name, region, standing) in membership.standings() {
+        // One that never returns is out of the placement when it is forgotten, not when it is silent.
+        if standing != Standing::Left {
+            met.push((name.clone(), region));
+        }
+        if matches!(standing, Standing::Up | Standing::Leaving) {
+            trusted.insert(name);
+        }
+    }
+    let placement = settled.placement(&met);
+    node.inner().set_neighbours(Neighbours {
+        node: settled.node.clone(),
+        region: serving(node, settled, &placement, &trusted),
+        placement: Arc::new(placement.clone()),
+        trusted: Arc::new(trusted.clone()),
+    });
+    let linked = linked(node);
+    let reached = trusted.intersection(&linked).cloned().collect();
+    match settled.out_of_reach(&placement, &reached) {
+        Some(detail) => node.inner().health.fail(health::QUORUM, detail),
+        None => node.inner().health.mend(health::QUORUM),
+    }
+    if told.placement.as_deref() != Some(&placement) {
+        let placement = Arc::new(placement);
+        if every_shard(node, || Input::Placed(Arc::clone(&placement))) {
+            told.placement = Some(placement);
+        }
+    }
+    if told.trusted.as_deref() != Some(&trusted) {
+        let trusted = Arc::new(trusted);
+        if every_shard(node, || Input::Trusted(Arc::clone(&trusted))) {
+            told.trusted = Some(trusted);
+        }
+    }
+}
+
+/// The region whose keys a node serves: its own, or where that keeps nothing the nearest one that does, by round trip.
+fn serving(
+    node: &Node,
+    settled: &Settled,
+    placement: &Placement,
+    trusted: &BTreeSet<NodeName>,
+) -> RegionName {
+    let keeps = |region: &RegionName| settled.replicas.get(region).is_some_and(|count| *count > 0);
+    if keeps(&settled.region) {
+        return settled.region.clone();
+    }
+    let peers = node.inner().outbound.peers();
+    let links = peers.map(Peers::status).unwrap_or_default();
+    let round_trip = |region: &RegionName| {
+        let members = placement
+            .region(region)
+            .into_iter()
+            .flat_map(|region| region.members());
+        let living = members.filter(|member| trusted.contains(*member));
+        let trips = living.filter_map(|member| {
+            let own = links
+                .iter()
+                .filter(|link| link.name.as_ref() == Some(member));
+            own.filter_map(|link| link.rtt_ms).reduce(f64::min)
+        });
+        trips.reduce(f64::min).unwrap_or(f64::INFINITY)
+    };
+    let candidates = settled.replicas.keys().filter(|region| keeps(region));
+    candidates
+        .min_by(|a, b| round_trip(a).total_cmp(&round_trip(b)))
+        .unwrap_or(&settled.region)
+        .clone()
+}
+
+/// The nodes that rows can be shipped to.
+fn linked(node: &Node) -> BTreeSet<NodeName> {
+    let peers = node.inner().outbound.peers();
+    let links = peers.map(Peers::status).unwrap_or_default();
+    links
+        .into_iter()
+        .filter(|link| link.state == LinkState::Up && link.direction == Direction::Dialled)
+        .filter_map(|link| link.name)
+        .collect()
+}
+
+fn every_shard(node: &Node, input: impl Fn() -> Input) -> bool {
+    node.inner().shards.iter().all(|shard| {
+        let told = shard.send(Work::Input(input()));
+        if let Err(error) = &told {
+            tracing::warn!(%error, "a shard was not told about the other nodes; it is tried again");
+        }
+        told.is_ok()
+    })
+}

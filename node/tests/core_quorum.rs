@@ -1,0 +1,509 @@
+//! Goal: inside a region of three replicas an acknowledged write is seen by every later read and undone by none that was
+//! acknowledged before it began, although messages are late, lost or of a slower clock.
+//!
+//! Method: three shards over memory storage, joined by hand; each test holds back just the messages that would show the fault.
+//! Each of them broke a simpler rule.
+
+mod core_support;
+
+use std::collections::BTreeSet;
+
+use core_support::{Region, UNBOUNDED, WALL_MS, add, bulk, incr, place_of, remove, set};
+use node::{
+    core::{
+        Input, RequestId,
+        identity::{DirectoryId, relay_of},
+        message::{Message, SessionId},
+        op::{Action, Read, Write},
+        reply::{Refusal, Reply},
+        ship::Met,
+    },
+    storage::Storage,
+};
+
+/// Three replicas, and the links between them that do not carry anything now.
+struct Three {
+    nodes: Vec<Region>,
+    cut: BTreeSet<(usize, usize)>,
+    /// Counts the sessions between each two: an old one is of no use any more.
+    generation: u64,
+}
+
+impl Three {
+    /// All of them joined.
+    fn joined() -> Self {
+        let nodes = (0..3)
+            .map(|index| Region::at(place_of(index), DirectoryId(10 + index as u64), UNBOUNDED));
+        let mut three = Self {
+            nodes: nodes.collect(),
+            cut: BTreeSet::new(),
+            generation: 0,
+        };
+        three.join();
+        three
+    }
+
+    /// Opens a session from each to each other one.
+    fn join(&mut self) {
+        self.generation += 1;
+        for from in 0..3 {
+            for to in (0..3).filter(|to| *to != from) {
+                self.connect(from, to);
+            }
+        }
+        self.deliver();
+    }
+
+    fn connect(&mut self, from: usize, to: usize) {
+        let actor = self.nodes[from].actor();
+        let held = self.nodes[to].inbox.held(&[actor, relay_of(actor)]);
+        let met = Met {
+            region: self.nodes[to].name.clone(),
+            node: self.nodes[to].node.clone(),
+            session: self.session(from, to),
+            directory: self.nodes[to].directory,
+            held,
+        };
+        self.nodes[from].input(Input::SessionUp(met));
+    }
+
+    fn session(&self, from: usize, to: usize) -> SessionId {
+        SessionId(self.generation * 100 + from as u64 * 10 + to as u64)
+    }
+
+    /// The sessions of a node end.
+    fn lose(&mut self, node: usize) {
+        for other in (0..3).filter(|other| *other != node) {
+            for (from, to) in [(node, other), (other, node)] {
+                let session = self.session(from, to);
+                self.nodes[from].input(Input::SessionDown { session });
+                for end in [from, to] {
+                    self.nodes[end].sent.retain(|(of, _)| *of != session);
+                    self.nodes[end].returned.retain(|(of, _)| *of != session);
+                }
+            }
+        }
+    }
+
+    /// Carries everything that is under way, and what comes of it, but on links that are cut.
+    fn deliver(&mut self) {
+        while (0..3).any(|node| self.deliver_from(node)) {}
+    }
+
+    fn deliver_from(&mut self, node: usize) -> bool {
+        let mut moved = false;
+        let sent = std::mem::take(&mut self.nodes[node].sent);
+        let returned = std::mem::take(&mut self.nodes[node].returned);
+        for (session, message) in sent.into_iter().chain(returned) {
+            let (from, to) = (session.0 as usize / 10 % 10, session.0 as usize % 10);
+            let is_stale = session.0 / 100 != self.generation;
+            let other = if node == from { to } else { from };
+            if self.cut.contains(&(node, other)) {
+                self.nodes[node].sent.push((session, message));
+            } else if !is_stale {
+                self.take(other, node == from, session, message);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    fn take(&mut self, node: usize, is_asked: bool, session: SessionId, message: Message) {
+        let node = &mut self.nodes[node];
+        match message {
+            Message::Compare(_) | Message::Mend { .. } => {
+                node.input(Input::Asked { session, message });
+            }
+            message if is_asked => node.receive(session, message),
+            message => node.input(Input::Acknowledged { session, message }),
+        }
+        node.close();
+    }
+
+    fn begin(&mut self, node: usize, key: &str, action: Action) -> RequestId {
+        let id = self.nodes[node].request(key, action);
+        self.nodes[node].close();
+        id
+    }
+
+    fn reply(&mut self, node: usize, id: RequestId) -> Option<Reply> {
+        let replies = &mut self.nodes[node].replies;
+        let at = replies.iter().position(|(other, _)| *other == id)?;
+        Some(replies.remove(at).1)
+    }
+
+    fn write(&mut self, node: usize, key: &str, write: Write) -> Reply {
+        let id = self.begin(node, key, Action::Write(write));
+        self.deliver();
+        self.reply(node, id).expect("the write is answered")
+    }
+
+    fn read(&mut self, node: usize, key: &str, read: Read) -> Reply {
+        let id = self.begin(node, key, Action::Read(read));
+        self.deliver();
+        // Where one of those that were asked is silent, another one is.
+        self.nodes[node].pass(100);
+        self.nodes[node].tick();
+        self.deliver();
+        self.reply(node, id).expect("the read is answered")
+    }
+
+    fn get(&mut self, node: usize, key: &str) -> Reply {
+        self.read(node, key, Read::Get)
+    }
+
+    /// Nothing gets from or to a node.
+    fn cut_off(&mut self, node: usize) {
+        for other in (0..3).filter(|other| *other != node) {
+            self.cut.extend([(node, other), (other, node)]);
+        }
+    }
+
+    fn mend(&mut self) {
+        self.cut.clear();
+        self.deliver();
+    }
+}
+
+fn members(reply: &Reply) -> BTreeSet<String> {
+    let Reply::Set(items) = reply else {
+        panic!("no set: {reply:?}");
+    };
+    items.iter().map(core_support::text).collect()
+}
+
+#[test]
+fn a_write_is_acknowledged_when_a_majority_has_it() {
+    let mut three = Three::joined();
+    three.cut_off(2);
+    assert_eq!(three.write(0, "k", set("v")), Reply::Ok);
+    assert_eq!(three.nodes[1].storage_value("k"), Some("v".to_owned()));
+    assert_eq!(three.nodes[2].storage_value("k"), None);
+    three.mend();
+    assert_eq!(three.nodes[2].storage_value("k"), Some("v".to_owned()));
+}
+
+#[test]
+fn a_write_is_not_acknowledged_before_that() {
+    let mut three = Three::joined();
+    three.cut_off(0);
+    let id = three.begin(0, "k", Action::Write(set("v")));
+    three.deliver();
+    assert_eq!(three.reply(0, id), None);
+    three.mend();
+    assert_eq!(three.reply(0, id), Some(Reply::Ok));
+}
+
+#[test]
+fn a_read_through_a_replica_that_missed_a_write_sees_it_and_leaves_it_on_a_majority() {
+    let mut three = Three::joined();
+    three.cut_off(2);
+    assert_eq!(three.write(0, "k", set("v")), Reply::Ok);
+    // What was shipped to it stays under way; questions and answers come through.
+    let held: Vec<_> = (0..2)
+        .map(|node| std::mem::take(&mut three.nodes[node].sent))
+        .collect();
+    three.cut.clear();
+    assert_eq!(three.get(2, "k"), bulk("v"));
+    assert_eq!(three.nodes[2].storage_value("k"), Some("v".to_owned()));
+    for (node, held) in held.into_iter().enumerate() {
+        three.nodes[node].sent.extend(held);
+    }
+    three.deliver();
+    assert_eq!(three.get(2, "k"), bulk("v"));
+}
+
+#[test]
+fn a_read_brings_what_it_shows_to_the_replica_that_lacks_it() {
+    let mut three = Three::joined();
+    three.cut_off(0);
+    // An unfinished write: it may be shown, and then by every read that follows.
+    let id = three.begin(0, "k", Action::Write(set("v")));
+    let held = std::mem::take(&mut three.nodes[0].sent);
+    three.cut.clear();
+    assert_eq!(three.get(0, "k"), bulk("v"));
+    three.cut_off(0);
+    assert_eq!(three.get(1, "k"), bulk("v"));
+    assert_eq!(three.get(2, "k"), bulk("v"));
+    three.nodes[0].sent.extend(held);
+    three.mend();
+    assert_eq!(three.reply(0, id), Some(Reply::Ok));
+}
+
+#[test]
+fn a_set_through_a_slow_clock_wins_over_one_that_was_acknowledged_before_it_began() {
+    let mut three = Three::joined();
+    three.nodes[0].wall_ms = WALL_MS + 600;
+    three.cut_off(2);
+    assert_eq!(three.write(0, "k", set("first")), Reply::Ok);
+    let held = std::mem::take(&mut three.nodes[0].sent);
+    three.cut.clear();
+    assert_eq!(three.write(2, "k", set("second")), Reply::Ok);
+    three.nodes[0].sent.extend(held);
+    three.deliver();
+    for node in 0..3 {
+        assert_eq!(three.get(node, "k"), bulk("second"), "through {node}");
+    }
+}
+
+#[test]
+fn an_element_that_was_acknowledged_elsewhere_is_removed_through_a_replica_that_missed_it() {
+    let mut three = Three::joined();
+    three.cut_off(2);
+    assert_eq!(three.write(0, "s", add(&["e"])), Reply::Int(1));
+    let held = std::mem::take(&mut three.nodes[0].sent);
+    three.cut.clear();
+    assert_eq!(
+        three.write(2, "s", remove(&["e"])),
+        Reply::Int(1),
+        "the quorum knew it"
+    );
+    three.nodes[0].sent.extend(held);
+    three.deliver();
+    for node in 0..3 {
+        assert_eq!(
+            members(&three.read(node, "s", Read::Members)),
+            BTreeSet::new()
+        );
+    }
+}
+
+#[test]
+fn a_key_that_was_acknowledged_elsewhere_is_deleted_through_a_replica_that_missed_it() {
+    for write in [set("v"), add(&["a", "b"])] {
+        let mut three = Three::joined();
+        three.cut_off(2);
+        three.write(0, "k", write);
+        let held = std::mem::take(&mut three.nodes[0].sent);
+        three.cut.clear();
+        assert_eq!(three.write(2, "k", Write::Delete), Reply::Int(1));
+        three.nodes[0].sent.extend(held);
+        three.deliver();
+        for node in 0..3 {
+            assert_eq!(three.read(node, "k", Read::Exists), Reply::Int(0));
+        }
+    }
+}
+
+#[test]
+fn an_add_through_a_replica_that_missed_a_remove_stays() {
+    let mut three = Three::joined();
+    three.write(0, "s", add(&["e"]));
+    three.cut_off(2);
+    assert_eq!(three.write(0, "s", remove(&["e"])), Reply::Int(1));
+    let held = std::mem::take(&mut three.nodes[0].sent);
+    three.cut.clear();
+    three.write(2, "s", add(&["e"]));
+    three.nodes[0].sent.extend(held);
+    three.deliver();
+    for node in 0..3 {
+        let shown = members(&three.read(node, "s", Read::Members));
+        assert_eq!(shown, BTreeSet::from(["e".to_owned()]));
+    }
+}
+
+#[test]
+fn a_set_floors_the_increments_that_were_acknowledged_before_it() {
+    let mut three = Three::joined();
+    three.cut_off(2);
+    assert_eq!(three.write(0, "n", incr(5)), Reply::Int(5));
+    let held = std::mem::take(&mut three.nodes[0].sent);
+    three.cut.clear();
+    assert_eq!(three.write(2, "n", set("100")), Reply::Ok);
+    three.nodes[0].sent.extend(held);
+    three.deliver();
+    for node in 0..3 {
+        assert_eq!(three.get(node, "n"), bulk("100"));
+    }
+}
+
+#[test]
+fn an_increment_of_text_that_only_others_know_is_refused_and_counts_nothing() {
+    let mut three = Three::joined();
+    three.cut_off(2);
+    assert_eq!(three.write(0, "k", set("abc")), Reply::Ok);
+    let held = std::mem::take(&mut three.nodes[0].sent);
+    three.cut.clear();
+    assert_eq!(three.write(2, "k", incr(1)), Refusal::NotAnInteger.into());
+    three.nodes[0].sent.extend(held);
+    three.deliver();
+    for node in 0..3 {
+        assert_eq!(three.get(node, "k"), bulk("abc"));
+    }
+}
+
+#[test]
+fn two_writes_of_one_connection_keep_their_order_when_the_first_is_taught() {
+    let mut three = Three::joined();
+    three.nodes[0].wall_ms = WALL_MS + 600;
+    three.cut_off(2);
+    three.write(0, "k", set("old"));
+    let held = std::mem::take(&mut three.nodes[0].sent);
+    three.cut.clear();
+    let first = three.nodes[2].request("k", Action::Write(set("1")));
+    three.nodes[2].close();
+    let second = three.nodes[2].request("k", Action::Write(set("2")));
+    three.nodes[2].close();
+    three.deliver();
+    assert_eq!(three.reply(2, first), Some(Reply::Ok));
+    assert_eq!(three.reply(2, second), Some(Reply::Ok));
+    three.nodes[0].sent.extend(held);
+    three.deliver();
+    for node in 0..3 {
+        assert_eq!(three.get(node, "k"), bulk("2"));
+    }
+}
+
+#[test]
+fn what_an_acknowledgement_would_have_taught_is_asked_again_when_it_was_lost_with_its_session() {
+    let mut three = Three::joined();
+    three.nodes[0].wall_ms = WALL_MS + 600;
+    three.cut_off(2);
+    three.write(0, "k", set("first"));
+    three.nodes[0].sent.clear();
+    three.cut.clear();
+    // The slow one's write arrives at the others; their words are lost, and the next handshake says that they have it.
+    three.cut.extend([(0, 2), (1, 2)]);
+    let id = three.begin(2, "k", Action::Write(set("second")));
+    three.deliver();
+    assert_eq!(three.reply(2, id), None);
+    three.lose(2);
+    three.cut.clear();
+    assert_eq!(
+        three.reply(2, id).map(|reply| matches!(
+            reply,
+            Reply::Error(Refusal::NoQuorum {
+                applied: Some(_),
+                ..
+            })
+        )),
+        Some(true),
+        "with nobody in reach it is said that nobody knows"
+    );
+    three.join();
+    let again = three.begin(2, "k", Action::Write(set("third")));
+    three.deliver();
+    assert_eq!(three.reply(2, again), Some(Reply::Ok));
+    for node in 0..3 {
+        assert_eq!(three.get(node, "k"), bulk("third"));
+    }
+}
+
+#[test]
+fn a_level_that_is_known_to_be_out_of_reach_is_refused_and_nothing_is_written() {
+    let mut three = Three::joined();
+    three.lose(0);
+    let id = three.begin(0, "k", Action::Write(set("v")));
+    let refused = three.reply(0, id);
+    assert!(
+        matches!(
+            &refused,
+            Some(Reply::Error(Refusal::NoQuorum { applied: None, .. }))
+        ),
+        "{refused:?}"
+    );
+    let id = three.begin(0, "k", Action::Read(Read::Get));
+    assert!(matches!(
+        three.reply(0, id),
+        Some(Reply::Error(Refusal::NoQuorum { applied: None, .. }))
+    ));
+    assert_eq!(three.nodes[0].storage_value("k"), None);
+    three.join();
+    assert_eq!(three.get(1, "k"), Reply::Nil);
+}
+
+#[test]
+fn one_replica_may_be_down_and_gets_its_hints_when_it_returns() {
+    let mut three = Three::joined();
+    three.lose(2);
+    for number in 0..20 {
+        let key = format!("k{number}");
+        assert_eq!(three.write(number % 2, &key, set("v")), Reply::Ok);
+    }
+    assert!(three.nodes[0].hints("us-3") > 0);
+    three.nodes[2].restart();
+    three.join();
+    assert_eq!(
+        three.nodes[0].hints("us-3") + three.nodes[1].hints("us-3"),
+        0
+    );
+    for number in 0..20 {
+        let key = format!("k{number}");
+        assert_eq!(three.nodes[2].storage_value(&key), Some("v".to_owned()));
+    }
+    let digests: BTreeSet<u128> = three
+        .nodes
+        .iter()
+        .map(|node| node.shard.tallies().total().digest)
+        .collect();
+    assert_eq!(digests.len(), 1);
+}
+
+#[test]
+fn a_write_that_runs_out_of_time_says_so() {
+    let mut three = Three::joined();
+    three.cut_off(0);
+    let id = three.begin(0, "k", Action::Write(set("v")));
+    three.nodes[0].pass(2_100);
+    three.nodes[0].tick();
+    assert!(matches!(
+        three.reply(0, id),
+        Some(Reply::Error(Refusal::Timeout(_)))
+    ));
+}
+
+#[test]
+fn commands_of_one_key_keep_their_order_behind_a_question() {
+    let mut three = Three::joined();
+    three.write(0, "k", set("a"));
+    let append = |text: &str| {
+        Action::Write(Write::Append {
+            value: core_support::bytes(text),
+        })
+    };
+    let ids = [
+        three.nodes[1].request("k", append("b")),
+        three.nodes[1].request("k", Action::Read(Read::Get)),
+        three.nodes[1].request("k", Action::Write(set("z"))),
+        three.nodes[1].request("k", append("y")),
+        three.nodes[1].request("k", Action::Read(Read::Get)),
+    ];
+    three.nodes[1].close();
+    three.deliver();
+    let replies = ids.map(|id| three.reply(1, id).expect("all are answered"));
+    assert_eq!(
+        replies,
+        [
+            Reply::Int(2),
+            bulk("ab"),
+            Reply::Ok,
+            Reply::Int(2),
+            bulk("zy")
+        ]
+    );
+}
+
+#[test]
+fn nothing_waits_where_all_is_said() {
+    let mut three = Three::joined();
+    three.write(0, "k", set("v"));
+    three.get(1, "k");
+    three.get(2, "missing");
+    for node in &mut three.nodes {
+        node.pass(3_000);
+        node.tick();
+        assert!(node.replies.is_empty(), "{:?}", node.replies);
+        assert!(node.storage.usage().bytes > 0);
+        let mut rows = 0;
+        node.storage
+            .scan(node::storage::Family::Outbox, b"", None, &mut |_, _| {
+                rows += 1;
+                std::ops::ControlFlow::Continue(())
+            })
+            .expect("memory can be read");
+        assert!(
+            rows <= 1,
+            "what everybody has is trimmed, once it is saved: {rows}"
+        );
+    }
+}
