@@ -189,7 +189,7 @@ pub(super) async fn run(
         connection.clone(),
         shared.datagrams.clone(),
     ));
-    let end = tokio::select! { biased;
+    let found = tokio::select! { biased;
         end = session.ending.ended() => end,
         end = say_goodbye(session, &connection) => end,
         end = listen(shared, session, reader, pongs) => end,
@@ -197,7 +197,7 @@ pub(super) async fn run(
         end = outgrow(session, &connection) => end,
         end = broken(&mut tasks) => end,
     };
-    finish(shared, session, &connection, &end).await;
+    let end = finish(shared, session, &connection, found).await;
     tasks.shutdown().await;
     // Not cut off: a goodbye may be among the datagrams that came before the end.
     while let Some(taken) = taking.join_next().await {
@@ -208,10 +208,16 @@ pub(super) async fn run(
     end
 }
 
-/// Everyone learns of the end: tasks, senders, the peer, the log, the driver.
-async fn finish(shared: &Shared, session: &Session, connection: &Connection, end: &End) {
+/// Everyone learns of the end: tasks, senders, the peer, the log, the driver. Returns why the session ended.
+async fn finish(shared: &Shared, session: &Session, connection: &Connection, found: End) -> End {
     session.queue.close();
-    session.ending.end(end.clone());
+    // Said in any case: a fault is one even in a session that was about to end.
+    let fault = (found.code == CLOSE_INTERNAL).then(|| found.reason.clone());
+    // What was found is not the reason if this node was asked to close: the peer answers a goodbye by closing the
+    // connection, and any branch of `run` may notice that first. Polling `say_goodbye` before the others does not make it
+    // the one that does, since the connection may close just after it was polled. So `Ending` decides, which knows what was
+    // asked, and log, status page and driver all say that; otherwise they would blame the peer for this node's own close.
+    let end = session.ending.end(found);
     shared.roster.remove(session.id);
     if let Some((by, refusal)) = connection.close_reason().as_ref().and_then(Refusal::behind) {
         let (direction, address, name) = (
@@ -229,9 +235,9 @@ async fn finish(shared: &Shared, session: &Session, connection: &Connection, end
         });
     }
     connection.close(end.code, end.reason.as_bytes());
-    log_end(session, end);
-    if end.code == CLOSE_INTERNAL {
-        shared.failed(&end.reason).await;
+    log_end(session, &end);
+    if let Some(fault) = fault {
+        shared.failed(&fault).await;
     }
     if session.announced.load(Ordering::Relaxed) {
         let (session, peer, reason) = (session.id, session.peer.name.clone(), end.reason.clone());
@@ -243,6 +249,7 @@ async fn finish(shared: &Shared, session: &Session, connection: &Connection, end
             })
             .await;
     }
+    end
 }
 
 fn log_end(session: &Session, end: &End) {
