@@ -422,7 +422,10 @@ async fn outgrow(session: &Session, connection: &Connection) -> End {
     samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         samples.tick().await;
-        if let Some(Grown { from, to }) = path.sample(connection.rtt()) {
+        let Some(answer) = session.reading().answer else {
+            continue;
+        };
+        if let Some(Grown { from, to }) = path.sample(connection.rtt(), answer) {
             let reason = format!("the round trip has grown from {from:?} to {to:?}: opened again");
             return End::new(CLOSE_PATH, reason);
         }

@@ -301,6 +301,34 @@ async fn a_cut_is_noticed_and_a_healed_path_is_used_again_within_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_path_has_grown_is_opened_again() {
+    let certificates = Certificates::new();
+    let mut eu = Plan::new(certificates.proper("eu-1"))
+        .region("eu")
+        .directory(2)
+        .start();
+    let relay = Relay::to(eu.address).await;
+    let mut us = Plan::new(certificates.proper("us-1"))
+        .named("eu-1", relay.address)
+        .start();
+    let (here, ..) = us.up(Dialled).await;
+    let (there, ..) = eu.up(Accepted).await;
+    let short = async {
+        while us.peers.status()[0].rtt_ms.is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, short).await.expect("a first heartbeat");
+    relay.delay(Duration::from_millis(200));
+    let reason = us.down(here).await;
+    assert!(reason.contains("the round trip has grown"), "{reason}");
+    let reason = eu.down(there).await;
+    assert!(reason.contains("the round trip has grown"), "{reason}");
+    us.up(Dialled).await;
+    eu.up(Accepted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_is_away_does_not_hold_up_another() {
     let certificates = Certificates::new();
     let eu = Plan::new(certificates.proper("eu-1"))
