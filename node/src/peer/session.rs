@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use metrics::Counter;
-use quinn::{Connection, RecvStream};
+use quinn::Connection;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -189,11 +189,15 @@ pub(super) async fn run(
         connection.clone(),
         shared.datagrams.clone(),
     ));
+    // Owned here and not by `listen` and `deliver`, so that they outlive the connection, which `finish` closes. A reader that
+    // is dropped before that tells the peer that nobody reads its stream any more, and if this comes there ahead of
+    // the close, the peer says that a stream was given up, and not why.
+    let mut messages = None;
     let found = tokio::select! { biased;
         end = session.ending.ended() => end,
         end = say_goodbye(session, &connection) => end,
-        end = listen(shared, session, reader, pongs) => end,
-        end = deliver(shared, session, &connection, held) => end,
+        end = listen(shared, session, &mut reader, pongs) => end,
+        end = deliver(shared, session, &connection, &mut messages, held) => end,
         end = outgrow(session, &connection) => end,
         end = broken(&mut tasks) => end,
     };
@@ -274,7 +278,7 @@ async fn say_goodbye(session: &Session, connection: &Connection) -> End {
 async fn listen(
     shared: &Shared,
     session: &Session,
-    mut reader: FrameReader,
+    reader: &mut FrameReader,
     pongs: mpsc::Sender<Control>,
 ) -> End {
     loop {
@@ -348,6 +352,7 @@ async fn deliver(
     shared: &Shared,
     session: &Session,
     connection: &Connection,
+    messages: &mut Option<FrameReader>,
     held: Vec<Held>,
 ) -> End {
     let (id, direction, peer) = (session.id, session.direction, session.peer.clone());
@@ -363,7 +368,7 @@ async fn deliver(
         return End::new(CLOSE_BYE, super::STOPPING);
     }
     session.announced.store(true, Ordering::Relaxed);
-    match read_messages(shared, session, connection).await {
+    match read_messages(shared, session, connection, messages).await {
         Ok(()) => session.goodbye().await.unwrap_or_else(|| {
             StreamError::Violation("the messages ended without a goodbye").into_end()
         }),
@@ -376,10 +381,15 @@ async fn read_messages(
     shared: &Shared,
     session: &Session,
     connection: &Connection,
+    messages: &mut Option<FrameReader>,
 ) -> Result<(), StreamError> {
-    let mut stream = connection.accept_uni().await?;
-    expect_messages(&mut stream).await?;
-    let mut reader = FrameReader::new(stream, FRAME_BYTES_MAX);
+    let stream = connection.accept_uni().await?;
+    let reader = messages.insert(FrameReader::new(stream, FRAME_BYTES_MAX));
+    if reader.first().await? != STREAM_MESSAGES {
+        return Err(StreamError::Violation(
+            "a stream of a kind that is not known here",
+        ));
+    }
     reader.go_on(FRAME_BYTES_MAX, session.received.clone());
     while let Some(bytes) = reader.next().await? {
         session.hear();
@@ -396,20 +406,6 @@ async fn read_messages(
         }
     }
     Ok(())
-}
-
-async fn expect_messages(stream: &mut RecvStream) -> Result<(), StreamError> {
-    let mut kind = [0];
-    match stream.read_exact(&mut kind).await {
-        Ok(()) if kind == [STREAM_MESSAGES] => Ok(()),
-        Ok(()) => Err(StreamError::Violation(
-            "a stream of a kind that is not known here",
-        )),
-        Err(quinn::ReadExactError::ReadError(quinn::ReadError::ConnectionLost(error))) => {
-            Err(error.into())
-        }
-        Err(_) => Err(StreamError::Abandoned),
-    }
 }
 
 /// Ends the session once its path has become too long for its connection. Only the side that dialled does, since it is the one that ships.
