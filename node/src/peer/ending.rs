@@ -47,16 +47,16 @@ impl Ending {
         });
     }
 
-    /// Ends at once. A reason that was given before stays.
-    pub(super) fn end(&self, end: End) {
-        self.0.send_if_modified(|phase| {
-            *phase = match phase.clone() {
-                Phase::Open => Phase::Ended(end),
-                Phase::Closing(first) => Phase::Ended(first),
-                Phase::Ended(_) => return false,
-            };
-            true
+    /// Ends at once. Returns why: a reason that was given before stays.
+    pub(super) fn end(&self, end: End) -> End {
+        let mut first = end;
+        self.0.send_modify(|phase| {
+            if let Phase::Closing(earlier) | Phase::Ended(earlier) = phase {
+                first = earlier.clone();
+            }
+            *phase = Phase::Ended(first.clone());
         });
+        first
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -99,13 +99,23 @@ mod tests {
     use super::*;
     use crate::peer::refusal::{CLOSE_BYE, CLOSE_SILENT};
 
+    #[test]
+    fn an_end_out_of_the_blue_is_its_own_reason() {
+        let ending = Ending::new();
+        let end = End::new(CLOSE_SILENT, "nothing was heard");
+        assert_eq!(ending.end(end.clone()), end);
+        assert!(!ending.is_open());
+    }
+
     #[tokio::test]
     async fn the_first_reason_stays() {
         let ending = Ending::new();
         assert!(ending.is_open());
         ending.close(End::new(CLOSE_BYE, "first"));
         ending.close(End::new(CLOSE_SILENT, "second"));
-        ending.end(End::new(CLOSE_SILENT, "third"));
+        let stays = ending.end(End::new(CLOSE_SILENT, "third"));
+        assert_eq!(stays, End::new(CLOSE_BYE, "first"));
+        assert_eq!(ending.end(End::new(CLOSE_SILENT, "fourth")), stays);
         assert_eq!(ending.closing().await.reason, "first");
         assert_eq!(ending.ended().await, End::new(CLOSE_BYE, "first"));
     }

@@ -6,11 +6,23 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-/// The round trips of one connection, sampled with every heartbeat.
+use super::pulse::Answer;
+
+/// The round trips of one connection, sampled with every heartbeat that is answered.
+///
+/// Each sample is the smaller of two measurements, because each of them alone calls a stall a longer path:
+/// - QUIC's estimate is smoothed, and on a quiet connection few packets come to smooth it. A single stall of 300 ms adds
+///   37 ms to it, which take ten packets to fade: several heartbeats would count the one stall again and again.
+/// - A heartbeat's own round trip forgets at once, but has in it whatever the two programs did before they answered, and
+///   the time to send it again if it was lost.
+///
+/// On a path that has grown both are long.
 #[derive(Debug, Default)]
 pub(super) struct Path {
     shortest: Option<Duration>,
     recent: VecDeque<Duration>,
+    /// The last ping whose answer was taken. One that is still awaited says nothing, and none counts twice.
+    sequence: Option<u32>,
 }
 
 /// A path that is longer now than what the connection takes for its length.
@@ -21,9 +33,13 @@ pub(super) struct Grown {
 }
 
 impl Path {
-    /// Takes QUIC's current estimate of the round trip. Only if all of the last samples are far above the shortest one has the path
-    /// grown: a queue that fills for a moment is no longer path.
-    pub(super) fn sample(&mut self, rtt: Duration) -> Option<Grown> {
+    /// Takes the last answer to a heartbeat, if it is new, with QUIC's current estimate of the round trip. Only if all of
+    /// the last samples are far above the shortest one has the path grown: a queue that fills for a moment is no longer path.
+    pub(super) fn sample(&mut self, estimate: Duration, answer: Answer) -> Option<Grown> {
+        if self.sequence.replace(answer.sequence) == Some(answer.sequence) {
+            return None;
+        }
+        let rtt = estimate.min(answer.rtt);
         let from = self.shortest.map_or(rtt, |shortest| shortest.min(rtt));
         self.shortest = Some(from);
         self.recent.push_back(rtt);
@@ -51,13 +67,19 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    fn sampled(millis: &[u64]) -> Option<Grown> {
+    /// Estimates and round trips of heartbeats.
+    fn measured(millis: &[(u64, u64)]) -> Option<Grown> {
         let mut path = Path::default();
-        let mut found = None;
-        for millis in millis {
-            found = found.or(path.sample(ms(*millis)));
-        }
-        found
+        let samples = (0..).zip(millis).map(|(sequence, (estimate, rtt))| {
+            let rtt = ms(*rtt);
+            path.sample(ms(*estimate), Answer { sequence, rtt })
+        });
+        samples.fold(None, Option::or)
+    }
+
+    fn sampled(millis: &[u64]) -> Option<Grown> {
+        let both: Vec<_> = millis.iter().map(|millis| (*millis, *millis)).collect();
+        measured(&both)
     }
 
     #[test]
@@ -69,6 +91,35 @@ mod tests {
     #[test]
     fn a_queue_that_fills_and_drains_is_no_longer_path() {
         assert_eq!(sampled(&[1, 80, 80, 80, 2, 80, 80, 80]), None);
+    }
+
+    #[test]
+    fn a_stall_that_the_estimate_is_slow_to_forget_is_no_longer_path() {
+        let smoothed = [(0, 0), (37, 300), (33, 0), (29, 0), (25, 0), (22, 0)];
+        assert_eq!(measured(&smoothed), None);
+    }
+
+    #[test]
+    fn programs_that_are_slow_to_answer_are_no_longer_path() {
+        assert_eq!(
+            measured(&[(1, 1), (1, 80), (1, 80), (1, 80), (1, 80)]),
+            None
+        );
+    }
+
+    #[test]
+    fn an_answer_counts_once() {
+        let mut path = Path::default();
+        let mut sample = |sequence, millis| {
+            let rtt = ms(millis);
+            path.sample(rtt, Answer { sequence, rtt })
+        };
+        assert_eq!(sample(1, 1), None);
+        for _ in 0..10 {
+            assert_eq!(sample(2, 80), None);
+        }
+        assert_eq!((sample(3, 80), sample(4, 80)), (None, None));
+        assert!(sample(5, 80).is_some());
     }
 
     #[test]

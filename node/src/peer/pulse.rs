@@ -15,8 +15,19 @@ use super::limits::{HEARTBEAT, SILENCE_MAX};
 pub(super) struct Reading {
     pub(super) heard: Instant,
     pub(super) rtt: Option<Duration>,
+    /// The last answer that came, if one did.
+    pub(super) answer: Option<Answer>,
     /// Peer's clock less ours.
     pub(super) clock_offset_us: Option<i64>,
+}
+
+/// An answer to a ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// The ping's number: no two answers in a row have the same.
+    pub(super) sequence: u32,
+    /// The round trip of this one ping, not smoothed.
+    pub(super) rtt: Duration,
 }
 
 /// What is to be done when nothing was heard until a deadline.
@@ -37,6 +48,7 @@ pub(super) struct Pulse {
     awaited: VecDeque<(u32, Instant)>,
     samples: VecDeque<Sample>,
     rtt: Option<Duration>,
+    answer: Option<Answer>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +67,7 @@ impl Pulse {
             awaited: VecDeque::new(),
             samples: VecDeque::new(),
             rtt: None,
+            answer: None,
         }
     }
 
@@ -94,6 +107,7 @@ impl Pulse {
             return;
         };
         let rtt = now.saturating_duration_since(sent);
+        self.answer = Some(Answer { sequence, rtt });
         self.rtt = Some(self.rtt.map_or(rtt, |smooth| (smooth * 3 + rtt) / 4));
         let middle_us = sent_us / 2 + wall_us / 2;
         self.samples.push_back(Sample {
@@ -134,6 +148,7 @@ impl Pulse {
         Reading {
             heard: self.heard,
             rtt: self.rtt,
+            answer: self.answer,
             clock_offset_us: best.map(|sample| sample.offset_us),
         }
     }
@@ -169,6 +184,8 @@ mod tests {
         pulse.pong(sequence, 1_500_000, 1_810_000, start + ms(520), 1_520_000);
         assert_eq!(pulse.read().clock_offset_us, Some(300_000));
         assert_eq!(pulse.read().rtt, Some(ms(80)));
+        let rtt = ms(20);
+        assert_eq!(pulse.read().answer, Some(Answer { sequence, rtt }));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use metrics::Counter;
-use quinn::{Connection, RecvStream};
+use quinn::Connection;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -189,15 +189,19 @@ pub(super) async fn run(
         connection.clone(),
         shared.datagrams.clone(),
     ));
-    let end = tokio::select! { biased;
+    // Owned here and not by `listen` and `deliver`, so that they outlive the connection, which `finish` closes. A reader that
+    // is dropped before that tells the peer that nobody reads its stream any more, and if this comes there ahead of
+    // the close, the peer says that a stream was given up, and not why.
+    let mut messages = None;
+    let found = tokio::select! { biased;
         end = session.ending.ended() => end,
         end = say_goodbye(session, &connection) => end,
-        end = listen(shared, session, reader, pongs) => end,
-        end = deliver(shared, session, &connection, held) => end,
+        end = listen(shared, session, &mut reader, pongs) => end,
+        end = deliver(shared, session, &connection, &mut messages, held) => end,
         end = outgrow(session, &connection) => end,
         end = broken(&mut tasks) => end,
     };
-    finish(shared, session, &connection, &end).await;
+    let end = finish(shared, session, &connection, found).await;
     tasks.shutdown().await;
     // Not cut off: a goodbye may be among the datagrams that came before the end.
     while let Some(taken) = taking.join_next().await {
@@ -208,10 +212,16 @@ pub(super) async fn run(
     end
 }
 
-/// Everyone learns of the end: tasks, senders, the peer, the log, the driver.
-async fn finish(shared: &Shared, session: &Session, connection: &Connection, end: &End) {
+/// Everyone learns of the end: tasks, senders, the peer, the log, the driver. Returns why the session ended.
+async fn finish(shared: &Shared, session: &Session, connection: &Connection, found: End) -> End {
     session.queue.close();
-    session.ending.end(end.clone());
+    // Said in any case: a fault is one even in a session that was about to end.
+    let fault = (found.code == CLOSE_INTERNAL).then(|| found.reason.clone());
+    // What was found is not the reason if this node was asked to close: the peer answers a goodbye by closing the
+    // connection, and any branch of `run` may notice that first. Polling `say_goodbye` before the others does not make it
+    // the one that does, since the connection may close just after it was polled. So `Ending` decides, which knows what was
+    // asked, and log, status page and driver all say that; otherwise they would blame the peer for this node's own close.
+    let end = session.ending.end(found);
     shared.roster.remove(session.id);
     if let Some((by, refusal)) = connection.close_reason().as_ref().and_then(Refusal::behind) {
         let (direction, address, name) = (
@@ -229,9 +239,9 @@ async fn finish(shared: &Shared, session: &Session, connection: &Connection, end
         });
     }
     connection.close(end.code, end.reason.as_bytes());
-    log_end(session, end);
-    if end.code == CLOSE_INTERNAL {
-        shared.failed(&end.reason).await;
+    log_end(session, &end);
+    if let Some(fault) = fault {
+        shared.failed(&fault).await;
     }
     if session.announced.load(Ordering::Relaxed) {
         let (session, peer, reason) = (session.id, session.peer.name.clone(), end.reason.clone());
@@ -243,6 +253,7 @@ async fn finish(shared: &Shared, session: &Session, connection: &Connection, end
             })
             .await;
     }
+    end
 }
 
 fn log_end(session: &Session, end: &End) {
@@ -267,7 +278,7 @@ async fn say_goodbye(session: &Session, connection: &Connection) -> End {
 async fn listen(
     shared: &Shared,
     session: &Session,
-    mut reader: FrameReader,
+    reader: &mut FrameReader,
     pongs: mpsc::Sender<Control>,
 ) -> End {
     loop {
@@ -341,6 +352,7 @@ async fn deliver(
     shared: &Shared,
     session: &Session,
     connection: &Connection,
+    messages: &mut Option<FrameReader>,
     held: Vec<Held>,
 ) -> End {
     let (id, direction, peer) = (session.id, session.direction, session.peer.clone());
@@ -356,7 +368,7 @@ async fn deliver(
         return End::new(CLOSE_BYE, super::STOPPING);
     }
     session.announced.store(true, Ordering::Relaxed);
-    match read_messages(shared, session, connection).await {
+    match read_messages(shared, session, connection, messages).await {
         Ok(()) => session.goodbye().await.unwrap_or_else(|| {
             StreamError::Violation("the messages ended without a goodbye").into_end()
         }),
@@ -369,10 +381,15 @@ async fn read_messages(
     shared: &Shared,
     session: &Session,
     connection: &Connection,
+    messages: &mut Option<FrameReader>,
 ) -> Result<(), StreamError> {
-    let mut stream = connection.accept_uni().await?;
-    expect_messages(&mut stream).await?;
-    let mut reader = FrameReader::new(stream, FRAME_BYTES_MAX);
+    let stream = connection.accept_uni().await?;
+    let reader = messages.insert(FrameReader::new(stream, FRAME_BYTES_MAX));
+    if reader.first().await? != STREAM_MESSAGES {
+        return Err(StreamError::Violation(
+            "a stream of a kind that is not known here",
+        ));
+    }
     reader.go_on(FRAME_BYTES_MAX, session.received.clone());
     while let Some(bytes) = reader.next().await? {
         session.hear();
@@ -391,20 +408,6 @@ async fn read_messages(
     Ok(())
 }
 
-async fn expect_messages(stream: &mut RecvStream) -> Result<(), StreamError> {
-    let mut kind = [0];
-    match stream.read_exact(&mut kind).await {
-        Ok(()) if kind == [STREAM_MESSAGES] => Ok(()),
-        Ok(()) => Err(StreamError::Violation(
-            "a stream of a kind that is not known here",
-        )),
-        Err(quinn::ReadExactError::ReadError(quinn::ReadError::ConnectionLost(error))) => {
-            Err(error.into())
-        }
-        Err(_) => Err(StreamError::Abandoned),
-    }
-}
-
 /// Ends the session once its path has become too long for its connection. Only the side that dialled does, since it is the one that ships.
 async fn outgrow(session: &Session, connection: &Connection) -> End {
     if session.direction == Direction::Accepted {
@@ -415,7 +418,10 @@ async fn outgrow(session: &Session, connection: &Connection) -> End {
     samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         samples.tick().await;
-        if let Some(Grown { from, to }) = path.sample(connection.rtt()) {
+        let Some(answer) = session.reading().answer else {
+            continue;
+        };
+        if let Some(Grown { from, to }) = path.sample(connection.rtt(), answer) {
             let reason = format!("the round trip has grown from {from:?} to {to:?}: opened again");
             return End::new(CLOSE_PATH, reason);
         }

@@ -4,7 +4,7 @@ use std::mem;
 
 use bytes::Bytes;
 use metrics::Counter;
-use quinn::{ConnectionError, ReadError, RecvStream, SendStream, WriteError};
+use quinn::{ConnectionError, ReadError, ReadExactError, RecvStream, SendStream, WriteError};
 
 use super::{
     ending::End,
@@ -72,6 +72,16 @@ impl FrameReader {
     pub(super) fn go_on(&mut self, limit: usize, received: Counter) {
         self.decoder.limit(limit);
         self.received = received;
+    }
+
+    /// What comes before the first frame: a stream's first byte.
+    pub(super) async fn first(&mut self) -> Result<u8, StreamError> {
+        let mut byte = [0];
+        match self.stream.read_exact(&mut byte).await {
+            Ok(()) => Ok(byte[0]),
+            Err(ReadExactError::ReadError(ReadError::ConnectionLost(error))) => Err(error.into()),
+            Err(_) => Err(StreamError::Abandoned),
+        }
     }
 
     /// The next payload; none at the stream's end.

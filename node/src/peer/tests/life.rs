@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::mpsc::error::TryRecvError,
+    time::{sleep, timeout},
+};
 
 use super::world::{Certificates, Node, PATIENCE, Plan, Relay, held, identity, promise, ship};
 use crate::{
@@ -139,7 +142,7 @@ async fn a_reader_who_stalls_fills_the_senders_queue_but_is_not_taken_for_dead()
     assert!(sent < 64, "{sent} MiB were taken without a reader");
     // What is tested is that time passes and nothing happens.
     sleep(SILENCE_MAX + Duration::from_millis(1500)).await;
-    assert!(us.events.try_recv().is_err());
+    assert_eq!(us.events.try_recv(), Err(TryRecvError::Empty));
     for link in us.peers.status().iter().chain(&eu.peers.status()) {
         assert_eq!(link.state, LinkState::Up);
         assert!(
@@ -184,6 +187,16 @@ async fn a_closed_session_tells_both_sides_why_and_is_dialled_again() {
     assert_eq!(eu.down(there).await, "the stream went wrong");
     us.up(Dialled).await;
     eu.up(Accepted).await;
+}
+
+/// On one thread, so that nothing happens between the two closes: neither goodbye is there when the other is said.
+#[tokio::test]
+async fn two_sides_that_close_at_once_each_keep_the_reason_they_were_given() {
+    let (_certificates, mut us, here, mut eu, there) = pair().await;
+    us.peers.close(here, "ours");
+    eu.peers.close(there, "theirs");
+    assert_eq!(us.down(here).await, "ours");
+    assert_eq!(eu.down(there).await, "theirs");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -285,6 +298,34 @@ async fn a_cut_is_noticed_and_a_healed_path_is_used_again_within_seconds() {
         "{:?}",
         healed.elapsed()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_path_has_grown_is_opened_again() {
+    let certificates = Certificates::new();
+    let mut eu = Plan::new(certificates.proper("eu-1"))
+        .region("eu")
+        .directory(2)
+        .start();
+    let relay = Relay::to(eu.address).await;
+    let mut us = Plan::new(certificates.proper("us-1"))
+        .named("eu-1", relay.address)
+        .start();
+    let (here, ..) = us.up(Dialled).await;
+    let (there, ..) = eu.up(Accepted).await;
+    let short = async {
+        while us.peers.status()[0].rtt_ms.is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, short).await.expect("a first heartbeat");
+    relay.delay(Duration::from_millis(200));
+    let reason = us.down(here).await;
+    assert!(reason.contains("the round trip has grown"), "{reason}");
+    let reason = eu.down(there).await;
+    assert!(reason.contains("the round trip has grown"), "{reason}");
+    us.up(Dialled).await;
+    eu.up(Accepted).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,16 +1,6 @@
 //! Nodes, certificates and a link that can be cut, for the tests beside this file.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::SocketAddr,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use crdt::{ActorId, Hlc};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair};
@@ -415,27 +405,39 @@ pub(super) fn ship(bytes: usize) -> Message {
     })
 }
 
-/// A UDP relay in front of an address, which can be cut.
+/// A UDP relay in front of an address, which can be cut and made longer.
 pub(super) struct Relay {
     pub(super) address: SocketAddr,
-    cut: Arc<AtomicBool>,
+    way: watch::Sender<Way>,
     task: JoinHandle<()>,
+}
+
+/// What becomes of packets, in each direction.
+#[derive(Debug, Clone, Copy, Default)]
+struct Way {
+    is_cut: bool,
+    delay: Duration,
 }
 
 impl Relay {
     pub(super) async fn to(target: SocketAddr) -> Self {
-        let front = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let back = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let (address, cut) = (
+        let front = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let back = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let (address, way) = (
             front.local_addr().unwrap(),
-            Arc::new(AtomicBool::new(false)),
+            watch::Sender::new(Way::default()),
         );
-        let task = tokio::spawn(relay(front, back, target, cut.clone()));
-        Self { address, cut, task }
+        let task = tokio::spawn(relay(front, back, target, way.subscribe()));
+        Self { address, way, task }
     }
 
-    pub(super) fn cut(&self, cut: bool) {
-        self.cut.store(cut, Ordering::Relaxed);
+    pub(super) fn cut(&self, is_cut: bool) {
+        self.way.send_modify(|way| way.is_cut = is_cut);
+    }
+
+    /// From now on every packet takes so long.
+    pub(super) fn delay(&self, delay: Duration) {
+        self.way.send_modify(|way| way.delay = delay);
     }
 }
 
@@ -445,22 +447,34 @@ impl Drop for Relay {
     }
 }
 
-async fn relay(front: UdpSocket, back: UdpSocket, target: SocketAddr, cut: Arc<AtomicBool>) {
+async fn relay(
+    front: Arc<UdpSocket>,
+    back: Arc<UdpSocket>,
+    target: SocketAddr,
+    way: watch::Receiver<Way>,
+) {
     let (mut there, mut here) = (vec![0; 65_536], vec![0; 65_536]);
     let mut client = None;
     loop {
-        tokio::select! {
+        let (socket, packet, to) = tokio::select! {
             Ok((bytes, from)) = front.recv_from(&mut there) => {
                 client = Some(from);
-                if !cut.load(Ordering::Relaxed) {
-                    let _lost = back.send_to(&there[..bytes], target).await;
-                }
+                (&back, &there[..bytes], Some(target))
             }
-            Ok((bytes, _)) = back.recv_from(&mut here) => {
-                if let Some(client) = client.filter(|_| !cut.load(Ordering::Relaxed)) {
-                    let _lost = front.send_to(&here[..bytes], client).await;
-                }
-            }
+            Ok((bytes, _)) = back.recv_from(&mut here) => (&front, &here[..bytes], client),
+        };
+        let Way { is_cut, delay } = *way.borrow();
+        let Some(to) = to.filter(|_| !is_cut) else {
+            continue;
+        };
+        if delay.is_zero() {
+            let _lost = socket.send_to(packet, to).await;
+            continue;
         }
+        let (socket, packet) = (socket.clone(), packet.to_vec());
+        tokio::spawn(async move {
+            sleep(delay).await;
+            let _lost = socket.send_to(&packet, to).await;
+        });
     }
 }
