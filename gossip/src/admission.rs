@@ -181,7 +181,7 @@ impl Gossip {
         let fresh = Member::new(introduction, &self.tuning, self.now);
         let grave = Grave::Succeeded(introduction.identity.node.clone());
         match self.roster.remove(before, grave) {
-            Some(known) => known.succeed(fresh, self.now),
+            Some(known) => known.succeed(fresh, &self.tuning, self.now),
             None => fresh,
         }
     }

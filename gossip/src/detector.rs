@@ -1,7 +1,18 @@
 //! The accrual detector of one node: a sliding window of the intervals between its heartbeats' progress.
 //!
-//! Progress counts whether it was heard from the node itself or through others: what matters is that it lives, not how the news came. The window
-//! begins with two made-up intervals, so that there is an estimate before there are samples; they leave it in time.
+//! Progress counts whether it was heard from the node itself or through others: what matters is that it lives, not how the news came.
+//!
+//! ```text
+//!   met    1st .. 4th progress       5th                       window + 1st
+//!    ├──────────┴───────┴─────────────┴──┴──┴──┴──┴──┴──┴── … ──┴──
+//!    │ a patient guess; connections      │ mean and deviation of the window: four made-up
+//!    │ are being made, nothing counts    │ intervals and what was observed; in time that alone
+//! ```
+//!
+//! A node that was heard of once and then not until a connection stood has shown no habit, so what comes before the fifth progress is no
+//! sample. From then on the made-up intervals keep a few samples from meaning too much, and no interval counts as longer than some deviations above the
+//! mean (it is winsorized; Huber, "Robust estimation of a location parameter", 1964): one that is really long would, in a window of
+//! ten, slow the next suspicion by seconds.
 
 use std::collections::VecDeque;
 
@@ -15,6 +26,8 @@ pub(crate) struct Detector {
     mean: f64,
     deviation: f64,
     latest: u64,
+    /// Signs of progress still to come before intervals count.
+    greetings_left: u32,
 }
 
 /// What detectors are told, in microseconds.
@@ -35,29 +48,42 @@ impl Detector {
             mean: 0.0,
             deviation: 0.0,
             latest,
+            greetings_left: GREETINGS,
         };
-        // Mean and deviation of these two: FIRST_MEAN and FIRST_DEVIATION intervals.
-        for quarters in [FIRST_MEAN - FIRST_DEVIATION, FIRST_MEAN + FIRST_DEVIATION] {
-            detector.push(tuning, tuning.interval * quarters / 4);
+        for halves in MADE_UP_HALVES {
+            detector.push(tuning, tuning.interval * halves / 2);
         }
         detector
     }
 
-    /// The same path and the same habits, but another life.
-    pub(crate) fn begin_again(&mut self, latest: u64) {
+    /// The same path and the same habits, but another life, whose connections are still to be made.
+    pub(crate) fn begin_again(&mut self, tuning: &Tuning, latest: u64) {
         self.latest = latest;
+        self.greetings_left = GREETINGS;
+        self.estimate(tuning);
     }
 
     /// The heartbeat has moved on.
     pub(crate) fn progress(&mut self, tuning: &Tuning, now: u64) {
-        let interval = now.saturating_sub(self.latest);
-        self.push(tuning, interval.min(INTERVALS_MAX * tuning.interval));
+        if self.greetings_left > 0 {
+            self.greetings_left -= 1;
+            self.estimate(tuning);
+        } else {
+            let interval = self.silence(now).min(self.longest(tuning));
+            self.push(tuning, interval);
+        }
         self.latest = now;
     }
 
     /// The node is back: the time that it was away says nothing of its habits.
     pub(crate) fn resume(&mut self, now: u64) {
         self.latest = self.latest.max(now);
+    }
+
+    /// What a longer interval counts as.
+    fn longest(&self, tuning: &Tuning) -> u64 {
+        let unusual = self.mean + DEVIATIONS_MAX * self.deviation;
+        (unusual as u64).min(INTERVALS_MAX * tuning.interval)
     }
 
     fn push(&mut self, tuning: &Tuning, interval: u64) {
@@ -75,6 +101,11 @@ impl Detector {
     }
 
     fn estimate(&mut self, tuning: &Tuning) {
+        if self.greetings_left > 0 {
+            self.mean = (FIRST_MEAN * tuning.interval) as f64;
+            self.deviation = tuning.interval.max(tuning.deviation_floor) as f64;
+            return;
+        }
         let count = self.intervals.len() as f64;
         self.mean = self.sum as f64 / count;
         let variance =
@@ -110,10 +141,17 @@ fn square(interval: u32) -> u64 {
 }
 
 const SQUARE_UNIT: f64 = 256.0;
-/// First estimate, in quarters of the gossip interval: two intervals, give or take one.
-const FIRST_MEAN: u64 = 8;
-const FIRST_DEVIATION: u64 = 4;
-/// A longer interval counts as this many: one long absence must not blind the detector.
+/// The guess before anything is known, in gossip intervals: two, give or take one. Less: a node is suspected while its connections are made.
+const FIRST_MEAN: u64 = 2;
+/// More: a node that dies young is suspected late. Fewer: what comes by the first questions and answers passes for a habit.
+const GREETINGS: u32 = 4;
+/// The intervals that the window begins with, in halves of the gossip interval: one, give or take a half. Their mean is above that of
+/// most members, whose heartbeat also moves when they are asked. More of them: nodes that die young are suspected late. Fewer: so are young ones that live.
+const MADE_UP_HALVES: [u64; 4] = [1, 3, 1, 3];
+/// A longer interval counts as this many deviations above the mean. Lower: heavy tails are not seen, and suspicion comes too soon. Higher: one long
+/// interval slows the next suspicion.
+const DEVIATIONS_MAX: f64 = 4.0;
+/// However much intervals vary: one counts as no more than this many gossip intervals.
 const INTERVALS_MAX: u64 = 10;
 
 #[cfg(test)]
@@ -174,6 +212,53 @@ mod tests {
         let now = detector.latest() + 600 * MS;
         assert!(detector.phi(now, 1.0) > 8.0);
         assert!(detector.phi(now, 2.0) < 8.0);
+    }
+
+    #[test]
+    fn what_comes_while_connections_are_made_is_no_sample() {
+        let mut detector = Detector::new(&TUNING, 0);
+        for now in [10 * MS, 20 * MS, 1_800 * MS] {
+            detector.progress(&TUNING, now);
+            assert!(detector.phi(now + 1_000 * MS, 1.0) < 4.0, "still patient");
+        }
+        detector.progress(&TUNING, 2_000 * MS);
+        assert_eq!(detector.mean, 200.0 * MS as f64);
+        assert_eq!(detector.deviation, 100.0 * MS as f64);
+    }
+
+    #[test]
+    fn another_life_has_its_connections_to_make_and_keeps_its_habits() {
+        let mut detector = regular();
+        let known = (detector.mean, detector.deviation);
+        detector.begin_again(&TUNING, 5_000 * MS);
+        assert!(detector.phi(6_000 * MS, 1.0) < 4.0);
+        for beat in 1..=u64::from(GREETINGS) {
+            detector.progress(&TUNING, (6_000 + beat) * MS);
+        }
+        assert_eq!((detector.mean, detector.deviation), known);
+    }
+
+    #[test]
+    fn one_long_interval_hardly_slows_the_suspicion_of_a_young_node() {
+        let mut detector = Detector::new(&TUNING, 0);
+        for beat in 1..=6 {
+            detector.progress(&TUNING, beat * 200 * MS);
+        }
+        detector.progress(&TUNING, 1_200 * MS + 1_800 * MS);
+        for beat in 1..=3 {
+            detector.progress(&TUNING, 3_000 * MS + beat * 200 * MS);
+        }
+        let now = detector.latest() + 1_000 * MS;
+        assert!(detector.phi(now, 1.0) > 8.0);
+    }
+
+    #[test]
+    fn a_path_that_slowed_for_good_is_followed() {
+        let mut detector = regular();
+        for _ in 0..30 {
+            detector.progress(&TUNING, detector.latest() + 1_000 * MS);
+        }
+        assert_eq!(detector.mean, 1_000.0 * MS as f64);
     }
 
     #[test]

@@ -15,10 +15,13 @@ use crate::{
 };
 
 /// What a look at one member leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Step {
     Nothing,
-    Ask,
+    /// Ask it whether it lives. How near it is to being suspected, from 0 to 1: it is 0 for one that is suspected already.
+    Ask {
+        urgency: f64,
+    },
     Suspect,
     GiveUp,
     /// The path went down, or came back, while the node lives.
@@ -34,12 +37,14 @@ impl Gossip {
             .map(|(tag, member)| (tag, self.step(member)));
         let mut steps: Vec<(Tag, Step)> =
             steps.filter(|(_, step)| *step != Step::Nothing).collect();
-        // Questions are few: in a fixed order the same few members would get them all.
+        // Questions are few. They go to those that are next to be suspected, each of whom may live and have been unlucky; in a fixed order among
+        // equals the same few members would get them all.
         steps.shuffle(&mut self.rng);
+        steps.sort_by(|(_, one), (_, other)| other.urgency().total_cmp(&one.urgency()));
         for (tag, step) in steps {
             match step {
                 Step::Nothing => {}
-                Step::Ask => self.probe(tag),
+                Step::Ask { .. } => self.probe(tag),
                 Step::Suspect => self.suspect(tag),
                 Step::GiveUp => self.give_up(tag),
                 Step::Path => self.note_path(tag),
@@ -58,7 +63,7 @@ impl Gossip {
             {
                 Step::GiveUp
             }
-            State::Suspect => Step::Ask,
+            State::Suspect => Step::Ask { urgency: 0.0 },
             State::Down => Step::Nothing,
         }
     }
@@ -70,11 +75,13 @@ impl Gossip {
             return if changed { Step::Path } else { Step::Nothing };
         }
         let threshold = self.thresholds.of(member, &self.me.identity.region);
-        let suspected = member.phi(self.now.awake, &self.clock, &self.tuning) >= threshold;
-        match (suspected, member.trust.is_up()) {
+        let phi = member.phi(self.now.awake, &self.clock, &self.tuning);
+        match (phi >= threshold, member.trust.is_up()) {
             (true, true) => Step::Suspect,
             (true, false) => Step::GiveUp,
-            (false, _) => Step::Ask,
+            (false, _) => Step::Ask {
+                urgency: phi / threshold,
+            },
         }
     }
 
@@ -162,6 +169,15 @@ impl Gossip {
             member.detector.resume(now.awake);
             member.cause = None;
             self.outbox.event(Event::Believed(member.verdict()));
+        }
+    }
+}
+
+impl Step {
+    fn urgency(self) -> f64 {
+        match self {
+            Self::Ask { urgency } => urgency,
+            Self::Nothing | Self::Suspect | Self::GiveUp | Self::Path => 0.0,
         }
     }
 }

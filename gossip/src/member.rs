@@ -39,12 +39,12 @@ impl Member {
     }
 
     /// Another life of the same node begins: what was learnt of its habits and its path stays.
-    pub(crate) fn succeed(mut self, fresh: Self, moment: Moment) -> Self {
+    pub(crate) fn succeed(mut self, fresh: Self, tuning: &Tuning, moment: Moment) -> Self {
         self.trust.begin_again(moment);
         self.path.begin_again();
         let stays = self.life.identity.region == fresh.life.identity.region;
         if stays {
-            self.detector.begin_again(fresh.detector.latest());
+            self.detector.begin_again(tuning, fresh.detector.latest());
         } else {
             self.detector = fresh.detector;
         }

@@ -4,6 +4,7 @@
 //! cargo bench -p gossip --bench detection              # everything, about 15 minutes
 //! cargo bench -p gossip --bench detection -- --quick   # a fifth of it
 //! cargo bench -p gossip --bench detection -- --ours    # this crate alone, at its defaults
+//! cargo bench -p gossip --bench detection -- --seeds=12 --loss=0.2   # twelve networks, one loss
 //! ```
 //!
 //! 50 nodes in three regions; 1 to 2 ms inside, 40 to 50 ms across (one way); a round every 200 ms, phi 8 for chitchat, 9 and across 10 for us.
@@ -76,7 +77,20 @@ impl Plan {
 }
 
 impl Outcome {
-    fn print(&mut self, name: &str, plan: &Plan) {
+    /// Of several runs together.
+    fn of(plans: &[Plan], measure: impl Fn(&Plan) -> Self) -> Self {
+        let mut all = Self::default();
+        for plan in plans {
+            let one = measure(plan);
+            all.detections.extend(one.detections);
+            all.missed += one.missed;
+            all.false_suspicions += one.false_suspicions;
+            all.bytes += one.bytes;
+        }
+        all
+    }
+
+    fn print(&mut self, name: &str, plans: &[Plan]) {
         self.detections.sort_unstable();
         let at = |part: f64| {
             let last = self.detections.len().saturating_sub(1);
@@ -85,9 +99,11 @@ impl Outcome {
                 .get(position)
                 .map_or(f64::NAN, Duration::as_secs_f64)
         };
-        let rounds = plan.hosts as f64 * plan.quiet.as_secs_f64() / plan.interval.as_secs_f64();
+        let plan = &plans[0];
+        let hours: f64 = plans.iter().map(Plan::node_hours).sum();
+        let rounds = hours * 3_600.0 / plan.interval.as_secs_f64();
         println!(
-            "{:<34} {:>5.0} % {:>8.2} s {:>8.2} s {:>8.2} s {:>7} {:>10} {:>12.2} {:>12.0}",
+            "{:<34} {:>5.0} % {:>8.2} s {:>8.2} s {:>8.2} s {:>7} {:>10} {:>12.3} {:>12.0}",
             name,
             plan.loss * 100.0,
             at(0.5),
@@ -95,7 +111,7 @@ impl Outcome {
             at(1.0),
             self.missed,
             self.false_suspicions,
-            self.false_suspicions as f64 / plan.node_hours(),
+            self.false_suspicions as f64 / hours,
             self.bytes as f64 / rounds,
         );
     }
@@ -104,27 +120,36 @@ impl Outcome {
 fn main() {
     let is_said = |flag: &str| std::env::args().any(|argument| argument == flag);
     let (quick, only_ours) = (is_said("--quick"), is_said("--ours"));
+    let said = |flag: &str| {
+        let value = std::env::args().find_map(|argument| argument.strip_prefix(flag)?.parse().ok());
+        value as Option<f64>
+    };
     let (quiet, crashes) = if quick { (120, 5) } else { (600, 25) };
+    let quiet = said("--quiet=").map_or(quiet, |seconds| seconds as u64);
+    let seeds = said("--seeds=").unwrap_or(1.0) as u64;
+    let losses = said("--loss=").map_or(vec![0.0, 0.05, 0.2], |loss| vec![loss]);
     println!(
         "{:<34} {:>7} {:>10} {:>10} {:>10} {:>7} {:>10} {:>12} {:>12}",
         "detector", "loss", "p50", "p99", "max", "missed", "false", "/node-hour", "B/round"
     );
-    for loss in [0.0, 0.05, 0.2] {
-        let plan = Plan {
+    for loss in losses {
+        let plan = |seed| Plan {
             hosts: 50,
             interval: Duration::from_millis(200),
             loss,
             warm_up: Duration::from_secs(60),
             quiet: Duration::from_secs(quiet),
             crashes,
-            seed: 7,
+            seed,
         };
+        let plans: Vec<Plan> = (7..7 + seeds).map(plan).collect();
         if !only_ours {
-            theirs::measure(&plan).print("chitchat 0.13", &plan);
+            Outcome::of(&plans, theirs::measure).print("chitchat 0.13", &plans);
         }
         let count = if only_ours { 1 } else { usize::MAX };
         for variant in ours::variants().into_iter().take(count) {
-            ours::measure(&plan, &variant.config).print(variant.name, &plan);
+            let measure = |plan: &Plan| ours::measure(plan, &variant.config);
+            Outcome::of(&plans, measure).print(variant.name, &plans);
         }
     }
 }
