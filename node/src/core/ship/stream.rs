@@ -116,6 +116,8 @@ impl Stream {
         }
         self.is_cursor_stored = false;
         self.resume_at = Duration::ZERO;
+        // What a peer did not answer before says nothing about the one that has just greeted.
+        self.patience = PATIENCE_MIN;
         self.rewind();
     }
 
