@@ -119,7 +119,9 @@ fn map_state(restamp: &Restamp, state: &KeyState) -> KeyState {
 fn an_interval_is_cut_at_what_was_kept() {
     let (old, new) = (1, 2);
     let mut withdrawn = Withdrawn::after(BTreeMap::from([(actor(old), hlc(10))]));
-    [500, 700].into_iter().for_each(|time| withdrawn.note(hlc(time)));
+    [500, 700]
+        .into_iter()
+        .for_each(|time| withdrawn.note(hlc(time)));
     let restamp = withdrawn.restamp(actor(new), hlc(20));
     let mut context = Context::new();
     context.insert_interval(actor(old), hlc(3), hlc(700));

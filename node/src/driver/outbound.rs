@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crdt::ActorId;
+use tokio::sync::Notify;
 
 use super::queue::{ShardQueue, Work};
 use crate::{
@@ -21,6 +22,8 @@ pub struct Outbound {
     inbox: Mutex<Inbox>,
     peers: OnceLock<Peers>,
     shards: OnceLock<Vec<ShardQueue>>,
+    /// A shard asks for new actors.
+    pub(super) renewal: Notify,
 }
 
 impl Outbound {
@@ -30,6 +33,7 @@ impl Outbound {
             inbox: Mutex::new(inbox),
             peers: OnceLock::new(),
             shards: OnceLock::new(),
+            renewal: Notify::new(),
         }
     }
 

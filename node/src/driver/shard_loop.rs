@@ -210,11 +210,19 @@ impl ShardLoop {
                 self.request(ops, replies);
             }
             Work::Input(input) => self.remember(&input).then_input(self, input),
-            Work::Renew { actor, newest } => {
+            Work::Renew {
+                actor,
+                newest,
+                replays,
+            } => {
                 self.close();
                 self.config.former.push(self.config.actor);
                 self.config.actor = actor;
-                self.input(Input::Renew { actor, newest });
+                self.input(Input::Renew {
+                    actor,
+                    newest,
+                    replays,
+                });
             }
             Work::Inspect { partitions, answer } => {
                 // Whoever asked may have stopped waiting.
@@ -287,6 +295,7 @@ impl ShardLoop {
                 Output::Applied { ticket, applied } => self.outbound.applied(ticket, applied),
                 Output::Commit(batch) => self.commit(&batch),
                 Output::Send { session, message } => self.send(session, message),
+                Output::Renew => self.outbound.renewal.notify_one(),
                 Output::Report(event) => super::report::core(&event),
             }
         }

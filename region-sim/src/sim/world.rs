@@ -403,8 +403,7 @@ impl World {
                 && self
                     .desk
                     .ledger
-                    .rows()
-                    .iter()
+                    .standing()
                     .filter(|row| row.origin != host.index && !row.is_lost && !row.is_doubtful)
                     .all(|row| host.taken(row.actor).is_some_and(|taken| taken >= row.last))
         })

@@ -3,6 +3,7 @@
 //! Inputs change the batch that is being built; [`Input::Close`] ends it. While it is being committed nothing else is handled, and
 //! what depends on it (replies, acknowledgements to other regions, shipping) waits in the shard until [`Input::Committed`].
 
+mod replay;
 mod upkeep;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crdt::{ActorId, Clock, Delta, Hlc};
 
+use self::replay::Replay;
 use super::{
     coordinate::{Coordinator, Stop},
     expiring::Expiring,
@@ -53,6 +55,8 @@ pub struct ShardConfig {
     pub cache_bytes: usize,
     /// Longest value that a client may make.
     pub value_bytes_max: usize,
+    /// How far two clocks may differ, `clock.max_skew` in milliseconds.
+    pub max_skew_ms: u64,
     /// Whether the last stop was orderly, so that stored tallies hold.
     pub was_clean: bool,
     /// Seeds the choice of pauses.
@@ -72,6 +76,7 @@ pub struct Shard {
     shipper: Shipper,
     expiring: Expiring,
     sweep: Option<Position>,
+    replay: Replay,
     read_only: Option<String>,
     clock_skew: Option<String>,
     waiting: Waiting,
@@ -108,6 +113,7 @@ impl Shard {
         for &former in &config.former {
             floor = floor.max(Mark::Ceiling.load(storage, former)?);
         }
+        let replay = Replay::open(storage, config.actor, &config.former)?;
         let tallies = recover::tallies(storage, config.index, config.shards, config.was_clean)?;
         Ok(Self {
             actor: config.actor,
@@ -119,6 +125,7 @@ impl Shard {
             shipper,
             expiring: Expiring::default(),
             sweep: Some(Position::from_cursor(0)),
+            replay,
             read_only: None,
             clock_skew: None,
             waiting: Waiting::default(),
@@ -167,7 +174,16 @@ impl Shard {
             Input::Unsent { session, actor } => self.shipper.unsent(session, actor, now.mono),
             Input::ReadOnly(reason) => self.read_only = reason,
             Input::ClockSkew(detail) => self.clock_skew = detail,
-            Input::Renew { actor, newest } => self.renew(actor, newest),
+            Input::Renew {
+                actor,
+                newest,
+                replays,
+            } => {
+                self.renew(actor, newest);
+                if replays {
+                    self.replay(storage, now, out);
+                }
+            }
             Input::Tick => self.tick(storage, now, out),
             Input::Close => self.close(storage, now, out),
             Input::Committed => self.committed(storage, now, out),
@@ -265,6 +281,7 @@ impl Shard {
         } else {
             for delta in deltas {
                 self.clock.observe(delta.newest());
+                self.replay.observe(delta.newest());
                 match self.working.join(storage, delta) {
                     Ok(()) => {}
                     Err(StorageError::Failed { .. }) => applied = Applied::Refused,
@@ -292,6 +309,7 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) {
+        self.note_refusal(session, &message, now);
         let mut events = Vec::new();
         let met = match message {
             Message::Taken {
@@ -327,6 +345,7 @@ impl Shard {
         self.ceiling = Hlc::ZERO;
         self.recalled = Hlc::ZERO;
         self.shipper.begin(actor);
+        self.replay.renewed();
     }
 
     /// Ends the batch: everything it changed in one commit, with what is to be remembered about the shipping once a second.
@@ -343,8 +362,10 @@ impl Shard {
             );
             self.waiting.rows.push((row.last, value));
         }
+        let has_withdrawn = self.replay.close(&mut batch, self.actor);
         self.raise_ceiling(&mut batch, now);
-        if now.mono >= self.maintain_at {
+        // What was withdrawn is still stored: the outbox is not measured before it is gone.
+        if now.mono >= self.maintain_at && !has_withdrawn {
             self.maintain_at = now.mono + MAINTAIN_INTERVAL;
             self.maintain(storage, now, &mut batch, out);
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crdt::Hlc;
 use node::{
     core::{
         Event as CoreEvent, Input, Output, RequestId,
@@ -320,14 +321,19 @@ impl Host {
     }
 
     fn carry_out(&mut self, shard: usize, out: Vec<Output>, desk: &mut Desk) {
+        let mut renews = false;
         for output in out {
             match output {
                 Output::Reply { id, reply } => self.reply(shard, id, reply, desk),
                 Output::Applied { ticket, applied } => self.applied(ticket, applied, desk),
                 Output::Commit(batch) => self.begin_commit(shard, batch, desk),
                 Output::Send { session, message } => self.send(shard, session, message, desk),
+                Output::Renew => renews = true,
                 Output::Report(event) => self.report(event, desk),
             }
+        }
+        if renews {
+            self.renew(Hlc::ZERO, true, desk);
         }
     }
 
@@ -393,7 +399,8 @@ impl Host {
                 }
             }
             CoreEvent::Ship(ShipEvent::Replaced { .. } | ShipEvent::Declined { .. })
-            | CoreEvent::Conflict { .. } => {}
+            | CoreEvent::Conflict { .. }
+            | CoreEvent::Replayed { .. } => {}
             CoreEvent::Damaged(error) => desk.violations.push(Violation::new(
                 "core",
                 format!("n{} found damage: {error}", self.index),
