@@ -273,6 +273,7 @@ fn an_actor_that_was_renewed_goes_on_counting() {
     us.input(node::core::Input::Renew {
         actor: us.directory.actor(0),
         newest,
+        replays: false,
     });
     us.write("k", incr(2));
     assert_eq!(us.get("k"), bulk("7"));

@@ -31,6 +31,17 @@ fn a_world_does_what_it_is_there_for() {
 }
 
 #[test]
+fn some_worlds_put_a_clock_right_that_was_far_ahead() {
+    let replays = |line: &String| line.contains("Replayed { rows: ") && !line.contains("rows: 0");
+    let has_replayed = |outcomes: &sim::world::Outcomes| outcomes.trace.lines().iter().any(replays);
+    let worlds = sim::run_all(0..60, None, TraceMode::Keep);
+    let count = worlds
+        .filter(|(_, outcomes)| has_replayed(outcomes))
+        .count();
+    assert!(count >= 3, "{count} worlds");
+}
+
+#[test]
 fn a_seed_is_the_same_run_twice_in_one_process() {
     for seed in 0..10 {
         let run = || sim::run_seed(seed, Some(60), TraceMode::Keep);

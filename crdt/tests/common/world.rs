@@ -116,6 +116,11 @@ impl World {
         }
     }
 
+    /// A replica's clock is ahead by so much more from now on.
+    pub fn leap(&mut self, at: usize, ahead_ms: u64) {
+        self.replicas[at].skew_ms += ahead_ms;
+    }
+
     pub fn seen(&self, at: usize) -> Seen<'_> {
         Seen {
             effects: &self.effects,
@@ -337,7 +342,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn command() -> impl Strategy<Value = Command> {
+pub fn command() -> impl Strategy<Value = Command> {
     let texts = prop::sample::select(vec!["", "text", "7", "-3", "007", "9223372036854775807"]);
     let amounts = prop_oneof![-3i64..4, Just(i64::MAX), Just(i64::MIN)];
     prop_oneof![

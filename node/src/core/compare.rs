@@ -7,7 +7,9 @@
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use bytes::Bytes;
-use crdt::{Context, Delta, Dots, Expiry, Named, Part, RowsDelta, Stamp, StringState, join_row};
+use crdt::{
+    Context, Delta, Dots, Expiry, Hlc, Named, Part, RowsDelta, Stamp, StringState, join_row,
+};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{message::KeyCopy, op::Key, working::Working};
@@ -25,6 +27,8 @@ use crate::{
 /// What two copies lack of each other.
 #[derive(Debug, Default, PartialEq)]
 pub struct Difference {
+    /// The newest stamp in the second one.
+    pub newest: Hlc,
     /// What the first one lacks.
     pub mine: Vec<Part>,
     /// What the second one lacks.
@@ -73,7 +77,10 @@ pub fn compare(
 ) -> Result<Difference, StorageError> {
     let their_head = Head::decode(key, &theirs.head)?;
     let my_head = working.head(storage, &Position::of(key), key)?.clone();
-    let mut difference = Difference::default();
+    let mut difference = Difference {
+        newest: newest(&their_head),
+        ..Difference::default()
+    };
     difference.of_strings(&my_head.string, &their_head.string);
     difference.of_expiries(&my_head.expiry, &their_head.expiry);
     let mine = rows_between(storage, working, key, from, theirs.next)?;
@@ -86,6 +93,12 @@ pub fn compare(
 pub fn delta(key: &Key, parts: Vec<Part>) -> Option<Delta> {
     let key = key.clone();
     (!parts.is_empty()).then_some(Delta { key, parts })
+}
+
+/// The newest stamp in a copy; its context covers its rows.
+fn newest(head: &Head) -> Hlc {
+    let set = head.set.context.newest_of_all().max(head.set.created.hlc);
+    set.max(head.string.newest()).max(head.expiry.stamp.hlc)
 }
 
 impl Difference {
@@ -124,9 +137,8 @@ impl Difference {
             to_me.row(element, mine, &joined);
             to_them.row(element, theirs, &joined);
         }
-        let created = my_head.set.created.max(their_head.set.created);
-        self.mine.extend(to_me.part(created));
-        self.theirs.extend(to_them.part(created));
+        self.mine.extend(to_me.part(their_head.set.created));
+        self.theirs.extend(to_them.part(my_head.set.created));
     }
 }
 

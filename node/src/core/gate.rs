@@ -241,6 +241,15 @@ impl Gates {
         lost
     }
 
+    /// One that was asked is of no use: another one is asked in its place.
+    pub fn give_up(&mut self, ask: &Ask) -> Lost {
+        let mut lost = Lost::default();
+        self.asks
+            .retain(|_, other| other.key != ask.key || other.node != ask.node);
+        self.replace(ask, &mut lost);
+        lost
+    }
+
     fn replace(&mut self, ask: &Ask, lost: &mut Lost) {
         let Some(gate) = self.gates.get_mut(&ask.key) else {
             return;

@@ -251,6 +251,18 @@ impl Inbox {
         self.sources.iter_mut().filter_map(moved).collect()
     }
 
+    /// What stood behind `kept` in a shard's relay log stands at `place` now, or before it.
+    pub fn relocated(&mut self, shard: u16, kept: Hlc, place: Hlc) {
+        for source in self.sources.values_mut() {
+            source.passing.relocate(shard, kept, place);
+            let places = source
+                .queue
+                .iter_mut()
+                .flat_map(|arrival| &mut arrival.places);
+            passing::relocate(places, shard, kept, place);
+        }
+    }
+
     /// A shard is done with a part.
     pub fn applied(&mut self, shard: u16, ticket: Ticket, done: Done) -> Vec<Intent> {
         let relays = &self.relays;

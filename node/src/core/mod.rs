@@ -126,8 +126,13 @@ pub enum Input {
     ReadOnly(Option<String>),
     /// This node's clock differs from most others' by this much, in words: it does not coordinate writes; or it no longer does.
     ClockSkew(Option<String>),
-    /// Stamp as this actor from now on, above `newest`. Only between batches.
-    Renew { actor: ActorId, newest: Hlc },
+    /// Stamp as this actor from now on, above `newest`. Only between batches. `replays`: a shard asked for it with
+    /// [`Output::Renew`], and what nobody took of the actors before is to be stamped anew.
+    Renew {
+        actor: ActorId,
+        newest: Hlc,
+        replays: bool,
+    },
     /// Some time passed: about ten a second.
     Tick,
     /// The batch ends here.
@@ -149,6 +154,8 @@ pub enum Output {
     Applied { ticket: Ticket, done: Done },
     /// Tell the inbox how far what it took for the region is passed on.
     Relayed(RelayMark),
+    /// Tell the inbox that what stood behind `kept` in the relay log stands at `place` now, or before it.
+    Relocated { kept: Hlc, place: Hlc },
     /// Commit, then give [`Input::Committed`] or [`Input::CommitFailed`] before any other input.
     Commit(Batch),
     /// Send to a peer.
@@ -156,6 +163,9 @@ pub enum Output {
         session: SessionId,
         message: Message,
     },
+    /// Draw the directory a new number, store it, and give every shard its new actor with [`Input::Renew`], to replay. Asked for again
+    /// where nothing comes of it.
+    Renew,
     /// Tell an operator.
     Report(Event),
 }
@@ -167,6 +177,8 @@ pub enum Event {
     Ship(ShipEvent),
     /// A join kept something that a reader does not see.
     Conflict { kind: Conflict },
+    /// Writes that a clock far ahead had stamped, and nobody took, were stamped anew: so many outbox rows, by a clock so far ahead.
+    Replayed { rows: u64, ahead_ms: u64 },
     /// A row is damaged, or storage could not be read.
     Damaged(StorageError),
 }

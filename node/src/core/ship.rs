@@ -16,6 +16,7 @@ mod extent;
 mod log;
 mod route;
 mod stream;
+mod withdraw;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -697,15 +698,19 @@ impl Shipper {
         if upto <= log.trimmed {
             return Ok(());
         }
+        let gone = measure(storage, actor, log.trimmed, Some(upto))?;
+        if gone.rows == 0 {
+            return Ok(());
+        }
+        // To the last row that goes, never to a promise beyond it: the mark says what this actor has stamped.
+        let upto = gone.newest;
         batch.delete_range(
             Family::Outbox,
             outbox::stored_key(actor, log.trimmed.next()),
             outbox::stored_key(actor, upto.next()),
         );
         Mark::Trimmed.store(batch, actor, upto);
-        log.bytes = log
-            .bytes
-            .saturating_sub(measure(storage, actor, log.trimmed, Some(upto))?.bytes);
+        log.bytes = log.bytes.saturating_sub(gone.bytes);
         log.trimmed = upto;
         log.forget_tail(upto);
         Ok(())

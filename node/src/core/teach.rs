@@ -69,6 +69,12 @@ impl Teaching {
         }
     }
 
+    /// The newest stamp in it, of anything that could push a clock.
+    pub fn newest_of_all(&self) -> Hlc {
+        let seen = self.seen.as_ref().map_or(Hlc::ZERO, Context::newest_of_all);
+        seen.max(self.newest).max(self.delta.newest())
+    }
+
     fn is_empty(&self) -> bool {
         self.delta.parts.is_empty()
             && self.newest == Hlc::ZERO

@@ -3,6 +3,8 @@
 //! Everything that changes a key, a client's command or a peer's delta, goes through [`Working::join`]. Each touched row is
 //! written once per batch, however often it was touched; heads stay decoded in a bounded cache between batches.
 
+mod rewrite;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -48,6 +50,7 @@ pub struct OutboxRow {
     bytes: usize,
 }
 
+pub use self::rewrite::Touched;
 pub use crate::storage::record::head::Conflict;
 
 /// Rows by their stored keys.

@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crdt::ActorId;
+use crdt::{ActorId, Hlc};
+use tokio::sync::Notify;
 
 use super::queue::{ShardQueue, Work};
 use crate::{
@@ -21,6 +22,8 @@ pub struct Outbound {
     inbox: Mutex<Inbox>,
     peers: OnceLock<Peers>,
     shards: OnceLock<Vec<ShardQueue>>,
+    /// A shard asks for new actors.
+    pub(super) renewal: Notify,
 }
 
 impl Outbound {
@@ -30,6 +33,7 @@ impl Outbound {
             inbox: Mutex::new(inbox),
             peers: OnceLock::new(),
             shards: OnceLock::new(),
+            renewal: Notify::new(),
         }
     }
 
@@ -72,6 +76,11 @@ impl Outbound {
     pub fn relayed(&self, shard: u16, mark: RelayMark) {
         let intents = self.inbox().relayed(shard, mark);
         self.perform(intents);
+    }
+
+    /// Places in a shard's relay log have moved.
+    pub fn relocated(&self, shard: u16, kept: Hlc, place: Hlc) {
+        self.inbox().relocated(shard, kept, place);
     }
 
     /// What the inbox wants remembered.

@@ -29,7 +29,11 @@ pub enum Work {
     /// An input of the core.
     Input(Input),
     /// Stamp as another actor, once the open batch is committed.
-    Renew { actor: ActorId, newest: Hlc },
+    Renew {
+        actor: ActorId,
+        newest: Hlc,
+        replays: bool,
+    },
     /// Say how things stand.
     Inspect {
         partitions: bool,

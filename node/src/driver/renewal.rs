@@ -1,9 +1,16 @@
-//! New actors for a directory that has forgotten what its old ones wrote.
+//! New actors for a directory: where it has forgotten what its old ones wrote, and where their stamps are far ahead.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use crdt::{ActorId, Hlc};
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::{
+    sync::{Mutex as Turns, watch},
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
 
 use super::{node::Node, queue::Work};
 use crate::{core::identity::Identity, peer, storage::directory::DataDirectory};
@@ -12,6 +19,8 @@ use crate::{core::identity::Identity, peer, storage::directory::DataDirectory};
 pub struct Renewal {
     directory: Arc<DataDirectory>,
     current: Mutex<Identity>,
+    /// One after the other: each closes the number that the one before it drew.
+    turns: Turns<()>,
     told: watch::Sender<peer::Identity>,
 }
 
@@ -26,6 +35,7 @@ impl Renewal {
             Self {
                 directory,
                 current: Mutex::new(identity),
+                turns: Turns::new(()),
                 told,
             },
             peers,
@@ -37,15 +47,35 @@ impl Renewal {
         actors_of(&self.current())
     }
 
-    /// Draws new actors, stores them, and has every shard go on as its new one, above `newest`.
+    /// Goes on with new actors, above `newest`, which a peer knows of an old one and the old one does not.
     pub async fn renew(&self, node: &Node, newest: Hlc) {
+        let why = "a peer knows newer writes of this node than the node itself: its data directory is an old copy";
+        self.draw(node, newest, false, why).await;
+    }
+
+    /// Goes on with new actors whenever a shard asks for it.
+    pub async fn replay(self: Arc<Self>, node: Node) {
+        let why = "this node's clock was far ahead when it made writes that no other took: they are stamped anew";
+        let asked = &node.inner().outbound.renewal;
+        loop {
+            asked.notified().await;
+            self.draw(&node, Hlc::ZERO, true, why).await;
+            // Every shard is given its new actor, those that asked beside the first one too. One that is not served asks again.
+            sleep(TOGETHER).await;
+            let _ = timeout(Duration::ZERO, asked.notified()).await;
+        }
+    }
+
+    /// Draws new actors, stores them, and has every shard go on as its new one.
+    async fn draw(&self, node: &Node, newest: Hlc, replays: bool, why: &str) {
+        let _turn = self.turns.lock().await;
         let (renewed, _) = self.current().renewed(rand::random());
         let (directory, stored) = (Arc::clone(&self.directory), renewed.clone());
         let outcome = spawn_blocking(move || directory.store(&stored)).await;
         if !matches!(outcome, Ok(Ok(()))) {
             tracing::error!(
                 ?outcome,
-                "a peer knows newer writes of this node than the node itself, and new actors could not be stored"
+                "new actors are needed and could not be stored: {why}"
             );
             node.inner().health.fail(
                 super::health::DISK,
@@ -53,9 +83,14 @@ impl Renewal {
             );
             return;
         }
-        tracing::warn!(directory = %renewed.directory, "a peer knows newer writes of this node than the node itself: its data directory is an old copy; it goes on with new actors");
+        tracing::warn!(directory = %renewed.directory, "{why}; it goes on with new actors");
         for (queue, actor) in node.inner().shards.iter().zip(actors_of(&renewed)) {
-            if let Err(error) = queue.send(Work::Renew { actor, newest }) {
+            let work = Work::Renew {
+                actor,
+                newest,
+                replays,
+            };
+            if let Err(error) = queue.send(work) {
                 tracing::error!(%error, "a shard was not told its new actor");
             }
         }
@@ -91,3 +126,6 @@ fn identity_for_peers(identity: &Identity) -> peer::Identity {
         actors: identity.actors().collect(),
     }
 }
+
+/// Shards that ask within so long of each other mean the same.
+const TOGETHER: Duration = Duration::from_secs(1);

@@ -12,6 +12,13 @@ pub fn core(event: &Event) {
         Event::Conflict { kind } => {
             metrics::counter!(CONFLICTS_TOTAL, "kind" => conflict_word(*kind)).increment(1)
         }
+        Event::Replayed { rows, ahead_ms } => {
+            tracing::warn!(
+                rows,
+                ahead_ms,
+                "a shard stamped anew what a clock far ahead had stamped and no other node took"
+            );
+        }
         Event::Damaged(error) => {
             metrics::counter!(STORAGE_ERRORS_TOTAL).increment(1);
             tracing::error!(%error, "storage could not be read");

@@ -207,11 +207,19 @@ impl ShardLoop {
                 self.request(ops, replies);
             }
             Work::Input(input) => self.remember(&input).then_input(self, input),
-            Work::Renew { actor, newest } => {
+            Work::Renew {
+                actor,
+                newest,
+                replays,
+            } => {
                 self.close();
                 self.config.former.push(self.config.actor);
                 self.config.actor = actor;
-                self.input(Input::Renew { actor, newest });
+                self.input(Input::Renew {
+                    actor,
+                    newest,
+                    replays,
+                });
             }
             Work::Inspect { partitions, answer } => {
                 // Whoever asked may have stopped waiting.
@@ -302,8 +310,12 @@ impl ShardLoop {
                     self.outbound.applied(self.config.index, ticket, done)
                 }
                 Output::Relayed(mark) => self.outbound.relayed(self.config.index, mark),
+                Output::Relocated { kept, place } => {
+                    self.outbound.relocated(self.config.index, kept, place)
+                }
                 Output::Commit(batch) => self.commit(&batch),
                 Output::Send { session, message } => self.send(session, message),
+                Output::Renew => self.outbound.renewal.notify_one(),
                 Output::Report(event) => super::report::core(&event),
             }
         }

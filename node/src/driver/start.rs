@@ -186,6 +186,8 @@ async fn live(
     }
     let threads = Threads::start(&config, &node)?;
     let mut tasks = JoinSet::new();
+    let replays = Arc::clone(&renewal).replay(node.clone());
+    watched_over(&mut tasks, &node, "renewal", replays);
     let datagrams = start_peers(
         &config,
         credentials,
@@ -361,6 +363,7 @@ fn shard_config(
         },
         cache_bytes: config.storage.cache.to_usize() / HEAD_CACHE_SHARE / usize::from(shards.get()),
         value_bytes_max: config.limits.value_bytes.to_usize(),
+        max_skew_ms: config.clock.max_skew.as_millis() as u64,
         was_clean,
         entropy: rand::random(),
     }

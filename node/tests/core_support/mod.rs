@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use crdt::ActorId;
+use crdt::{ActorId, Hlc};
 use node::{
     core::{
         Event, Input, Now, Output, RequestId, Shard, ShardConfig,
@@ -50,6 +50,8 @@ pub struct Region {
     pub events: Vec<Event>,
     pub inbox_events: Vec<InboxEvent>,
     pub replies: Vec<(RequestId, Reply)>,
+    /// How often the shard asked for a new actor.
+    pub renewals_asked: usize,
     bounds: OutboxBounds,
     home: Home,
     next_id: u64,
@@ -96,6 +98,7 @@ impl Region {
             events: Vec::new(),
             inbox_events: Vec::new(),
             replies: Vec::new(),
+            renewals_asked: 0,
             bounds,
             home,
             next_id: 0,
@@ -167,11 +170,13 @@ impl Region {
             match output {
                 Output::Reply { id, reply } => self.replies.push((id, reply)),
                 Output::Applied { ticket, done } => self.applied(ticket, done),
+                Output::Relocated { kept, place } => self.inbox.relocated(0, kept, place),
                 Output::Relayed(mark) => {
                     let intents = self.inbox.relayed(0, mark);
                     self.intend(intents);
                 }
                 Output::Send { session, message } => self.sent.push((session, message)),
+                Output::Renew => self.renewals_asked += 1,
                 Output::Report(event) => self.events.push(event),
                 Output::Commit(batch) => {
                     let committed = self.storage.commit(&batch, Durability::Process);
@@ -230,6 +235,18 @@ impl Region {
         let batch = self.inbox.unsaved();
         self.storage.commit(&batch, Durability::Power).unwrap();
         self.inbox.saved();
+    }
+
+    /// The directory gets another number because a shard asked for it; what is replayed is not committed yet.
+    pub fn renew(&mut self, directory: u64) {
+        self.renewals_asked = 0;
+        self.former.push(self.directory);
+        self.directory = DirectoryId(directory);
+        self.input(Input::Renew {
+            actor: self.directory.actor(0),
+            newest: Hlc::ZERO,
+            replays: true,
+        });
     }
 
     /// The process is killed and starts again.
@@ -403,6 +420,7 @@ fn open(
         outbox,
         cache_bytes: 1 << 20,
         value_bytes_max: 1 << 20,
+        max_skew_ms: MAX_SKEW_MS,
         was_clean: false,
         entropy: 7,
     };

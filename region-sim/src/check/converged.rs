@@ -35,7 +35,7 @@ pub fn check(ending: &Ending<'_>) -> Vec<Violation> {
 fn compare(ending: &Ending<'_>, host: &Holder) -> Vec<Violation> {
     let mut expected: BTreeMap<Key, KeyState> = BTreeMap::new();
     let mut doubtful: BTreeSet<&Key> = BTreeSet::new();
-    for row in ending.ledger.rows() {
+    for row in ending.ledger.standing() {
         // What an origin lost may have been taken before, and what it dropped too; that a host took it, a crash may have made it
         // forget. And an actor whose old copy nobody missed goes on over what it lost.
         let is_here_or_not =
@@ -72,8 +72,7 @@ fn compare_digests(ending: &Ending<'_>) -> Option<Violation> {
     let has_everything = |host: &Holder| {
         ending
             .ledger
-            .rows()
-            .iter()
+            .standing()
             .all(|row| !row.is_doubtful && !row.is_lost && ending.must_have(host, row))
     };
     let whole: Vec<&Holder> = ending

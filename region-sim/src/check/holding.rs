@@ -58,6 +58,9 @@ pub struct Holder {
 impl Ending<'_> {
     /// Whether a host must have what a row says.
     pub fn must_have(&self, host: &Holder, row: &Row) -> bool {
+        if row.is_withdrawn {
+            return false;
+        }
         if row.origin == host.index {
             return !row.is_lost;
         }
@@ -72,8 +75,7 @@ impl Ending<'_> {
     /// Whether a host must have everything that was ever written under a key, and no region forgot any of it.
     pub fn has_all_of(&self, host: &Holder, key: &[u8]) -> bool {
         self.ledger
-            .rows()
-            .iter()
+            .standing()
             .filter(|row| row.deltas.iter().any(|delta| delta.key == key))
             .all(|row| !row.is_doubtful && !row.is_lost && self.must_have(host, row))
     }

@@ -33,6 +33,8 @@ pub enum FaultKind {
     Step,
     /// A clock steps further than is allowed, for a while.
     Leap,
+    /// A process starts with a clock far ahead, and after a while again with a right one.
+    FarStart,
     /// A host's data is deleted.
     Wipe,
     /// A host's data is replaced by an old copy.
@@ -56,9 +58,12 @@ pub enum Fault {
     FailingDisk(HostIndex),
     /// The clock is off by more than is allowed.
     Leapt(HostIndex),
+    /// The process started with a clock far ahead.
+    FarAhead(HostIndex),
 }
 
 impl FaultKind {
+    /// All but [`FaultKind::FarStart`], which a plan draws by itself.
     const ALL: [Self; 15] = [
         Self::Kill,
         Self::PowerLoss,

@@ -10,7 +10,10 @@ use std::{
 use crdt::{ActorId, Delta, Hlc};
 use node::{
     core::identity::DirectoryId,
-    storage::{Batch, Change, Family, Storage, record::outbox},
+    storage::{
+        Batch, Change, Family, Storage,
+        record::{meta::Mark, outbox},
+    },
 };
 
 use super::agenda::HostIndex;
@@ -47,6 +50,8 @@ pub struct Row {
     pub is_lost: bool,
     /// It was written by a copy that did not know that it was one: another row may have its stamp.
     pub is_doubtful: bool,
+    /// Its origin took it back before anybody took it, and wrote it anew.
+    pub is_withdrawn: bool,
 }
 
 impl Ledger {
@@ -63,13 +68,18 @@ impl Ledger {
         &self.rows
     }
 
-    /// A commit happened. Gives its outbox rows. Rows of any other directory than the `trusted` one are doubtful.
+    /// All rows that were not taken back.
+    pub fn standing(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| !row.is_withdrawn)
+    }
+
+    /// A commit happened. Gives its outbox rows. Rows of any other directory than the `trusted` ones are doubtful.
     pub fn committed(
         &mut self,
         host: HostIndex,
         batch: &Batch,
         is_synced: bool,
-        trusted: Option<DirectoryId>,
+        trusted: &[DirectoryId],
         now: Duration,
     ) -> Vec<(ActorId, Hlc)> {
         let mut rows = Vec::new();
@@ -81,10 +91,11 @@ impl Ledger {
             } = change
             {
                 let directory = DirectoryId(address(key).0.directory());
-                let is_doubtful = trusted != Some(directory);
+                let is_doubtful = !trusted.contains(&directory);
                 rows.extend(self.enter(host, key, value, is_doubtful, now));
             }
         }
+        self.note_withdrawn(host, batch);
         let entered = rows
             .iter()
             .map(|&row: &usize| (self.rows[row].actor, self.rows[row].last))
@@ -96,7 +107,8 @@ impl Ledger {
         entered
     }
 
-    /// Rows that are in storage although their commit was said to have failed.
+    /// The storage of a host was opened: rows may be in it although their commit was said to have failed, and rows that were taken back
+    /// are there again, or are not.
     pub fn found(&mut self, host: HostIndex, storage: &dyn Storage, now: Duration) {
         let mut found = Vec::new();
         let scanned = storage.scan(Family::Outbox, b"", None, &mut |key, value| {
@@ -104,10 +116,54 @@ impl Ledger {
             ControlFlow::Continue(())
         });
         assert!(scanned.is_ok(), "a storage that was opened can be read");
-        for (key, value) in found {
-            if !self.known.contains(&address(&key)) {
-                self.enter(host, &key, &value, false, now);
+        for (key, value) in &found {
+            if !self.known.contains(&address(key)) {
+                self.enter(host, key, value, false, now);
             }
+        }
+        let stored: BTreeSet<(ActorId, Hlc)> = found.iter().map(|(key, _)| address(key)).collect();
+        for row in self.rows.iter_mut().filter(|row| row.origin == host) {
+            let trimmed = Mark::Trimmed.load(storage, row.actor).unwrap_or(Hlc::ZERO);
+            let is_stored = stored.contains(&(row.actor, row.last));
+            row.is_withdrawn = !is_stored && !row.is_lost && row.last > trimmed;
+        }
+    }
+
+    /// Rows that a batch ends without counting them as trimmed are taken back.
+    fn note_withdrawn(&mut self, host: HostIndex, batch: &Batch) {
+        let trims = |actor: ActorId| {
+            let mut trimmed = Batch::default();
+            Mark::Trimmed.store(&mut trimmed, actor, Hlc::ZERO);
+            let mark = change_key(&trimmed.changes[0]);
+            batch
+                .changes
+                .iter()
+                .any(|change| change_key(change) == mark)
+        };
+        for change in &batch.changes {
+            let Change::DeleteRange {
+                family: Family::Outbox,
+                from,
+                to,
+            } = change
+            else {
+                continue;
+            };
+            let (actor, first) = address(from);
+            let (_, end) = address(to);
+            if trims(actor) {
+                continue;
+            }
+            let ended = |row: &&mut Row| {
+                row.origin == host
+                    && !row.is_lost
+                    && row.actor == actor
+                    && (first..end).contains(&row.last)
+            };
+            self.rows
+                .iter_mut()
+                .filter(ended)
+                .for_each(|row| row.is_withdrawn = true);
         }
     }
 
@@ -208,8 +264,16 @@ impl Ledger {
             deltas,
             is_lost: false,
             is_doubtful,
+            is_withdrawn: false,
         });
         Some(self.rows.len() - 1)
+    }
+}
+
+fn change_key(change: &Change) -> Option<&[u8]> {
+    match change {
+        Change::Put { key, .. } => Some(key),
+        Change::Delete { .. } | Change::DeleteRange { .. } => None,
     }
 }
 

@@ -109,7 +109,7 @@ impl Plan {
         let hurry = *dice.pick(&[1, 1, 1, 10]);
         let think_max =
             storm * 2 * (clients * hosts_count) as u32 / (operations.max(1) as u32 * hurry);
-        Self {
+        let mut plan = Self {
             regions: hosts,
             replicas,
             clients,
@@ -143,6 +143,16 @@ impl Plan {
             } else {
                 1 << 30
             },
+        };
+        plan.draw_far_start(&mut dice);
+        plan
+    }
+
+    /// Where the outbox may drop rows, it may drop some that are stamped far ahead: they are in no outbox then, and stay so stamped.
+    fn draw_far_start(&mut self, dice: &mut Dice) {
+        let mean = millis(dice.between(1500, 8000));
+        if dice.chance(200) && !self.has_tight_outbox() {
+            self.faults.push((FaultKind::FarStart, mean));
         }
     }
 

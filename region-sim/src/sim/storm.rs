@@ -106,6 +106,7 @@ impl World {
             FaultKind::FullDisk => self.begin_fault(Fault::FullDisk(host)),
             FaultKind::FailingDisk => self.begin_fault(Fault::FailingDisk(host)),
             FaultKind::Leap => self.begin_fault(Fault::Leapt(host)),
+            FaultKind::FarStart => self.begin_fault(Fault::FarAhead(FAR_HOST)),
         }
     }
 
@@ -145,7 +146,17 @@ impl World {
                 let offset_ms = self.storm.dice.between_signed(-200, 200);
                 self.hosts[host].step_clock(offset_ms, &mut self.desk);
             }
+            Fault::FarAhead(host) => {
+                let offset_ms = self.storm.dice.between_signed(-200, 200);
+                self.start_with_clock(host, offset_ms);
+            }
         }
+    }
+
+    /// A process ends, and the next one begins with its clock so far off.
+    fn start_with_clock(&mut self, host: usize, offset_ms: i64) {
+        self.kill(host, Death::Kill);
+        self.hosts[host].step_clock(offset_ms, &mut self.desk);
     }
 
     /// Everything that is broken is mended, and everything that is down starts.
@@ -193,6 +204,11 @@ impl World {
                 let offset_ms = if ahead { size_ms } else { -size_ms };
                 self.hosts[host].step_clock(offset_ms, &mut self.desk);
             }
+            Fault::FarAhead(_) => {}
+        }
+        if let Fault::FarAhead(host) = fault {
+            let ahead_ms = *self.storm.dice.pick(&FAR_AHEAD_MS);
+            self.start_with_clock(host, ahead_ms);
         }
         self.storm.last(fault, most, &mut self.desk);
     }
@@ -239,10 +255,18 @@ impl World {
 
     fn copy_or_restore(&mut self, host: usize) {
         if self.hosts[host].copy.is_none() {
-            self.hosts[host].copy_disk(&self.desk);
+            // What a failed commit wrote is in no ledger before the storage is opened again.
+            if self.hosts[host].is_well() {
+                self.hosts[host].copy_disk(&self.desk);
+            }
             return;
         }
         self.kill(host, Death::Kill);
         self.hosts[host].restore(&mut self.desk);
     }
 }
+
+/// Always the same host: two clocks that are far ahead together take what each other stamps, and then nobody can take it back.
+const FAR_HOST: usize = 0;
+/// How far ahead a clock may start: what is soon waited for, what is not, and what never is.
+const FAR_AHEAD_MS: [i64; 4] = [10_000, 60_000, 600_000, 3_600_000];

@@ -383,6 +383,8 @@ impl World {
         self.desk.trace.line(now, || "all faults end".to_owned());
         self.healed_at = Some(now);
         self.end_faults();
+        let plan = &mut self.desk.plan;
+        (plan.unsent, plan.unanswered, plan.refused) = (0, 0, 0);
         self.budget = self.clients.len() * OPERATIONS_AFTER;
         for client in 0..self.clients.len() {
             if self.clients[client].waiting_for == 0 {
@@ -405,8 +407,7 @@ impl World {
                     || self
                         .desk
                         .ledger
-                        .rows()
-                        .iter()
+                        .standing()
                         .filter(|row| row.origin != host.index && !row.is_lost && !row.is_doubtful)
                         .all(|row| host.taken(row.actor).is_some_and(|taken| taken >= row.last)))
         })

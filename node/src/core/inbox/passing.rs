@@ -76,6 +76,18 @@ impl Passing {
         }
     }
 
+    /// What stood behind `kept` in a shard's relay log stands at `place` now, or before it.
+    pub(super) fn relocate(&mut self, shard: u16, kept: Hlc, place: Hlc) {
+        let queues = [&mut self.to_majority, &mut self.to_every];
+        let intervals = queues.into_iter().flatten();
+        relocate(
+            intervals.flat_map(|interval| &mut interval.places),
+            shard,
+            kept,
+            place,
+        );
+    }
+
     /// Whether the shards' marks move it.
     pub(super) fn advance(&mut self, relays: &[RelayMark]) -> bool {
         let before = (self.majority, self.every);
@@ -85,6 +97,18 @@ impl Passing {
         self.majority = self.majority.max(majority);
         self.every = self.every.max(every);
         before != (self.majority, self.every)
+    }
+}
+
+/// Moves places of a shard that lie behind `kept`.
+pub(super) fn relocate<'a>(
+    places: impl Iterator<Item = &'a mut (u16, Hlc)>,
+    shard: u16,
+    kept: Hlc,
+    to: Hlc,
+) {
+    for (_, place) in places.filter(|(of, place)| *of == shard && *place > kept) {
+        *place = to;
     }
 }
 

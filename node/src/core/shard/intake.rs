@@ -62,7 +62,7 @@ impl Shard {
         done: &mut Done,
     ) -> Result<(), StorageError> {
         let partition = Partition::of(&delta.key);
-        self.clock.observe(delta.newest());
+        self.observe(delta.newest());
         if self.shipper.home().holds(partition) {
             if purpose == Purpose::Teach {
                 done.taught
@@ -84,12 +84,15 @@ impl Shard {
         storage: &dyn Storage,
         session: SessionId,
         message: Message,
+        now: Now,
         out: &mut Vec<Output>,
     ) {
         let answer = match message {
             Message::Compare(question) => self.answer(storage, question),
-            Message::Mend { ask, delta } if self.read_only.is_none() => {
-                self.clock.observe(delta.newest());
+            Message::Mend { ask, delta }
+                if self.read_only.is_none() && !self.is_ahead(delta.newest(), now) =>
+            {
+                self.observe(delta.newest());
                 let joined = self.working.join(storage, &delta);
                 joined.map(|()| Message::Mended { ask })
             }

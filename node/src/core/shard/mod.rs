@@ -4,6 +4,7 @@
 //! what depends on it (replies, acknowledgements to other regions, shipping) waits in the shard until [`Input::Committed`].
 
 mod intake;
+mod replay;
 mod replicas;
 mod upkeep;
 mod waits;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crdt::{ActorId, Clock, Hlc};
 
+use self::replay::Replay;
 use super::{
     coordinate::Coordinator,
     expiring::Expiring,
@@ -57,6 +59,8 @@ pub struct ShardConfig {
     pub cache_bytes: usize,
     /// Longest value that a client may make.
     pub value_bytes_max: usize,
+    /// How far two clocks may differ, `clock.max_skew` in milliseconds.
+    pub max_skew_ms: u64,
     /// Whether the last stop was orderly, so that stored tallies hold.
     pub was_clean: bool,
     /// Seeds the choice of pauses and the numbers of questions: another one at each opening.
@@ -76,6 +80,7 @@ pub struct Shard {
     shipper: Shipper,
     expiring: Expiring,
     sweep: Option<Position>,
+    replay: Replay,
     read_only: Option<String>,
     clock_skew: Option<String>,
     waiting: Waiting,
@@ -121,6 +126,7 @@ impl Shard {
         for &former in &config.former {
             floor = floor.max(Mark::Ceiling.load(storage, former)?);
         }
+        let replay = Replay::open(storage, config.actor, &config.former)?;
         let tallies = recover::tallies(storage, config.index, config.shards, config.was_clean)?;
         Ok(Self {
             actor: config.actor,
@@ -132,6 +138,7 @@ impl Shard {
             shipper,
             expiring: Expiring::default(),
             sweep: Some(Position::from_cursor(0)),
+            replay,
             read_only: None,
             clock_skew: None,
             waiting: Waiting::default(),
@@ -162,7 +169,7 @@ impl Shard {
                 deltas,
                 purpose,
             } => self.remote(storage, ticket, deltas, purpose, now, out),
-            Input::Asked { session, message } => self.asked(storage, session, message, out),
+            Input::Asked { session, message } => self.asked(storage, session, message, now, out),
             Input::SessionUp(met) => self.session_up(storage, met, now, out),
             Input::SessionDown { session } => self.session_down(storage, session, now, out),
             Input::Trusted(trusted) => self.trust(storage, trusted, now, out),
@@ -173,7 +180,16 @@ impl Shard {
             Input::Unsent { session, actor } => self.shipper.unsent(session, actor, now.mono),
             Input::ReadOnly(reason) => self.read_only = reason,
             Input::ClockSkew(detail) => self.clock_skew = detail,
-            Input::Renew { actor, newest } => self.renew(actor, newest, out),
+            Input::Renew {
+                actor,
+                newest,
+                replays,
+            } => {
+                self.renew(actor, newest, out);
+                if replays {
+                    self.replay(storage, now, out);
+                }
+            }
             Input::Tick => self.tick(storage, now, out),
             Input::Close => self.close(storage, now, out),
             Input::Committed => self.committed(storage, now, out),
@@ -249,8 +265,9 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) {
+        self.note_refusal(session, &message, now);
         match message {
-            Message::Taken(said) => self.taken(storage, session, &said, now, out),
+            Message::Taken(said) => self.taken(storage, session, said, now, out),
             Message::Declined {
                 actor,
                 taken,
@@ -279,6 +296,7 @@ impl Shard {
         self.recalled = Hlc::ZERO;
         self.give_up_waiting("this node goes on under another number", out);
         self.shipper.begin(actor);
+        self.replay.renewed();
     }
 
     /// Ends the batch: everything it changed in one commit, with what is to be remembered about the shipping once a second.
@@ -301,8 +319,10 @@ impl Shard {
             batch.put(Family::Outbox, stored, value.to_vec());
             self.waiting.relayed.push((row.last, value));
         }
+        let has_withdrawn = self.replay.close(&mut batch, self.actor);
         self.raise_ceiling(&mut batch, now);
-        if now.mono >= self.maintain_at {
+        // What was withdrawn is still stored: the outbox is not measured before it is gone.
+        if now.mono >= self.maintain_at && !has_withdrawn {
             self.maintain_at = now.mono + MAINTAIN_INTERVAL;
             self.maintain(storage, now, &mut batch, out);
         }

@@ -11,7 +11,7 @@ use crate::{
         compare::{self, Difference},
         coordinate::{Effect, Stop},
         correct::Lesson,
-        gate::{Ask, Turned, Waiting},
+        gate::{Ask, Lost, Turned, Waiting},
         message::{AskId, Compare, KeyCopy, Message, SessionId},
         op::{Action, Condition, Key, Op, SetExpiry, Write},
         quorum::Awaiting,
@@ -137,16 +137,22 @@ impl Shard {
             return;
         };
         let met = match copy {
-            None => Ok(()),
-            Some(copy) => self.meet_copy(storage, &ask, &copy, out),
+            None => Ok(true),
+            Some(copy) => self.meet_copy(storage, &ask, &copy, now, out),
         };
-        if let Err(error) = met {
-            out.push(Output::Report(Event::Damaged(error.clone())));
-            let refusal = Refusal::Unavailable(error.to_string());
-            let covered = self.gates.fail(&ask.key);
-            return self.refuse_all(storage, &ask.key, covered, &refusal, now, out);
+        match met {
+            Ok(true) => self.agreed(storage, &ask, now, out),
+            Ok(false) => {
+                let lost = self.gates.give_up(&ask);
+                self.go_on_without(storage, lost, now, out);
+            }
+            Err(error) => {
+                out.push(Output::Report(Event::Damaged(error.clone())));
+                let refusal = Refusal::Unavailable(error.to_string());
+                let covered = self.gates.fail(&ask.key);
+                self.refuse_all(storage, &ask.key, covered, &refusal, now, out);
+            }
         }
-        self.agreed(storage, &ask, now, out);
     }
 
     /// What was sent to another replica is durable there.
@@ -163,20 +169,28 @@ impl Shard {
         }
     }
 
-    /// Joins what the copy here lacks, and sends what the other one does.
+    /// Joins what the copy here lacks, and sends what the other one does. Not where it is stamped too far ahead: such a stamp would
+    /// win every race until the clocks catch up, from whichever door it came in.
     fn meet_copy(
         &mut self,
         storage: &dyn Storage,
         ask: &Ask,
         copy: &KeyCopy,
+        now: Now,
         out: &mut Vec<Output>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<bool, StorageError> {
         let from = ask.from.unwrap_or_default();
         let key = &ask.key;
-        let Difference { mine, theirs } =
-            compare::compare(storage, &mut self.working, key, from, copy)?;
+        let Difference {
+            newest,
+            mine,
+            theirs,
+        } = compare::compare(storage, &mut self.working, key, from, copy)?;
+        if self.is_ahead(newest, now) {
+            return Ok(false);
+        }
         if let Some(delta) = compare::delta(key, mine) {
-            self.clock.observe(delta.newest());
+            self.observe(newest);
             self.working.join(storage, &delta)?;
         }
         if let Some(delta) = compare::delta(key, theirs) {
@@ -190,7 +204,7 @@ impl Shard {
         if let Some(next) = copy.next {
             self.ask(key, ask.node.clone(), ask.session, 0, next, out);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn agreed(&mut self, storage: &dyn Storage, ask: &Ask, now: Now, out: &mut Vec<Output>) {
@@ -244,8 +258,22 @@ impl Shard {
         }
     }
 
+    /// Some that were asked will not answer.
+    pub(super) fn go_on_without(
+        &mut self,
+        storage: &dyn Storage,
+        lost: Lost,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        self.ask_instead(storage, lost.instead, out);
+        for (key, covered) in lost.failed {
+            self.fail_question(storage, &key, covered, now, out);
+        }
+    }
+
     /// Nobody is left who could answer for a key.
-    pub(super) fn fail_question(
+    fn fail_question(
         &mut self,
         storage: &dyn Storage,
         key: &Key,

@@ -29,11 +29,13 @@ impl Shard {
             self.shipper.promise(self.actor, upto, &mut send);
         }
         self.wait_on(storage, now, out);
+        self.ask_to_replay(storage, now, out);
         self.pump(storage, now, out);
     }
 
     /// Ends keys whose expiry has passed. Whoever set the expiry does it at once; everyone else only if that did not happen
-    /// for a while, so that three regions do not tell each other the same.
+    /// for a while, so that three regions do not tell each other the same, and only once somebody else's stamp has passed it too: a
+    /// clock far ahead must not end what others keep. (Who reads sees the key gone all the same.)
     fn expire_due(&mut self, storage: &dyn Storage, now: Now) -> Result<(), StorageError> {
         for _ in 0..EXPIRED_PER_TICK {
             let Some(key) = self.expiring.pop_due(now.wall_ms) else {
@@ -56,6 +58,10 @@ impl Shard {
         };
         let actor = self.actor;
         let head = self.working.head(storage, &target.position, key)?;
+        let is_foreign = !self
+            .shipper
+            .actors()
+            .any(|own| own == head.expiry.stamp.actor);
         let Some(at_ms) = head.expiry.at_ms.filter(|at_ms| *at_ms <= now.wall_ms) else {
             return Ok(());
         };
@@ -66,6 +72,11 @@ impl Shard {
         };
         if due_ms > now.wall_ms {
             self.expiring.insert(due_ms, key.clone());
+            return Ok(());
+        }
+        if is_foreign && !self.replay.has_passed(at_ms) {
+            let again_ms = now.wall_ms.saturating_add(EXPIRE_OTHERS_AFTER_MS);
+            self.expiring.insert(again_ms, key.clone());
             return Ok(());
         }
         self.coordinator(storage, now, false)

@@ -9,7 +9,7 @@ use crate::{
     core::{
         Now, Output, RequestId,
         coordinate::Target,
-        message::{Decline, SessionId, Taken},
+        message::{Decline, SessionId, Taken, Teaching},
         quorum::{Awaiting, Turn},
         reach::Reach,
         reply::{Refusal, Reply},
@@ -32,6 +32,17 @@ impl Shard {
     /// An answer that may be given when the batch is durable.
     pub(super) fn reply(&mut self, id: RequestId, reply: Reply) {
         self.waiting.replies.push((id, reply));
+    }
+
+    /// Whether a stamp is further ahead of this node's clock than two clocks may differ.
+    pub(super) fn is_ahead(&self, stamp: Hlc, now: Now) -> bool {
+        stamp.millis() > now.wall_ms.saturating_add(self.config.max_skew_ms)
+    }
+
+    /// A stamp of another node is taken in.
+    pub(super) fn observe(&mut self, stamp: Hlc) {
+        self.clock.observe(stamp);
+        self.replay.observe(stamp);
     }
 
     /// Why no more requests may wait for other replicas, if so.
@@ -79,10 +90,7 @@ impl Shard {
             .session_down(storage, session, awaited, &mut events);
         report(events, met, out);
         let lost = self.gates.lose(session);
-        self.ask_instead(storage, lost.instead, out);
-        for (key, covered) in lost.failed {
-            self.fail_question(storage, &key, covered, now, out);
-        }
+        self.go_on_without(storage, lost, now, out);
         self.fail_out_of_reach(now, out);
         self.pump(storage, now, out);
     }
@@ -107,10 +115,7 @@ impl Shard {
             .collect();
         for session in unsure {
             let lost = self.gates.lose(session);
-            self.ask_instead(storage, lost.instead, out);
-            for (key, covered) in lost.failed {
-                self.fail_question(storage, &key, covered, now, out);
-            }
+            self.go_on_without(storage, lost, now, out);
         }
         self.fail_out_of_reach(now, out);
         self.pump(storage, now, out);
@@ -134,19 +139,24 @@ impl Shard {
         &mut self,
         storage: &dyn Storage,
         session: SessionId,
-        said: &Taken,
+        mut said: Taken,
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        let heard = self.shipper.taken(storage, session, said);
+        let newest = Teaching::newest_of_all;
+        let mut taught = said.taught.iter();
+        if taught.any(|teaching| self.is_ahead(newest(teaching), now)) {
+            // A clock that is far ahead stamped it: nothing can be stamped above that, so this word does not count.
+            said.answers = None;
+        }
+        let heard = self.shipper.taken(storage, session, &said);
         report(Vec::new(), heard, out);
         if let Some((after, last)) = said.answers
             && said.actor == self.actor
         {
             self.quorum.learn(after, last, &said.taught);
             for teaching in &said.taught {
-                self.clock
-                    .observe(teaching.newest.max(teaching.delta.newest()));
+                self.observe(newest(teaching));
                 let joined = self.working.join(storage, &teaching.delta);
                 report(Vec::new(), joined, out);
             }

@@ -82,16 +82,14 @@ impl Log {
             }
             return Ok(frame.rows);
         }
-        let (from, to) = outbox::after(actor, sent);
-        storage.scan(
-            Family::Outbox,
-            &from,
-            to.as_deref(),
-            &mut |stored, value| match outbox::last_stamp(stored) {
+        let from = outbox::stored_key(actor, sent.next());
+        let to = outbox::stored_key(actor, self.newest.next());
+        storage.scan(Family::Outbox, &from, Some(&to), &mut |stored, value| {
+            match outbox::last_stamp(stored) {
                 Some(last) => frame.push(last, || Bytes::copy_from_slice(value)),
                 None => ControlFlow::Continue(()),
-            },
-        )?;
+            }
+        })?;
         Ok(frame.rows)
     }
 }

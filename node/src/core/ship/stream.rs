@@ -119,6 +119,8 @@ impl Stream {
         }
         self.is_cursor_stored = false;
         self.resume_at = Duration::ZERO;
+        // What a peer did not answer before says nothing about the one that has just greeted.
+        self.patience = PATIENCE_MIN;
         self.rewind();
         self.recount(storage, actor, before)?;
         self.answered = self.cursor.taken;
@@ -399,6 +401,6 @@ const BACKOFF_MAX: Duration = Duration::from_secs(3);
 /// What is in flight and not answered for so long is sent again: far above a round trip, a batch and a slow disk together.
 const PATIENCE_MIN: Duration = Duration::from_secs(3);
 /// Where that does not help the peer is slow, and is not to be asked all the time.
-const PATIENCE_MAX: Duration = Duration::from_secs(60);
+const PATIENCE_MAX: Duration = Duration::from_secs(12);
 
 const _: () = assert!(FRAME_BYTES <= WINDOW_BYTES);

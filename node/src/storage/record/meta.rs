@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! "ceiling/" · actor u64 BE   version u8 · bincode(Hlc)     no idle promise of the actor went beyond it
+//! "observed/" · actor u64 BE  version u8 · bincode(Hlc)     the actor saw no stamp of another one beyond it
 //! "trimmed/" · actor u64 BE   version u8 · bincode(Hlc)     outbox rows up to it are gone
 //! "tally/" · shard u16 BE     version u8 · bincode(tallies) written at an orderly stop, valid only after one
 //! ```
@@ -15,6 +16,8 @@ use crate::storage::{Batch, Family, Storage, StorageError};
 pub enum Mark {
     /// The bound of its promises: a restarted actor stamps above it.
     Ceiling,
+    /// The bound of what it saw of others: whatever it is given to join is not above it.
+    Observed,
     /// How far its outbox was trimmed.
     Trimmed,
 }
@@ -41,6 +44,7 @@ impl Mark {
     fn stored_key(self, actor: ActorId) -> Vec<u8> {
         let prefix: &[u8] = match self {
             Self::Ceiling => b"ceiling/",
+            Self::Observed => b"observed/",
             Self::Trimmed => b"trimmed/",
         };
         [prefix, &actor.as_u64().to_be_bytes()].concat()

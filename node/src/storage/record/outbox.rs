@@ -8,6 +8,8 @@
 
 use crdt::{ActorId, Delta, Hlc, codec::CodecError};
 
+use crate::storage::{Family, StorageError};
+
 /// The stored key of the row whose last stamp is `last`.
 pub fn stored_key(actor: ActorId, last: Hlc) -> Vec<u8> {
     let mut stored = Vec::with_capacity(KEY_BYTES);
@@ -39,6 +41,11 @@ pub fn encode(deltas: &[Delta]) -> Vec<u8> {
 /// Reads a row, from storage or from a peer.
 pub fn decode(value: &[u8]) -> Result<Vec<Delta>, CodecError> {
     crdt::codec::decode(VERSION, value)
+}
+
+/// Reads a row of this node's own. Errors name its stored key.
+pub fn read(stored: &[u8], value: &[u8]) -> Result<Vec<Delta>, StorageError> {
+    super::decode(Family::Outbox, stored, VERSION, value)
 }
 
 /// Bytes of a stored key.

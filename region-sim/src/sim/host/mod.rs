@@ -74,6 +74,8 @@ pub struct Host {
     placement: Arc<Placement>,
     boot: u64,
     directory: DirectoryId,
+    /// Numbers that this process closed because of their stamps: what their actors still write is as good as before.
+    closed: Vec<DirectoryId>,
 }
 
 /// An old copy of a disk.
@@ -176,6 +178,7 @@ impl Host {
             placement: Arc::new(plan.placement()),
             boot: 0,
             directory: DirectoryId(0),
+            closed: Vec::new(),
         }
     }
 
@@ -398,6 +401,7 @@ impl Host {
     fn open(&mut self, desk: &mut Desk) -> Result<Process, StorageError> {
         let (identity, was_clean) = self.identify(desk)?;
         self.directory = identity.directory;
+        self.closed.clear();
         let mut batch = Batch::default();
         identity.put(&mut batch);
         self.commit(&batch, Durability::Power, desk)?;
@@ -471,6 +475,7 @@ impl Host {
             },
             cache_bytes: self.plan.cache_bytes,
             value_bytes_max: 1 << 20,
+            max_skew_ms: MAX_SKEW_MS,
             was_clean,
             entropy: desk.dice.bits(),
         };
@@ -525,10 +530,14 @@ impl Host {
     ) -> Result<(), StorageError> {
         self.storage.commit(batch, durability)?;
         let is_synced = durability == Durability::Power;
-        let trusted = self.unconfirmed.is_none().then_some(self.directory);
+        let mut trusted = Vec::new();
+        if self.unconfirmed.is_none() {
+            trusted.extend([self.directory]);
+            trusted.extend(&self.closed);
+        }
         let rows = desk
             .ledger
-            .committed(self.index, batch, is_synced, trusted, desk.now);
+            .committed(self.index, batch, is_synced, &trusted, desk.now);
         for (actor, last) in rows {
             desk.trace
                 .line(desk.now, || format!("n{} row {actor} {last}", self.index));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crdt::Delta;
+use crdt::{Delta, Hlc};
 use node::{
     core::{
         Input,
@@ -108,7 +108,7 @@ impl Host {
             desk.trace.line(desk.now, || {
                 format!("n{} forgot what n{peer} holds: {held:?}", self.index)
             });
-            self.renew(held, desk);
+            self.renew(held.newest, false, desk);
             return;
         }
         let session = desk.network.open(
@@ -324,8 +324,8 @@ impl Host {
         }
     }
 
-    /// Goes on under another number.
-    fn renew(&mut self, held: Held, desk: &mut Desk) {
+    /// Goes on under another number, above `newest`.
+    pub(super) fn renew(&mut self, newest: Hlc, replays: bool, desk: &mut Desk) {
         let draw = desk.dice.bits();
         let Some(process) = &mut self.process else {
             return;
@@ -333,6 +333,9 @@ impl Host {
         let (identity, renewal) = process.identity.renewed(draw);
         process.identity = identity;
         self.directory = process.identity.directory;
+        if replays && self.unconfirmed.is_none() {
+            self.closed.push(renewal.closed);
+        }
         desk.trace.line(desk.now, || {
             format!(
                 "n{} renews {} as {}",
@@ -357,7 +360,8 @@ impl Host {
             let actor = renewal.opened.actor(shard as u16);
             let input = Input::Renew {
                 actor,
-                newest: held.newest,
+                newest,
+                replays,
             };
             self.tell(shard, input, desk);
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crdt::Hlc;
 use node::{
     core::{
         Event as CoreEvent, Input, Output, RequestId,
@@ -169,7 +170,11 @@ impl Host {
         let Some(mut process) = self.process.take() else {
             return;
         };
-        if let Phase::Committing { batch, written } = &mut process.workers[shard].phase {
+        if let Phase::Committing {
+            batch,
+            written: written @ None,
+        } = &mut process.workers[shard].phase
+        {
             *written = Some(self.commit(batch, self.durability(), desk));
         }
         self.process = Some(process);
@@ -177,6 +182,8 @@ impl Host {
 
     /// The shard learns what became of its batch.
     fn told(&mut self, shard: usize, desk: &mut Desk) {
+        // A host that stands still for longer than it was to may have the two change places.
+        self.write(shard, desk);
         let now = self.time(desk.now);
         let mut out = Vec::new();
         let Some(process) = &mut self.process else {
@@ -315,15 +322,25 @@ impl Host {
     }
 
     fn carry_out(&mut self, shard: usize, out: Vec<Output>, desk: &mut Desk) {
+        let mut renews = false;
         for output in out {
             match output {
                 Output::Reply { id, reply } => self.reply(shard, id, reply, desk),
                 Output::Applied { ticket, done } => self.applied(shard, ticket, done, desk),
                 Output::Relayed(mark) => self.relayed(shard, mark, desk),
+                Output::Relocated { kept, place } => {
+                    if let Some(process) = &mut self.process {
+                        process.inbox.relocated(shard as u16, kept, place);
+                    }
+                }
                 Output::Commit(batch) => self.begin_commit(shard, batch, desk),
                 Output::Send { session, message } => self.send(shard, session, message, desk),
+                Output::Renew => renews = true,
                 Output::Report(event) => self.report(event, desk),
             }
+        }
+        if renews {
+            self.renew(Hlc::ZERO, true, desk);
         }
     }
 
@@ -394,7 +411,8 @@ impl Host {
                 }
             }
             CoreEvent::Ship(ShipEvent::Replaced { .. } | ShipEvent::Declined { .. })
-            | CoreEvent::Conflict { .. } => {}
+            | CoreEvent::Conflict { .. }
+            | CoreEvent::Replayed { .. } => {}
             CoreEvent::Damaged(error) => desk.violations.push(Violation::new(
                 "core",
                 format!("n{} found damage: {error}", self.index),

@@ -1,0 +1,345 @@
+//! Writes that were stamped by a clock far ahead, and that nobody took, become new writes of a new actor.
+//!
+//! ```text
+//!   a node starts with a clock an hour ahead, stamps, is started again with a right one
+//!
+//!   peer   Declined(ClockAhead) ──▶ does that peer's clock agree with this one now?  is it far ahead?  can it be put right?
+//!                                    │ yes
+//!   shard  Renew ─────────────────▶ driver: a new number, stored; every shard: Input::Renew
+//!                                    │
+//!   old    ──●──●─┤ kept          ●──●──●   withdrawn: further ahead than any right clock lets pass
+//!   new             ●──●──●                 the same deltas in the same order, stamped from now on
+//! ```
+//!
+//! **Nobody has what is withdrawn.** It is stamped further ahead of this node's clock, and by its own word of the clock of one that refused it,
+//! than [`Shard::horizon`]: two times `clock.max_skew` and a margin for a message that was on its way. So a node whose clock is
+//! right cannot have taken it, and will not before that message is long lost. A row that somebody said he took is kept whatever its stamp. Two
+//! clocks that are wrong together are beyond this: what one took of the other is kept, and waits until its time has come; so it is
+//! where rows of such stamps were dropped past the bounds of the outbox.
+//!
+//! **Nobody here sees another value.** The new stamps begin at or after all that are kept, this shard's own and every one that it ever
+//! saw of others (the mark *observed*), so the order of all stamps stays what it is; see [`crdt::restamp`].
+//! Against writes made elsewhere meanwhile the new stamps decide, as for any write made now.
+//!
+//! **Dying between any two lines is safe.** The new number is stored first; a shard that dies before it handles the renewal is
+//! opened under it, with everything as it was, and is refused again. Everything else is one commit: the heads and rows under their
+//! new stamps, the new outbox rows, the end of the old ones, the old actors' ceilings and the new one's. Shards do not
+//! depend on each other. It costs one batch about twice as large as what is withdrawn, that is up to twice the shard's
+//! share of `hints.max_bytes`, and as much memory while it lasts.
+
+use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
+
+use crdt::{ActorId, Clock, Delta, Hlc, Restamp, Withdrawn};
+
+use super::Shard;
+use crate::{
+    core::{
+        Event, Now, Output,
+        identity::{is_relay, relay_of},
+        message::{Decline, Message, SessionId},
+        working::Touched,
+    },
+    storage::{
+        Batch, Family, Storage, StorageError,
+        record::{meta::Mark, outbox},
+    },
+};
+
+/// What a shard remembers so that it can take stamps back.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    /// A peer whose clock agrees with this node's refused stamps of this shard.
+    is_refused: bool,
+    /// Not asked for before.
+    ask_at: Duration,
+    /// The newest stamp of others that was joined, at least.
+    observed: Hlc,
+    /// What is stored of it for the present actor; the batch that is being committed included.
+    observed_mark: Hlc,
+    /// For the open batch: the end of what was withdrawn.
+    ends: Batch,
+}
+
+/// What there is to do.
+struct Plan {
+    seam: Seam,
+    rows: Vec<Row>,
+}
+
+/// Where the old actors end and the new one begins.
+struct Seam {
+    /// The last stamp of each actor that stays its own.
+    kept: BTreeMap<ActorId, Hlc>,
+    /// New stamps come after it.
+    base: Hlc,
+}
+
+/// An outbox row that is withdrawn.
+struct Row {
+    actor: ActorId,
+    last: Hlc,
+    bytes: u64,
+    deltas: Vec<Delta>,
+}
+
+impl Replay {
+    /// Takes up what storage remembers of the shard's actors.
+    pub(super) fn open(
+        storage: &dyn Storage,
+        actor: ActorId,
+        former: &[ActorId],
+    ) -> Result<Self, StorageError> {
+        let observed_mark = Mark::Observed.load(storage, actor)?;
+        let mut observed = observed_mark;
+        for &former in former {
+            observed = observed.max(Mark::Observed.load(storage, former)?);
+        }
+        Ok(Self {
+            observed,
+            observed_mark,
+            ..Self::default()
+        })
+    }
+
+    /// A stamp of another actor is joined.
+    pub(super) fn observe(&mut self, stamp: Hlc) {
+        self.observed = self.observed.max(stamp);
+    }
+
+    /// Whether a stamp that another actor made shows that a time has passed.
+    pub(super) fn has_passed(&self, at_ms: u64) -> bool {
+        self.observed.millis() >= at_ms
+    }
+
+    /// Another actor stamps from now on. What others are known to hold of the one before does not count as observed: it
+    /// may be a mere promise of a clock that was far ahead.
+    pub(super) fn renewed(&mut self) {
+        self.observed_mark = Hlc::ZERO;
+        self.is_refused = false;
+    }
+
+    /// Adds to a batch the end of what was withdrawn, and the bound of what was observed where it is passed. Gives whether anything
+    /// was withdrawn.
+    pub(super) fn close(&mut self, batch: &mut Batch, actor: ActorId) -> bool {
+        if self.observed > self.observed_mark {
+            self.observed_mark = Hlc::from_millis(self.observed.millis() + OBSERVED_LEAD_MS);
+            Mark::Observed.store(batch, actor, self.observed_mark);
+        }
+        let ends = std::mem::take(&mut self.ends);
+        let has_withdrawn = !ends.is_empty();
+        batch.changes.extend(ends.changes);
+        has_withdrawn
+    }
+}
+
+impl Shard {
+    /// A peer declined. Where its clock and this node's agree, and the stamps are far ahead of both, they were wrong.
+    pub(super) fn note_refusal(&mut self, session: SessionId, message: &Message, now: Now) {
+        let Message::Declined {
+            actor,
+            taken,
+            reason: Decline::ClockAhead { excess_ms },
+        } = message
+        else {
+            return;
+        };
+        let Some(last) = self.shipper.declined_last(session, *actor, *taken) else {
+            return;
+        };
+        let allowed_ms = excess_ms.saturating_add(self.config.max_skew_ms);
+        let its_wall_ms = last.millis().saturating_sub(allowed_ms);
+        let agrees = its_wall_ms.abs_diff(now.wall_ms) <= self.config.max_skew_ms + LATENCY_MS;
+        self.replay.is_refused |= agrees;
+    }
+
+    /// Asks for a new actor where that puts refused stamps right.
+    pub(super) fn ask_to_replay(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
+        // Taken up each time: of an older word nobody knows whether the clocks still agree.
+        let may_ask = std::mem::take(&mut self.replay.is_refused)
+            && now.mono >= self.replay.ask_at
+            && self.read_only.is_none()
+            && self.clock_skew.is_none();
+        if !may_ask {
+            return;
+        }
+        self.replay.ask_at = now.mono + ASK_INTERVAL;
+        match self.seam(storage, now) {
+            Ok(Some(_)) => out.push(Output::Renew),
+            Ok(None) => {}
+            Err(error) => out.push(Output::Report(Event::Damaged(error))),
+        }
+    }
+
+    /// Gives what nobody took stamps of the new actor, and lets the clock come down. Changes nothing where that cannot be done.
+    pub(super) fn replay(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
+        if self.read_only.is_some() {
+            return; // refused again once it can write
+        }
+        let plan = match self.plan(storage, now) {
+            Ok(Some(plan)) => plan,
+            Ok(None) => return,
+            Err(error) => {
+                out.push(Output::Report(Event::Damaged(error)));
+                return;
+            }
+        };
+        let ahead_ms = self.clock.last().millis().saturating_sub(now.wall_ms);
+        let rows = plan.rows.len() as u64;
+        if let Err(error) = self.rewrite(storage, plan, out) {
+            out.push(Output::Report(Event::Damaged(error)));
+            return;
+        }
+        out.push(Output::Report(Event::Replayed { rows, ahead_ms }));
+    }
+
+    /// No node whose clock is right takes a stamp beyond this, nor will it while a message lives.
+    fn horizon(&self, now: Now) -> Hlc {
+        Hlc::from_millis(now.wall_ms + 2 * self.config.max_skew_ms + MESSAGE_LIFE_MS)
+    }
+
+    /// `None` where nothing is far ahead, or new stamps would be as far.
+    fn seam(&self, storage: &dyn Storage, now: Now) -> Result<Option<Seam>, StorageError> {
+        let horizon = self.horizon(now);
+        if self.clock.last() <= horizon {
+            return Ok(None);
+        }
+        let mut kept = BTreeMap::new();
+        for actor in self.shipper.actors() {
+            kept.insert(actor, self.shipper.kept(storage, actor, horizon)?);
+        }
+        let newest = kept.values().copied().max().unwrap_or(Hlc::ZERO);
+        let base = Hlc::from_millis(now.wall_ms)
+            .max(self.replay.observed)
+            .max(newest);
+        Ok((base <= horizon).then_some(Seam { kept, base }))
+    }
+
+    fn plan(&self, storage: &dyn Storage, now: Now) -> Result<Option<Plan>, StorageError> {
+        let Some(mut seam) = self.seam(storage, now)? else {
+            return Ok(None);
+        };
+        seam.kept.remove(&self.actor);
+        seam.kept.remove(&relay_of(self.actor));
+        let mut rows = Vec::new();
+        for (&actor, &kept) in &seam.kept {
+            read_after(storage, actor, kept, &mut rows)?;
+        }
+        rows.sort_by_key(|row| (row.last, row.actor));
+        Ok(Some(Plan { seam, rows }))
+    }
+
+    /// Reads all that is to be read first: an error leaves everything as it was.
+    fn rewrite(
+        &mut self,
+        storage: &dyn Storage,
+        plan: Plan,
+        out: &mut Vec<Output>,
+    ) -> Result<(), StorageError> {
+        // Of an actor that has nothing to withdraw all stays: a counter that was born anew keeps its actor, and may be taken.
+        let mut closed = plan.seam.kept.clone();
+        closed.retain(|actor, _| plan.rows.iter().any(|row| row.actor == *actor));
+        let (mut withdrawn, mut touched) = (Withdrawn::after(closed), Touched::default());
+        for row in &plan.rows {
+            withdrawn.note(row.last);
+            for delta in &row.deltas {
+                withdrawn.note_delta(delta);
+                touched.note(delta);
+            }
+        }
+        self.working.load(storage, &touched)?;
+        let restamp = withdrawn.restamp(self.actor, plan.seam.base);
+        self.working.restamp(&touched, &restamp);
+        self.clock = Clock::new(restamp.newest());
+        for (actor, kept) in plan.seam.kept {
+            self.end(actor, kept, &plan.rows);
+            if is_relay(actor) {
+                // The inbox waits for places that are given up: what it took stands at new ones, none of them after the last.
+                let place = restamp.newest();
+                out.push(Output::Relocated { kept, place });
+            }
+        }
+        self.requeue(plan.rows, &restamp);
+        Ok(())
+    }
+
+    /// Ends a former actor's stream at what it keeps, and its ceiling with it: what is opened later must not stamp above that again.
+    fn end(&mut self, actor: ActorId, kept: Hlc, rows: &[Row]) {
+        let own = || rows.iter().filter(|row| row.actor == actor);
+        let ends = &mut self.replay.ends;
+        Mark::Ceiling.store(ends, actor, kept);
+        let Some(last) = own().map(|row| row.last).max() else {
+            return;
+        };
+        ends.delete_range(
+            Family::Outbox,
+            outbox::stored_key(actor, kept.next()),
+            outbox::stored_key(actor, last.next()),
+        );
+        let bytes = own().map(|row| row.bytes).sum();
+        self.shipper
+            .withdraw(actor, kept, own().count() as u64, bytes);
+    }
+
+    fn requeue(&mut self, rows: Vec<Row>, restamp: &Restamp) {
+        for row in rows {
+            let place = restamp.time(row.last);
+            if is_relay(row.actor) {
+                // Of other regions, with stamps of theirs; only its places in this shard's log were wrong.
+                for delta in row.deltas {
+                    self.working.relay(delta, place);
+                }
+                continue;
+            }
+            let deltas = row
+                .deltas
+                .iter()
+                .map(|delta| restamp.delta(delta))
+                .collect();
+            self.working.requeue(deltas, place);
+        }
+    }
+}
+
+fn read_after(
+    storage: &dyn Storage,
+    actor: ActorId,
+    kept: Hlc,
+    rows: &mut Vec<Row>,
+) -> Result<(), StorageError> {
+    let (from, to) = outbox::after(actor, kept);
+    let mut failed = None;
+    storage.scan(
+        Family::Outbox,
+        &from,
+        to.as_deref(),
+        &mut |stored, value| match (outbox::last_stamp(stored), outbox::read(stored, value)) {
+            (Some(last), Ok(deltas)) => {
+                rows.push(Row {
+                    actor,
+                    last,
+                    bytes: value.len() as u64,
+                    deltas,
+                });
+                ControlFlow::Continue(())
+            }
+            (None, Ok(_)) => ControlFlow::Continue(()),
+            (_, Err(error)) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        },
+    )?;
+    failed.map_or(Ok(()), Err)
+}
+
+/// How long a message may be on its way, a receiver that stood still included, and still be taken. Below it a stamp that is ahead
+/// is waited for; far below it, and a message could arrive after what it carries was stamped anew, and count twice.
+const MESSAGE_LIFE_MS: u64 = 20_000;
+/// How old the word of a refusal may be beside the difference of the clocks.
+const LATENCY_MS: u64 = 4_000;
+/// How far ahead the mark of what was observed is set, so that it is stored seldom.
+const OBSERVED_LEAD_MS: u64 = 800;
+/// How often a new actor is asked for, at most: what could not be stored once is tried again.
+const ASK_INTERVAL: Duration = Duration::from_secs(10);
+
+const _: () = assert!(LATENCY_MS < MESSAGE_LIFE_MS);
