@@ -178,7 +178,10 @@ fn certificates_are_issued_once_there_is_an_authority() {
 }
 
 /// A node of three regions.
-struct FakeNode;
+#[derive(Default)]
+struct FakeNode {
+    is_behind: bool,
+}
 
 impl NodeView for FakeNode {
     async fn status(&self, _: bool) -> Status {
@@ -231,23 +234,36 @@ impl NodeView for FakeNode {
         }
     }
 
+    async fn owed(&self, _: std::time::Duration) -> u64 {
+        if self.is_behind { 17 } else { 0 }
+    }
+
+    async fn drain_check(&self, what: String) -> Result<Vec<String>, VerbError> {
+        match what.as_str() {
+            "us-1" => Ok(Vec::new()),
+            "us" => Ok(vec!["17 batches are in no region but us".to_owned()]),
+            _ => Err(VerbError::Unknown(format!(
+                "no node and no region '{what}'"
+            ))),
+        }
+    }
+
     fn leave(&self) {}
 }
 
 /// Serves [`FakeNode`] for as long as the runtime lives.
 fn door() -> (Runtime, SocketAddr) {
+    door_of(FakeNode::default())
+}
+
+fn door_of(node: FakeNode) -> (Runtime, SocketAddr) {
     let runtime = Runtime::new().unwrap();
     let listener = runtime
         .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
         .unwrap();
     let address = listener.local_addr().unwrap();
     let metrics = metrics::install();
-    let served = http::serve(
-        listener,
-        Arc::new(FakeNode),
-        metrics,
-        std::future::pending(),
-    );
+    let served = http::serve(listener, Arc::new(node), metrics, std::future::pending());
     runtime.spawn(served);
     (runtime, address)
 }
@@ -276,7 +292,7 @@ fn status_as_json_is_the_node_s_own() {
     let (runtime, address) = door();
     let output = run(&["status", "--http", &address.to_string(), "--json"]);
     let shown: Status = serde_json::from_str(stdout(&output)).unwrap();
-    assert_eq!(shown, runtime.block_on(FakeNode.status(false)));
+    assert_eq!(shown, runtime.block_on(FakeNode::default().status(false)));
     assert_eq!(stdout(&output).lines().count(), 1);
 }
 
@@ -296,6 +312,34 @@ fn verbs_are_passed_on_and_refusals_exit_1_with_the_reason() {
     );
     let said = run(&["leave", "--http", &address]);
     assert_eq!(said.status.code(), Some(0), "{}", stderr(&said));
+}
+
+#[test]
+fn handoff_wait_returns_when_nothing_is_owed_and_exits_1_when_time_is_up() {
+    let (_runtime, address) = door();
+    let said = run(&["handoff", "wait", "--http", &address.to_string()]);
+    assert_eq!(said.status.code(), Some(0), "{}", stderr(&said));
+    let (_runtime, address) = door_of(FakeNode { is_behind: true });
+    let address = address.to_string();
+    let said = run(&["handoff", "wait", "--timeout", "10ms", "--http", &address]);
+    assert_eq!(said.status.code(), Some(1));
+    assert!(stderr(&said).contains("17 batches"), "{}", stderr(&said));
+}
+
+#[test]
+fn drain_check_exits_1_with_the_reasons_where_stopping_is_not_safe() {
+    let (_runtime, address) = door();
+    let address = address.to_string();
+    let check = |what| run(&["drain-check", what, "--http", &address]);
+    assert_eq!(stdout(&check("us-1")), "us-1 can be stopped\n");
+    for (what, words) in [
+        ("us", "in no region but us"),
+        ("mars", "no node and no region 'mars'"),
+    ] {
+        let said = check(what);
+        assert_eq!(said.status.code(), Some(1));
+        assert!(stderr(&said).contains(words), "{}", stderr(&said));
+    }
 }
 
 #[test]

@@ -31,6 +31,9 @@ pub enum Failure {
     /// The node answered with an error, which has been shown. *As that error says.*
     #[error("the node answered with an error")]
     Refused,
+    /// What was asked about is not so, or not in time. *State unchanged.*
+    #[error("meridian: {0}")]
+    Unmet(String),
     /// The result could not be written. *State unchanged.*
     #[error("meridian: cannot write: {0}")]
     Output(#[from] io::Error),
@@ -59,6 +62,7 @@ impl Failure {
             | Self::Door(_)
             | Self::Client(_)
             | Self::Refused
+            | Self::Unmet(_)
             | Self::Output(_) => 1,
         }
     }

@@ -6,7 +6,7 @@ mod failure;
 mod status;
 mod verbs;
 
-use std::{ffi::OsString, io, num::NonZeroU32, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, io, num::NonZeroU32, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use node::{
@@ -52,8 +52,31 @@ enum Verb {
         #[command(flatten)]
         door: DoorArgs,
     },
+    /// Wait for what a node owes to others.
+    #[command(subcommand)]
+    Handoff(HandoffVerb),
+    /// Say whether it is safe to stop a node or a region (exit 1 if it is not): whether acknowledged writes are nowhere else, and
+    /// whether levels would no longer be met.
+    DrainCheck {
+        /// The node or the region.
+        what: NodeName,
+        #[command(flatten)]
+        door: DoorArgs,
+    },
     /// Send commands to a node, or to any Redis: one, or one a line.
     Cli(ClientArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum HandoffVerb {
+    /// Return when everything that the node owes was taken; exit 1 if it was not in time.
+    Wait {
+        /// How long at most: 60s unless given.
+        #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "60s")]
+        timeout: Duration,
+        #[command(flatten)]
+        door: DoorArgs,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -143,6 +166,12 @@ pub fn run(cli: Cli) -> ExitCode {
         Verb::Status(args) => status::show(&args, io::stdout().lock()),
         Verb::Leave(door) => verbs::leave(&door.http, io::stdout().lock()),
         Verb::Forget { node, door } => verbs::forget(&door.http, &node, io::stdout().lock()),
+        Verb::Handoff(HandoffVerb::Wait { timeout, door }) => {
+            verbs::handoff_wait(&door.http, timeout, io::stdout().lock())
+        }
+        Verb::DrainCheck { what, door } => {
+            verbs::drain_check(&door.http, &what, io::stdout().lock())
+        }
         Verb::Cli(args) => client::run(&args, io::stdout().lock()),
     };
     match done {

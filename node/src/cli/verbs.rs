@@ -1,10 +1,30 @@
 //! Verbs of operators that a node carries out.
 
-use std::io::Write;
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
 
 use node::names::NodeName;
+use serde::Deserialize;
 
-use super::{door, failure::Failure};
+use super::{
+    door::{self, DoorError},
+    failure::Failure,
+};
+
+/// The answer of `/v1/handoff`.
+#[derive(Deserialize)]
+struct Handoff {
+    owed: u64,
+}
+
+/// The answer of `/v1/drain-check`.
+#[derive(Deserialize)]
+struct Drain {
+    safe: bool,
+    reasons: Vec<String>,
+}
 
 /// Has the node behind `http` leave.
 pub fn leave(http: &str, mut out: impl Write) -> Result<(), Failure> {
@@ -20,3 +40,46 @@ pub fn forget(http: &str, node: &NodeName, mut out: impl Write) -> Result<(), Fa
     door::post(http, &format!("/v1/forget?node={node}"))?;
     Ok(writeln!(out, "{node} is forgotten")?)
 }
+
+/// Waits until the others have taken everything that the node behind `http` owes them.
+pub fn handoff_wait(http: &str, patience: Duration, mut out: impl Write) -> Result<(), Failure> {
+    let until = Instant::now() + patience;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let within_ms = left.min(ASK_MAX).as_millis();
+        let answer: Handoff = ask(http, &format!("/v1/handoff?within_ms={within_ms}"))?;
+        if answer.owed == 0 {
+            return Ok(writeln!(out, "everything that the node owed was taken")?);
+        }
+        if left.is_zero() {
+            return Err(Failure::Unmet(format!(
+                "{} batches of writes were not taken within {patience:?}",
+                answer.owed
+            )));
+        }
+    }
+}
+
+/// Says whether it is safe to stop a node or a region, as the node behind `http` sees it.
+pub fn drain_check(http: &str, what: &NodeName, mut out: impl Write) -> Result<(), Failure> {
+    let answer: Drain = ask(http, &format!("/v1/drain-check?of={what}"))?;
+    if answer.safe {
+        return Ok(writeln!(out, "{what} can be stopped")?);
+    }
+    let reasons = answer.reasons.join("; ");
+    Err(Failure::Unmet(format!(
+        "{what} is not to be stopped now: {reasons}"
+    )))
+}
+
+fn ask<T: for<'de> Deserialize<'de>>(http: &str, path: &str) -> Result<T, Failure> {
+    let body = door::post(http, path)?;
+    let malformed = |reason| DoorError::Malformed {
+        address: http.to_owned(),
+        reason,
+    };
+    Ok(serde_json::from_str(&body).map_err(malformed)?)
+}
+
+/// How long the node is to wait before it answers.
+const ASK_MAX: Duration = Duration::from_secs(4);

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    membership::{self, READY, WATERMARKS},
+    handoff::Debt,
+    membership::{self, HANDOFF, READY, WATERMARKS},
     node::Node,
 };
 use crate::{
-    http::NodeView,
     metrics::{
         CLOCK_OFFSET_SECONDS, HINTS_PENDING, KEYS, OUTBOX_ENTRIES, PEER_RTT_SECONDS, PEER_SESSIONS,
         PHI, REPLICATION_LAG_SECONDS,
@@ -22,9 +22,10 @@ pub async fn publish(node: Node) {
     let mut was_forgotten = false;
     loop {
         ticks.tick().await;
-        let status = node.status(false).await;
+        let inspections = node.inspect(false).await;
+        let status = node.status_of(&inspections, false);
         set_status(&status);
-        publish_values(&node, &status);
+        publish_values(&node, &status, Debt::of(&inspections));
         let links = node.inner().outbound.peers().map(|peers| peers.status());
         set_sessions(&links.unwrap_or_default());
         was_forgotten = was_forgotten || note_forgotten(&node);
@@ -45,7 +46,7 @@ fn note_forgotten(node: &Node) -> bool {
 }
 
 /// What the other nodes learn of this one by gossip.
-fn publish_values(node: &Node, status: &Status) {
+fn publish_values(node: &Node, status: &Status, debt: Debt) {
     let Some(membership) = node.inner().membership() else {
         return;
     };
@@ -55,6 +56,7 @@ fn publish_values(node: &Node, status: &Status) {
         .map(|reason| reason.kind.as_str())
         .collect();
     membership.publish(READY, reasons.join(" "));
+    membership.publish(HANDOFF, debt.to_string());
     let watermarks: Vec<String> = status
         .regions
         .iter()

@@ -498,10 +498,12 @@ const SETTING_BYTES_MAX: usize = 160;
 pub const READY: &str = "ready";
 /// What a node publishes of its own writes: for each region the Unix milliseconds up to which that region has them.
 pub const WATERMARKS: &str = "watermarks";
+/// What a node publishes of what it owes: see `handoff::Debt`.
+pub const HANDOFF: &str = "handoff";
 /// An address that no machine has (RFC 5737): the route to it is the default one.
 const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
 /// The releases whose gossip this one understands.
 const PROTOCOL: gossip::Protocol = gossip::Protocol {
-    speaks: 1,
-    accepts: 1,
+    speaks: 2,
+    accepts: 2,
 };

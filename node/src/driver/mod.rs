@@ -16,6 +16,7 @@ mod census;
 mod clock;
 mod forward;
 mod gauges;
+mod handoff;
 mod health;
 mod hot_heads;
 mod info;

@@ -41,7 +41,7 @@ pub struct Neighbours {
     node: NodeName,
     /// The region whose keys this node serves: its own, or the nearest one where its own keeps nothing.
     region: RegionName,
-    placement: Arc<Placement>,
+    pub(super) placement: Arc<Placement>,
     trusted: Arc<BTreeSet<NodeName>>,
 }
 

@@ -9,7 +9,7 @@ use std::{
 use tokio::{
     sync::{Notify, oneshot},
     task::spawn_blocking,
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
     census::Census,
     clock::WallClock,
     forward::{self, Forwards, Place},
+    handoff::{self, Debt, Drained},
     health::Health,
     hot_heads::HotHeads,
     membership::{self, Membership},
@@ -391,6 +392,12 @@ impl Node {
         replies
     }
 
+    /// The cluster as this node sees it, when its shards say this.
+    pub fn status_of(&self, inspections: &[Inspection], partitions: bool) -> Status {
+        let inner = self.inner();
+        Census { inner, inspections }.status(partitions)
+    }
+
     /// Runs something that reads storage off the asynchronous workers.
     async fn with_storage<T: Send + 'static>(
         &self,
@@ -545,11 +552,43 @@ impl Backend for Node {
 impl NodeView for Node {
     async fn status(&self, partitions: bool) -> Status {
         let inspections = self.inspect(partitions).await;
-        Census {
-            inner: self.inner(),
-            inspections: &inspections,
+        self.status_of(&inspections, partitions)
+    }
+
+    async fn owed(&self, within: Duration) -> u64 {
+        let until = Instant::now() + within;
+        loop {
+            let inspections = self.inspect(false).await;
+            let unknown = inspections.iter().any(|shard| shard.failed.is_some());
+            let owed = Debt::of(&inspections).owed + u64::from(unknown);
+            if owed == 0 || Instant::now() >= until {
+                return owed;
+            }
+            sleep(HANDOFF_LOOK).await; // of every shard: a look at their figures costs less than telling of each row
         }
-        .status(partitions)
+    }
+
+    async fn drain_check(&self, what: String) -> Result<Vec<String>, VerbError> {
+        let inspections = self.inspect(false).await;
+        let status = self.status_of(&inspections, false);
+        let is_node = status.nodes.iter().any(|node| node.name.as_str() == what);
+        let is_region = status.nodes.iter().any(|node| node.region.as_str() == what);
+        let unknown = || VerbError::Unknown(format!("no node and no region '{what}'"));
+        let drained = if is_node {
+            Drained::Node(what.parse().map_err(|_| unknown())?)
+        } else if is_region {
+            Drained::Region(what.parse().map_err(|_| unknown())?)
+        } else {
+            return Err(unknown());
+        };
+        let own = Debt::of(&inspections);
+        Ok(handoff::objections(
+            self.inner(),
+            own,
+            &drained,
+            &status.nodes,
+            &status.regions,
+        ))
     }
 
     fn ready(&self) -> Vec<Reason> {
@@ -755,6 +794,8 @@ fn read_committed(storage: &RocksStorage, op: &Op, wall_ms: u64) -> Reply {
     }
 }
 
+/// Between two looks at what is owed.
+const HANDOFF_LOOK: Duration = Duration::from_millis(20);
 /// Runs of partitions that one page of SCAN walks over, at most.
 const RUNS_PER_PAGE: usize = 64;
 /// Requests in one message to another node.

@@ -7,6 +7,8 @@
 //!   GET /v1/status      the cluster as this node sees it; ?partitions=1 adds a digest per partition
 //!   POST /v1/forget     ?node=NAME: every node forgets it, and refuses its data directory from now on
 //!   POST /v1/leave      the node ships what it owes, says goodbye and ends
+//!   POST /v1/handoff    ?within_ms=N: how much of what it has others lack, after waiting for so long that it be nothing
+//!   POST /v1/drain-check ?of=NAME: why it is not safe to stop a node or a region
 //!   GET /               a page that shows the status
 //! ```
 //!
@@ -39,6 +41,15 @@ pub trait NodeView: Send + Sync + 'static {
 
     /// Has every node forget one that will never return. This one remembers it for good when it says so.
     fn forget(&self, node: NodeName) -> impl Future<Output = Result<(), VerbError>> + Send;
+
+    /// How many rows of this node others lack, once it is none or the time is up.
+    fn owed(&self, within: Duration) -> impl Future<Output = u64> + Send;
+
+    /// Why it is not safe to stop a node or a region; nothing where it is.
+    fn drain_check(
+        &self,
+        what: String,
+    ) -> impl Future<Output = Result<Vec<String>, VerbError>> + Send;
 
     /// Begins to leave: ships what is owed, says goodbye, ends.
     fn leave(&self);

@@ -30,6 +30,8 @@ pub fn routes<V: NodeView>(view: Arc<V>, metrics: PrometheusHandle, answer: Dura
         .route("/v1/status", get(status::<V>))
         .route("/v1/forget", post(forget::<V>))
         .route("/v1/leave", post(leave::<V>))
+        .route("/v1/handoff", post(handoff::<V>))
+        .route("/v1/drain-check", post(drain_check::<V>))
         .route("/metrics", get(async move || exposition(&metrics)))
         .fallback(unknown)
         .with_state(shared)
@@ -82,6 +84,35 @@ struct Detail {
 #[serde(deny_unknown_fields)]
 struct Which {
     node: NodeName,
+}
+
+/// The query of `/v1/handoff`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Patience {
+    /// Bounded by what an answer may take.
+    #[serde(default)]
+    within_ms: u64,
+}
+
+/// The query of `/v1/drain-check`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct What {
+    of: String,
+}
+
+/// The body of `/v1/handoff`.
+#[derive(Serialize)]
+struct Handoff {
+    owed: u64,
+}
+
+/// The body of `/v1/drain-check`.
+#[derive(Serialize)]
+struct Drain {
+    safe: bool,
+    reasons: Vec<String>,
 }
 
 /// The body of a verb's answer.
@@ -152,6 +183,46 @@ async fn forget<V: NodeView>(
         Err(VerbError::Unknown(text)) => failure(StatusCode::NOT_FOUND, text),
         Err(VerbError::Refused(text)) => failure(StatusCode::CONFLICT, text),
         Err(VerbError::NotStored(text)) => failure(StatusCode::SERVICE_UNAVAILABLE, text),
+    }
+}
+
+async fn handoff<V: NodeView>(
+    State(shared): State<Shared<V>>,
+    patience: Result<Query<Patience>, QueryRejection>,
+) -> Response {
+    let within = match patience {
+        Ok(Query(patience)) => Duration::from_millis(patience.within_ms),
+        Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
+    };
+    // Half of it, so that the last look comes in time.
+    let owed = shared.view.owed(within.min(shared.answer / 2));
+    match timeout(shared.answer, owed).await {
+        Ok(owed) => uncached(StatusCode::OK, Handoff { owed }),
+        Err(_) => failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the node did not answer within {:?}", shared.answer),
+        ),
+    }
+}
+
+async fn drain_check<V: NodeView>(
+    State(shared): State<Shared<V>>,
+    what: Result<Query<What>, QueryRejection>,
+) -> Response {
+    let What { of } = match what {
+        Ok(Query(what)) => what,
+        Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
+    };
+    match timeout(shared.answer, shared.view.drain_check(of)).await {
+        Ok(Ok(reasons)) => {
+            let safe = reasons.is_empty();
+            uncached(StatusCode::OK, Drain { safe, reasons })
+        }
+        Ok(Err(error)) => failure(StatusCode::NOT_FOUND, error.to_string()),
+        Err(_) => failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the node did not answer within {:?}", shared.answer),
+        ),
     }
 }
 

@@ -55,6 +55,20 @@ impl NodeView for FakeNode {
         }
     }
 
+    async fn owed(&self, within: Duration) -> u64 {
+        u64::from(within.is_zero()) * 3
+    }
+
+    async fn drain_check(&self, what: String) -> Result<Vec<String>, VerbError> {
+        match what.as_str() {
+            "us-1" => Ok(Vec::new()),
+            "us" => Ok(vec!["3 batches are nowhere else".to_owned()]),
+            _ => Err(VerbError::Unknown(format!(
+                "no node and no region '{what}'"
+            ))),
+        }
+    }
+
     fn leave(&self) {
         self.leaving.store(true, Ordering::Relaxed);
     }
@@ -190,6 +204,32 @@ async fn verbs_are_carried_out_or_refused_with_the_reason() {
     let (line, _, _) = ask(served.address, "POST", "/v1/leave").await;
     assert_eq!(line, "HTTP/1.1 202 Accepted");
     assert!(served.node.leaving.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn what_is_owed_and_what_speaks_against_a_stop_is_said() {
+    let served = served(Bounds::default(), false).await;
+    for (path, code, words) in [
+        ("/v1/handoff", "200 OK", r#"{"owed":3}"#),
+        ("/v1/handoff?within_ms=5", "200 OK", r#"{"owed":0}"#),
+        ("/v1/handoff?within_ms=long", "400 Bad Request", "within_ms"),
+        (
+            "/v1/drain-check?of=us-1",
+            "200 OK",
+            r#"{"safe":true,"reasons":[]}"#,
+        ),
+        ("/v1/drain-check?of=us", "200 OK", r#""safe":false"#),
+        (
+            "/v1/drain-check?of=mars",
+            "404 Not Found",
+            "no node and no region 'mars'",
+        ),
+        ("/v1/drain-check", "400 Bad Request", "of"),
+    ] {
+        let (line, _, body) = ask(served.address, "POST", path).await;
+        assert_eq!(line, format!("HTTP/1.1 {code}"), "{path}: {body}");
+        assert!(body.contains(words), "{path}: {body}");
+    }
 }
 
 #[tokio::test]
