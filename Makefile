@@ -8,8 +8,8 @@ SHELL := /bin/bash
 
 # Given to the program that a target runs: make demo ARGS="--detach", make test ARGS="-p crdt", make soak ARGS="--seeds 0..100".
 ARGS ?=
-# Three regions with the latencies of Virginia, Frankfurt and Singapore.
-TOPOLOGY ?= --regions us,eu,ap --rtt us-eu=80ms,us-ap=150ms,eu-ap=200ms
+# Three regions of three nodes with the latencies of Virginia, Frankfurt and Singapore.
+TOPOLOGY ?= --regions us,eu,ap --nodes 3 --rtt us-eu=80ms,us-ap=150ms,eu-ap=200ms
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -22,7 +22,7 @@ setup: ## what a fresh Debian or Ubuntu machine needs: packages, and RocksDB bui
 rocksdb: ## only the RocksDB library, into the cache folder
 	@scripts/rocksdb.sh build
 
-demo: release ## three writable regions on this machine, in front until Ctrl-C (redis-cli -p 7000, 7001, 7002)
+demo: release ## three writable regions of three nodes each, in front until Ctrl-C (redis-cli -p 7000 … 7008)
 	@exec scripts/demo.sh $(TOPOLOGY) $(ARGS)
 
 test: setup ## all tests but the long ones: unit, property, simulator, end-to-end, doc

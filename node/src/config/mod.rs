@@ -143,7 +143,9 @@ impl Config {
 
     /// What is legal and probably not meant.
     pub fn warnings(&self) -> Vec<Warning> {
-        self.regions.warnings()
+        let mut warnings = self.regions.warnings();
+        warnings.extend(self.consistency.warnings());
+        warnings
     }
 
     fn faults(&self) -> Faults {
