@@ -354,39 +354,52 @@ fn two_writes_of_one_connection_keep_their_order_when_the_first_is_taught() {
     }
 }
 
-#[test]
-fn what_an_acknowledgement_would_have_taught_is_asked_again_when_it_was_lost_with_its_session() {
+/// The slow clock's write has arrived at the others, and their words about it are lost with their sessions.
+fn with_lost_words() -> (Three, RequestId) {
     let mut three = Three::joined();
     three.nodes[0].wall_ms = WALL_MS + 600;
     three.cut_off(2);
     three.write(0, "k", set("first"));
     three.nodes[0].sent.clear();
     three.cut.clear();
-    // The slow one's write arrives at the others; their words are lost, and the next handshake says that they have it.
     three.cut.extend([(0, 2), (1, 2)]);
     let id = three.begin(2, "k", Action::Write(set("second")));
     three.deliver();
     assert_eq!(three.reply(2, id), None);
     three.lose(2);
     three.cut.clear();
-    assert_eq!(
-        three.reply(2, id).map(|reply| matches!(
-            reply,
-            Reply::Error(Refusal::NoQuorum {
-                applied: Some(_),
-                ..
-            })
-        )),
-        Some(true),
-        "with nobody in reach it is said that nobody knows"
-    );
+    (three, id)
+}
+
+#[test]
+fn what_an_acknowledgement_would_have_taught_is_asked_again_when_it_was_lost_with_its_session() {
+    let (mut three, id) = with_lost_words();
+    // The handshake alone says that the others have the write, and not that it has lost.
     three.join();
-    let again = three.begin(2, "k", Action::Write(set("third")));
-    three.deliver();
-    assert_eq!(three.reply(2, again), Some(Reply::Ok));
+    assert_eq!(three.reply(2, id), Some(Reply::Ok));
     for node in 0..3 {
-        assert_eq!(three.get(node, "k"), bulk("third"));
+        assert_eq!(three.get(node, "k"), bulk("second"), "through {node}");
     }
+}
+
+#[test]
+fn a_write_whose_replicas_stay_away_is_said_to_be_unknown_and_on_how_many_it_is() {
+    let (mut three, id) = with_lost_words();
+    three.nodes[2].tick();
+    assert_eq!(three.reply(2, id), None, "they may be back in a moment");
+    three.nodes[2].pass(600);
+    three.nodes[2].tick();
+    let reply = three.reply(2, id);
+    assert!(
+        matches!(
+            reply,
+            Some(Reply::Error(Refusal::NoQuorum {
+                applied: Some(1),
+                ..
+            }))
+        ),
+        "{reply:?}"
+    );
 }
 
 #[test]

@@ -28,11 +28,41 @@ pub struct Settled {
     levels: [Level; 2],
 }
 
-/// What the shards know.
-#[derive(Debug, Default, PartialEq)]
+/// Nodes and their regions.
+type Met = Vec<(NodeName, RegionName)>;
+
+/// What was worked out and told last.
+#[derive(Debug, Default)]
 pub struct Told {
-    trusted: Option<Arc<BTreeSet<NodeName>>>,
-    placement: Option<Arc<Placement>>,
+    /// The placement over these nodes: it takes a thousand orders to work out, and hardly ever changes.
+    placed: Option<(Met, Arc<Placement>)>,
+    told: Option<(Arc<Placement>, Arc<BTreeSet<NodeName>>, RegionName)>,
+}
+
+impl Told {
+    fn placement_over(&mut self, settled: &Settled, met: Met) -> Arc<Placement> {
+        if let Some((known, placement)) = &self.placed
+            && *known == met
+        {
+            return Arc::clone(placement);
+        }
+        let placement = Arc::new(settled.placement(&met));
+        self.placed = Some((met, Arc::clone(&placement)));
+        placement
+    }
+
+    fn has(
+        &self,
+        placement: &Arc<Placement>,
+        trusted: &BTreeSet<NodeName>,
+        region: &RegionName,
+    ) -> bool {
+        self.told
+            .as_ref()
+            .is_some_and(|(placed, believed, served)| {
+                Arc::ptr_eq(placed, placement) && **believed == *trusted && served == region
+            })
+    }
 }
 
 /// Who holds what around a node, as it is believed now.
@@ -200,30 +230,28 @@ pub fn tell(node: &Node, membership: &Membership, told: &mut Told) {
             trusted.insert(name);
         }
     }
-    let placement = settled.placement(&met);
-    node.inner().set_neighbours(Neighbours {
-        node: settled.node.clone(),
-        region: serving(node, settled, &placement, &trusted),
-        placement: Arc::new(placement.clone()),
-        trusted: Arc::new(trusted.clone()),
-    });
+    let placement = told.placement_over(settled, met);
     let linked = linked(node);
     let reached = trusted.intersection(&linked).cloned().collect();
     match settled.out_of_reach(&placement, &reached) {
         Some(detail) => node.inner().health.fail(health::QUORUM, detail),
         None => node.inner().health.mend(health::QUORUM),
     }
-    if told.placement.as_deref() != Some(&placement) {
-        let placement = Arc::new(placement);
-        if every_shard(node, || Input::Placed(Arc::clone(&placement))) {
-            told.placement = Some(placement);
-        }
+    let region = serving(node, settled, &placement, &trusted);
+    if told.has(&placement, &trusted, &region) {
+        return;
     }
-    if told.trusted.as_deref() != Some(&trusted) {
-        let trusted = Arc::new(trusted);
-        if every_shard(node, || Input::Trusted(Arc::clone(&trusted))) {
-            told.trusted = Some(trusted);
-        }
+    let trusted = Arc::new(trusted);
+    node.inner().set_neighbours(Neighbours {
+        node: settled.node.clone(),
+        region: region.clone(),
+        placement: Arc::clone(&placement),
+        trusted: Arc::clone(&trusted),
+    });
+    if every_shard(node, || Input::Placed(Arc::clone(&placement)))
+        && every_shard(node, || Input::Trusted(Arc::clone(&trusted)))
+    {
+        told.told = Some((placement, trusted, region));
     }
 }
 

@@ -87,6 +87,8 @@ pub struct Shard {
     quorum: Quorum,
     gates: Gates,
     relay_mark: RelayMark,
+    /// When those who wait for others are told if these are gone.
+    doubt_at: Option<Duration>,
     is_committing: bool,
     is_over: bool,
     maintain_at: Duration,
@@ -145,6 +147,7 @@ impl Shard {
             quorum: Quorum::default(),
             gates: Gates::new(config.entropy),
             relay_mark: RelayMark::default(),
+            doubt_at: None,
             is_committing: false,
             is_over: false,
             maintain_at: Duration::ZERO,

@@ -1,6 +1,6 @@
 //! Writes that wait for other replicas, and the streams that say how far those are.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crdt::{ActorId, Hlc};
 
@@ -91,7 +91,7 @@ impl Shard {
         report(events, met, out);
         let lost = self.gates.lose(session);
         self.go_on_without(storage, lost, now, out);
-        self.fail_out_of_reach(now, out);
+        self.doubt_at.get_or_insert(now.mono + DOUBT);
         self.pump(storage, now, out);
     }
 
@@ -117,7 +117,7 @@ impl Shard {
             let lost = self.gates.lose(session);
             self.go_on_without(storage, lost, now, out);
         }
-        self.fail_out_of_reach(now, out);
+        self.doubt_at.get_or_insert(now.mono + DOUBT);
         self.pump(storage, now, out);
     }
 
@@ -257,6 +257,10 @@ impl Shard {
     /// Time passed: those whose time is up are told so, and others are asked in the place of those that are silent.
     pub(super) fn wait_on(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
         self.tell_relayed(out);
+        if self.doubt_at.is_some_and(|at| at <= now.mono) {
+            self.doubt_at = None;
+            self.fail_out_of_reach(now, out);
+        }
         let overdue: Vec<Turn> = self
             .quorum
             .iter()
@@ -290,7 +294,8 @@ impl Shard {
         self.ask_instead(storage, more, out);
     }
 
-    /// Tells those whose level can no longer be met.
+    /// Tells those whose level can no longer be met. Not at once when a session ends: many come back within a moment, and what waited
+    /// is shipped again and answered then.
     fn fail_out_of_reach(&mut self, now: Now, out: &mut Vec<Output>) {
         let reach = self.reach(now);
         let failed: Vec<(Turn, Refusal)> = self
@@ -337,5 +342,7 @@ impl Shard {
     }
 }
 
+/// How long after the end of a session those who wait for its other end are told that it is gone.
+const DOUBT: Duration = Duration::from_millis(500);
 /// Requests of one shard that wait for other replicas, at most.
 const WAITING_MAX: usize = 65_536;
