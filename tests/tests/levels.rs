@@ -114,11 +114,7 @@ impl Trial {
             let key = format!("{living:?} {level}");
             let write = ["AT", level, "SET", &key, "written"];
             if living.meets(level) {
-                assert_eq!(
-                    client.call(&write),
-                    Value::Simple("OK".into()),
-                    "{living:?} {write:?}"
-                );
+                met(&mut client, &write, &Value::Simple("OK".into()), living);
                 self.acknowledged.push(key);
             } else {
                 refused(&mut client, &write, living);
@@ -139,12 +135,7 @@ impl Trial {
                 let only = Value::Error("ERR EACH_QUORUM is for writes".into());
                 assert_eq!(client.call(&read), only);
             } else if living.meets(level) {
-                let found = client.call(&read);
-                assert_eq!(
-                    found,
-                    Value::Bulk(b"written".to_vec()),
-                    "{living:?} {read:?}"
-                );
+                met(client, &read, &Value::Bulk(b"written".to_vec()), living);
             } else {
                 refused(client, &read, living);
                 return;
@@ -160,13 +151,12 @@ impl Trial {
             |reply: Value| matches!(reply, Value::Error(text) if text.starts_with("NOQUORUM "));
         assert!(says(client.call(&["SET", "own", "level"])));
         assert!(says(client.call(&["GET", "own"])));
-        assert!(
-            !client
-                .call(&["AT", "TWO", "SET", "own", "level"])
-                .is_error()
-        );
+        let living = Living { us: 2, eu: 3 };
+        let write = ["AT", "TWO", "SET", "own", "level"];
+        met(&mut client, &write, &Value::Simple("OK".into()), living);
         client.call(&["CONSISTENCY", "READ", "LOCAL_QUORUM"]);
-        assert_eq!(client.text(&["GET", "own"]).as_deref(), Some("level"));
+        let read = Value::Bulk(b"level".to_vec());
+        met(&mut client, &["GET", "own"], &read, living);
         assert!(says(client.call(&["SET", "own", "level"])));
     }
 
@@ -175,9 +165,16 @@ impl Trial {
         for name in dead {
             let node = nodes.iter().find(|node| node.name.as_str() == *name);
             assert!(node.is_some_and(|node| node.hints > 0), "{nodes:?}");
-            let pending = self.world.metric(ASKED, "meridian_hints_pending", name);
-            assert!(pending > 0.0, "{name}: {pending}");
+            self.comes_to_count(ASKED, name, |pending| pending > 0.0);
         }
+    }
+
+    /// The metric is brought up to date now and then.
+    fn comes_to_count(&self, at: &str, of: &str, is_right: impl Fn(f64) -> bool) {
+        eventually(LIMIT, "hints are counted", || {
+            let pending = self.world.metric(at, "meridian_hints_pending", of);
+            holds(is_right(pending), || format!("{at}: {pending} for {of:?}"))
+        });
     }
 
     /// All come back: what is owed is taken, and every replica of every region has what was acknowledged.
@@ -189,8 +186,7 @@ impl Trial {
         self.comes_to_meet("ALL");
         self.world.await_converged();
         for node in self.world.nodes() {
-            let pending = self.world.metric(&node, "meridian_hints_pending", "");
-            assert!(pending == 0.0, "{node}: {pending}");
+            self.comes_to_count(&node, "", |pending| pending == 0.0);
             let mut client = self.world.client(&node);
             for key in &self.acknowledged {
                 let found = client.text(&["AT", "ONE", "GET", key]);
@@ -198,6 +194,17 @@ impl Trial {
             }
         }
     }
+}
+
+/// At the first try, unless a busy machine has made a session be opened again at this moment: then what was refused is asked again.
+fn met(client: &mut Client, command: &[&str], expected: &Value, living: Living) {
+    eventually(LIMIT, "a level is met", || {
+        let reply = client.call(command);
+        let is_refused = matches!(&reply, Value::Error(text) if text.starts_with("NOQUORUM "));
+        holds(!is_refused, || format!("{living:?} {command:?}: {reply:?}"))?;
+        assert_eq!(reply, *expected, "{living:?} {command:?}");
+        Ok(())
+    });
 }
 
 /// Known beforehand: nothing is sent, and nothing is waited for.
@@ -216,4 +223,4 @@ fn refused(client: &mut Client, command: &[&str], living: Living) {
 }
 
 /// Far less than the time after which a command is given up here.
-const REFUSAL_LIMIT: Duration = Duration::from_secs(1);
+const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
