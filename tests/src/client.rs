@@ -156,8 +156,9 @@ impl Client {
     /// # Panics
     /// If it is answered otherwise.
     pub fn texts(&mut self, command: &[&str]) -> Vec<String> {
-        let Value::Array(items) = self.call(command) else {
-            panic!("{command:?}: no array");
+        let reply = self.call(command);
+        let Value::Array(items) = reply else {
+            panic!("{command:?}: {reply:?}");
         };
         let mut texts: Vec<String> = items.iter().filter_map(Value::text).collect();
         texts.sort();

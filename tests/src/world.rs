@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use node::status::{RegionState, RegionStatus, Status};
+use node::status::{NodeState, RegionState, RegionStatus, Status};
 use region_sim::live::{Builder, Change, Cluster, Exit};
 use tempfile::TempDir;
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
@@ -16,7 +16,7 @@ use crate::{
     patience::{eventually, holds},
 };
 
-/// Three regions of one node each: `us-1`, `eu-1`, `ap-1`.
+/// Three regions of one node each: `us-1`, `eu-1`, `ap-1`; or what its description says.
 ///
 /// Its verbs block until they are done and panic when they cannot be. If the test fails, the ends of the logs are shown.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct World {
     _dir: TempDir,
 }
 
-/// The nodes of a [`World`], in order.
+/// The nodes of a [`World`] that is not described further, in order.
 pub const NODES: [&str; 3] = ["us-1", "eu-1", "ap-1"];
 /// The regions of a [`World`], in the order of their nodes.
 pub const REGIONS: [&str; 3] = ["us", "eu", "ap"];
@@ -69,13 +69,28 @@ impl World {
         &self.cluster
     }
 
+    /// Its nodes, in order.
+    pub fn nodes(&self) -> Vec<String> {
+        let members = self.cluster.topology().members();
+        members.map(|(node, _)| node.to_string()).collect()
+    }
+
+    /// The nodes of a region, in order.
+    pub fn nodes_of(&self, region: &str) -> Vec<String> {
+        let members = self.cluster.topology().members();
+        members
+            .filter(|(_, its_region)| its_region.as_str() == region)
+            .map(|(node, _)| node.to_string())
+            .collect()
+    }
+
     /// A new connection to a node.
     pub fn client(&self, node: &str) -> Client {
         let address = self.resp(node);
         Client::connect(&address).unwrap_or_else(|error| panic!("{node} at {address}: {error}"))
     }
 
-    /// A new connection to each node, in order.
+    /// A new connection to each of [`NODES`], in order.
     pub fn clients(&self) -> [Client; 3] {
         NODES.map(|node| self.client(node))
     }
@@ -193,17 +208,40 @@ impl World {
         }
     }
 
-    /// Waits until every node sees every region up.
+    /// Waits until every node sees every other up.
     pub fn await_connected(&self) {
-        for node in NODES {
-            eventually(LIMIT, "regions are connected", || {
-                let regions = self.status(node).regions;
-                let all_up = regions.iter().all(|region| region.state == RegionState::Up);
-                holds(all_up && regions.len() == 2, || {
-                    format!("{node} sees {regions:?}")
+        for node in self.nodes() {
+            self.await_up(&node, &self.nodes());
+        }
+    }
+
+    /// Waits until a node sees these up.
+    pub fn await_up<S: AsRef<str>>(&self, node: &str, others: &[S]) {
+        for other in others.iter().map(AsRef::as_ref) {
+            eventually(LIMIT, "a node is seen up", || {
+                let state = self.seen(node, other);
+                holds(state == Some(NodeState::Up), || {
+                    format!("{node} sees {other} {state:?}")
                 })
             });
         }
+    }
+
+    /// Waits until a node no longer sees another up.
+    pub fn await_missed(&self, node: &str, other: &str) {
+        eventually(LIMIT, "a death is seen", || {
+            let state = self.seen(node, other);
+            holds(state != Some(NodeState::Up), || {
+                format!("{node} sees {other} {state:?}")
+            })
+        });
+    }
+
+    /// What a node says of another; nothing if it does not know it.
+    fn seen(&self, node: &str, other: &str) -> Option<NodeState> {
+        let nodes = self.status(node).nodes;
+        let seen = nodes.iter().find(|seen| seen.name.as_str() == other)?;
+        Some(seen.state)
     }
 
     /// Waits until a node sees a region down.
@@ -229,21 +267,37 @@ impl World {
 
     /// Waits until no node owes another anything.
     pub fn await_no_lag(&self, within: Duration) {
-        for node in NODES {
+        for node in self.nodes() {
             eventually(within, "lag returns to nothing", || {
-                let regions = self.status(node).regions;
+                let regions = self.status(&node).regions;
                 let is_drained = regions.iter().all(has_everything);
                 holds(is_drained, || format!("{node} owes {regions:?}"))
             });
         }
     }
 
-    /// Waits until nothing is owed and all nodes hold the same: one digest, by either door.
+    /// Waits until no node keeps hints for another.
+    pub fn await_no_hints(&self) {
+        for node in self.nodes() {
+            eventually(LIMIT, "hints are taken", || {
+                let nodes = self.status(&node).nodes;
+                let is_drained = nodes.iter().all(|other| other.hints == 0);
+                holds(is_drained, || format!("{node} keeps {nodes:?}"))
+            });
+        }
+    }
+
+    /// Waits until nothing is owed and all nodes hold the same: one digest, by either door. Where a region has more nodes than replicas, that never comes.
     pub fn await_converged(&self) {
         self.await_no_lag(LIMIT);
+        self.await_no_hints();
+        let nodes = self.nodes();
         eventually(LIMIT, "digests are equal", || {
-            let digests = NODES.map(|node| self.status(node).digest);
-            let over_http = NODES.map(|node| self.status_over_http(node).digest);
+            let digests: Vec<_> = nodes.iter().map(|node| self.status(node).digest).collect();
+            let over_http: Vec<_> = nodes
+                .iter()
+                .map(|node| self.status_over_http(node).digest)
+                .collect();
             let is_one = digests.iter().chain(&over_http).all(|d| *d == digests[0]);
             holds(is_one, || format!("{digests:?}, over HTTP {over_http:?}"))
         });
@@ -251,7 +305,8 @@ impl World {
 
     /// Waits until a command gives the same string everywhere.
     pub fn await_everywhere(&self, within: Duration, command: &[&str], expected: &str) {
-        for mut client in self.clients() {
+        for node in self.nodes() {
+            let mut client = self.client(&node);
             eventually(within, "every region reads it", || {
                 let text = client.text(command);
                 holds(text.as_deref() == Some(expected), || {
@@ -275,8 +330,8 @@ impl Drop for World {
         if !thread::panicking() {
             return;
         }
-        for node in NODES {
-            let tail = self.cluster.log_tail(node, LOG_LINES).unwrap_or_default();
+        for node in self.nodes() {
+            let tail = self.cluster.log_tail(&node, LOG_LINES).unwrap_or_default();
             eprintln!("--- {node}\n{tail}");
         }
     }

@@ -1,0 +1,206 @@
+//! Goal: where a region has more nodes than replicas, every node takes every command, with one of them dead too.
+//! Method: five nodes, three replicas. Each node is told and asked everything, with keys of many partitions, so that it holds some and not others.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+use std::collections::BTreeSet;
+
+use tests::{
+    client::{Client, Value},
+    patience::{eventually, holds},
+    world::{LIMIT, World},
+};
+
+#[test]
+fn any_node_takes_any_command_with_one_of_them_dead_too() {
+    let world = World::with(|builder| {
+        let builder = builder.regions(["us"]).nodes(5).replicas(3);
+        builder.set("consistency.timeout", "20s")
+    });
+    let nodes = world.nodes();
+    assert_eq!(nodes.len(), 5);
+    takes_everything(&world, &nodes, "all alive");
+
+    let (dead, living) = nodes.split_last().unwrap();
+    world.kill(dead);
+    for node in living {
+        world.await_missed(node, dead);
+    }
+    takes_everything(&world, living, "one dead");
+
+    // What was flushed while it was away does not come back with it.
+    world.restart(dead);
+    world.await_connected();
+    world.await_no_hints();
+    for node in &nodes {
+        assert_eq!(world.client(node).int(&["DBSIZE"]), 0, "{node}");
+    }
+    takes_everything(&world, &nodes, "it returned");
+}
+
+fn takes_everything(world: &World, nodes: &[String], when: &str) {
+    let mut clients: Vec<_> = nodes.iter().map(|node| world.client(node)).collect();
+    for writer in 0..clients.len() {
+        let name = format!("{when}, by {}", nodes[writer]);
+        one_key(&mut clients, writer, &name);
+        several_keys(&mut clients, writer, &name);
+        sets(&mut clients, writer, &name);
+    }
+    for flusher in [0, clients.len() - 1] {
+        assert_eq!(clients[flusher].call(&["FLUSHALL"]), ok());
+        await_everywhere_taken(world, nodes);
+        nothing_is_left(&mut clients, when);
+        if flusher == 0 {
+            fill(&mut clients, when);
+            await_everywhere_taken(world, nodes);
+            the_whole_keyspace(&mut clients, when);
+        }
+    }
+}
+
+/// Commands about all keys ask one replica of each, the last of which hears of a write a moment after it was acknowledged.
+fn await_everywhere_taken(world: &World, living: &[String]) {
+    for node in living {
+        eventually(LIMIT, "the living have taken all", || {
+            let nodes = world.status(node).nodes;
+            let mut owed = nodes.iter().filter(|other| other.hints > 0);
+            let is_owed = owed.any(|other| living.iter().any(|name| *name == other.name.as_str()));
+            holds(!is_owed, || format!("{node} keeps {nodes:?}"))
+        });
+    }
+}
+
+/// What one node writes, every node reads.
+fn one_key(clients: &mut [Client], writer: usize, name: &str) {
+    for number in 0..KEYS_EACH {
+        let (text, count) = (format!("{name} text {number}"), format!("{name} {number}"));
+        let value = number.to_string();
+        assert_eq!(clients[writer].call(&["SET", &text, &value]), ok());
+        for (nth, client) in clients.iter_mut().enumerate() {
+            assert_eq!(
+                client.text(&["GET", &text]).as_ref(),
+                Some(&value),
+                "{text}"
+            );
+            client.int(&["INCR", &count]);
+            let sum = client.text(&["GET", &count]);
+            assert_eq!(sum, Some((nth + 1).to_string()), "{count}");
+        }
+        assert_eq!(clients[writer].int(&["DEL", &text]), 1, "{text}");
+        for client in &mut *clients {
+            assert_eq!(client.text(&["GET", &text]), None, "{text}");
+        }
+    }
+}
+
+fn several_keys(clients: &mut [Client], writer: usize, name: &str) {
+    let keys: Vec<_> = (0..MANY).map(|n| format!("{name} many {n}")).collect();
+    let mut mset = vec!["MSET"];
+    let mut mget = vec!["MGET"];
+    for key in &keys {
+        mset.extend([key.as_str(), key.as_str()]);
+        mget.push(key);
+    }
+    assert_eq!(clients[writer].call(&mset), ok());
+    let bulk = |key: &String| Value::Bulk(key.clone().into_bytes());
+    for client in &mut *clients {
+        let all = Value::Array(keys.iter().map(bulk).collect());
+        assert_eq!(client.call(&mget), all, "{name}");
+    }
+    let mut del = mget.clone();
+    del[0] = "DEL";
+    let next = (writer + 1) % clients.len();
+    assert_eq!(clients[next].int(&del), MANY, "{name}");
+    for client in &mut *clients {
+        let none = Value::Array(vec![Value::Nil; keys.len()]);
+        assert_eq!(client.call(&mget), none, "{name}");
+    }
+}
+
+/// Sets of different partitions, whose replicas differ.
+fn sets(clients: &mut [Client], writer: usize, name: &str) {
+    let keys: Vec<_> = (0..4).map(|n| format!("{name} set {n}")).collect();
+    for (n, key) in keys.iter().enumerate() {
+        let own = format!("only {n}");
+        let added = clients[writer].int(&["SADD", key, "shared", "both", &own]);
+        assert_eq!(added, 3, "{key}");
+    }
+    let mut sinter = vec!["SINTER"];
+    sinter.extend(keys.iter().map(String::as_str));
+    for client in &mut *clients {
+        assert_eq!(client.texts(&sinter), ["both", "shared"], "{name}");
+        let members = client.texts(&["SMEMBERS", &keys[1]]);
+        assert_eq!(members, ["both", "only 1", "shared"], "{name}");
+    }
+    let next = (writer + 1) % clients.len();
+    assert_eq!(clients[next].int(&["SREM", &keys[3], "both"]), 1);
+    for client in &mut *clients {
+        assert_eq!(client.texts(&sinter), ["shared"], "{name}");
+    }
+}
+
+fn all_keys(when: &str) -> BTreeSet<String> {
+    (0..SCANNED).map(|n| format!("{when} key {n}")).collect()
+}
+
+fn fill(clients: &mut [Client], when: &str) {
+    for (n, key) in all_keys(when).iter().enumerate() {
+        let writer = n % clients.len();
+        assert_eq!(clients[writer].call(&["SET", key, "v"]), ok(), "{key}");
+    }
+}
+
+fn the_whole_keyspace(clients: &mut [Client], when: &str) {
+    let keys = all_keys(when);
+    for client in &mut *clients {
+        assert_eq!(client.int(&["DBSIZE"]), SCANNED, "{when}");
+        assert!(client.texts(&["KEYS", "*"]).iter().eq(&keys), "{when}");
+        let any = client.text(&["RANDOMKEY"]).unwrap();
+        assert!(keys.contains(&any), "{when}: {any}");
+    }
+    for first in 0..clients.len() {
+        let mut found = scan_over(clients, first);
+        found.sort();
+        assert!(found.iter().eq(&keys), "{when}: {found:?}");
+    }
+}
+
+/// A walk over all keys that asks another node for every page.
+fn scan_over(clients: &mut [Client], first: usize) -> Vec<String> {
+    let (mut found, mut cursor) = (Vec::new(), "0".to_owned());
+    for turn in first.. {
+        let client = turn % clients.len();
+        let reply = clients[client].call(&["SCAN", &cursor, "COUNT", "7"]);
+        let Value::Array(parts) = &reply else {
+            panic!("SCAN {cursor} gave {reply:?}");
+        };
+        let [next, Value::Array(keys)] = &parts[..] else {
+            panic!("SCAN {cursor} gave {reply:?}");
+        };
+        found.extend(keys.iter().filter_map(Value::text));
+        cursor = next.text().unwrap();
+        if cursor == "0" {
+            break;
+        }
+    }
+    found
+}
+
+fn nothing_is_left(clients: &mut [Client], when: &str) {
+    for client in clients {
+        assert_eq!(client.int(&["DBSIZE"]), 0, "{when}");
+        assert_eq!(client.text(&["RANDOMKEY"]), None, "{when}");
+        assert!(client.texts(&["KEYS", "*"]).is_empty(), "{when}");
+    }
+}
+
+fn ok() -> Value {
+    Value::Simple("OK".into())
+}
+
+const KEYS_EACH: usize = 5;
+const MANY: i64 = 30;
+const SCANNED: i64 = 200;

@@ -1,0 +1,226 @@
+//! Goal: every level succeeds while enough replicas live, and is refused at once, with nothing written, when they are known not to.
+//! Method: two regions of three nodes. Nodes of the asked one's region die, and the other region whole; at each step a write and a read at every
+//! level is held against the table of the levels, written down here once more as numbers.
+
+use std::time::{Duration, Instant};
+
+use tests::{
+    client::{Client, Value},
+    patience::{eventually, holds},
+    world::{LIMIT, World},
+};
+
+/// The node that is asked.
+const ASKED: &str = "us-1";
+
+const LEVELS: [&str; 8] = [
+    "ONE",
+    "TWO",
+    "THREE",
+    "LOCAL_QUORUM",
+    "EACH_QUORUM",
+    "QUORUM",
+    "ALL",
+    "4",
+];
+
+/// How many of the three replicas of each region live.
+#[derive(Debug, Clone, Copy)]
+struct Living {
+    us: u32,
+    eu: u32,
+}
+
+impl Living {
+    fn meets(self, level: &str) -> bool {
+        let all = self.us + self.eu;
+        match level {
+            "ONE" => self.us >= 1,
+            "TWO" | "LOCAL_QUORUM" => self.us >= 2,
+            "THREE" => self.us >= 3,
+            "EACH_QUORUM" => self.us >= 2 && self.eu >= 2,
+            "QUORUM" => all >= 4,
+            "ALL" => all >= 6,
+            "4" => false,
+            other => panic!("no level is called {other}"),
+        }
+    }
+}
+
+/// The cluster, and what it acknowledged.
+struct Trial {
+    world: World,
+    acknowledged: Vec<String>,
+}
+
+#[test]
+fn each_level_is_met_or_refused_by_the_replicas_that_live() {
+    let world = World::with(|builder| {
+        let builder = builder.regions(["us", "eu"]).nodes(3);
+        builder.set("consistency.timeout", "20s")
+    });
+    let mut trial = Trial {
+        world,
+        acknowledged: Vec::new(),
+    };
+    let (whole, none) = (3, 0);
+    let living = |us, eu| Living { us, eu };
+
+    trial.holds_to(living(3, whole));
+    trial.kill("us-3");
+    trial.holds_to(living(2, whole));
+    trial.connection_with_levels_of_its_own();
+    trial.kill("us-2");
+    trial.holds_to(living(1, whole));
+    trial.keeps_hints_for(&["us-2", "us-3"]);
+    for node in trial.world.nodes_of("eu") {
+        trial.kill(&node);
+    }
+    trial.holds_to(living(1, none));
+    trial.restart("us-2", 2);
+    trial.holds_to(living(2, none));
+    trial.restart("us-3", 3);
+    trial.holds_to(living(3, none));
+    trial.heals();
+}
+
+impl Trial {
+    fn asked(&self) -> Client {
+        self.world.client(ASKED)
+    }
+
+    fn kill(&self, node: &str) {
+        self.world.kill(node);
+        self.world.await_missed(ASKED, node);
+    }
+
+    /// Starts a node, after which so many of its region's replicas can be written to.
+    fn restart(&self, node: &str, living: u32) {
+        self.world.restart(node);
+        self.world.await_up(ASKED, &[node]);
+        self.comes_to_meet(&living.to_string());
+    }
+
+    fn comes_to_meet(&self, level: &str) {
+        eventually(LIMIT, "a level is met again", || {
+            let reply = self.asked().call(&["AT", level, "SET", "probe", "back"]);
+            holds(!reply.is_error(), || format!("{level}: {reply:?}"))
+        });
+    }
+
+    fn holds_to(&mut self, living: Living) {
+        let mut client = self.asked();
+        for level in LEVELS {
+            let key = format!("{living:?} {level}");
+            let write = ["AT", level, "SET", &key, "written"];
+            if living.meets(level) {
+                met(&mut client, &write, &Value::Simple("OK".into()), living);
+                self.acknowledged.push(key);
+            } else {
+                refused(&mut client, &write, living);
+                let left = client.text(&["AT", "ONE", "GET", &key]);
+                assert_eq!(left, None, "{living:?} {write:?} left something");
+            }
+        }
+        for level in LEVELS {
+            self.reads_at(&mut client, level, living);
+        }
+    }
+
+    /// Everything that was acknowledged so far, or a refusal.
+    fn reads_at(&self, client: &mut Client, level: &str, living: Living) {
+        for key in &self.acknowledged {
+            let read = ["AT", level, "GET", key];
+            if level == "EACH_QUORUM" {
+                let only = Value::Error("ERR EACH_QUORUM is for writes".into());
+                assert_eq!(client.call(&read), only);
+            } else if living.meets(level) {
+                met(client, &read, &Value::Bulk(b"written".to_vec()), living);
+            } else {
+                refused(client, &read, living);
+                return;
+            }
+        }
+    }
+
+    /// One local replica is dead: what the connection is set to goes for every command, and `AT` stands above it.
+    fn connection_with_levels_of_its_own(&self) {
+        let mut client = self.asked();
+        client.call(&["CONSISTENCY", "READ", "THREE", "WRITE", "THREE"]);
+        let says =
+            |reply: Value| matches!(reply, Value::Error(text) if text.starts_with("NOQUORUM "));
+        assert!(says(client.call(&["SET", "own", "level"])));
+        assert!(says(client.call(&["GET", "own"])));
+        let living = Living { us: 2, eu: 3 };
+        let write = ["AT", "TWO", "SET", "own", "level"];
+        met(&mut client, &write, &Value::Simple("OK".into()), living);
+        client.call(&["CONSISTENCY", "READ", "LOCAL_QUORUM"]);
+        let read = Value::Bulk(b"level".to_vec());
+        met(&mut client, &["GET", "own"], &read, living);
+        assert!(says(client.call(&["SET", "own", "level"])));
+    }
+
+    fn keeps_hints_for(&self, dead: &[&str]) {
+        let nodes = self.world.status(ASKED).nodes;
+        for name in dead {
+            let node = nodes.iter().find(|node| node.name.as_str() == *name);
+            assert!(node.is_some_and(|node| node.hints > 0), "{nodes:?}");
+            self.comes_to_count(ASKED, name, |pending| pending > 0.0);
+        }
+    }
+
+    /// The metric is brought up to date now and then.
+    fn comes_to_count(&self, at: &str, of: &str, is_right: impl Fn(f64) -> bool) {
+        eventually(LIMIT, "hints are counted", || {
+            let pending = self.world.metric(at, "meridian_hints_pending", of);
+            holds(is_right(pending), || format!("{at}: {pending} for {of:?}"))
+        });
+    }
+
+    /// All come back: what is owed is taken, and every replica of every region has what was acknowledged.
+    fn heals(&self) {
+        for node in self.world.nodes_of("eu") {
+            self.world.restart(&node);
+        }
+        self.world.await_connected();
+        self.comes_to_meet("ALL");
+        self.world.await_converged();
+        for node in self.world.nodes() {
+            self.comes_to_count(&node, "", |pending| pending == 0.0);
+            let mut client = self.world.client(&node);
+            for key in &self.acknowledged {
+                let found = client.text(&["AT", "ONE", "GET", key]);
+                assert_eq!(found.as_deref(), Some("written"), "{node}: {key}");
+            }
+        }
+    }
+}
+
+/// At the first try, unless a busy machine has made a session be opened again at this moment: then what was refused is asked again.
+fn met(client: &mut Client, command: &[&str], expected: &Value, living: Living) {
+    eventually(LIMIT, "a level is met", || {
+        let reply = client.call(command);
+        let is_refused = matches!(&reply, Value::Error(text) if text.starts_with("NOQUORUM "));
+        holds(!is_refused, || format!("{living:?} {command:?}: {reply:?}"))?;
+        assert_eq!(reply, *expected, "{living:?} {command:?}");
+        Ok(())
+    });
+}
+
+/// Known beforehand: nothing is sent, and nothing is waited for.
+fn refused(client: &mut Client, command: &[&str], living: Living) {
+    let begun = Instant::now();
+    let reply = client.call(command);
+    let took = begun.elapsed();
+    let Value::Error(text) = reply else {
+        panic!("{living:?} {command:?} gave {reply:?}");
+    };
+    assert!(
+        text.starts_with("NOQUORUM ") && !text.contains("applied="),
+        "{living:?} {command:?} gave {text}"
+    );
+    assert!(took < REFUSAL_LIMIT, "{living:?} {command:?} took {took:?}");
+}
+
+/// Far less than the time after which a command is given up here.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(5);
