@@ -37,7 +37,7 @@ purity: ## the core builds without the server feature and depends on nothing imp
 release: setup ## meridian and region-sim, optimised, into the target folder's release/
 	@scripts/with-rocksdb.sh scripts/release.sh
 
-bench: release ## figures beside Redis, set sizes, replication lag
+bench: release ## figures beside Redis, set sizes, quorums beside etcd, replication lag
 	@scripts/with-rocksdb.sh scripts/bench/all.sh $(ARGS)
 
 redis-suite: release ## Redis's own test suite against a node; fails on what is not in scripts/redis-suite/expected-failures.txt

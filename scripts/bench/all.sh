@@ -7,6 +7,7 @@ cd "$(dirname "$0")/../.."
 find_cargo
 scripts/bench/redis.sh "$@"
 scripts/bench/set-size.sh "$@"
+scripts/bench/quorum.sh "$@"
 # The benches written in Rust bring their own regions and links: replication lag over 80 ms is one.
 if compgen -G 'tests/benches/*.rs' >/dev/null; then
     echo
