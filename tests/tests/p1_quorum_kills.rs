@@ -20,7 +20,7 @@ use std::{
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use tests::{
     client::{Client, Value},
-    world::{REGIONS, World},
+    world::World,
 };
 
 #[test]
@@ -35,7 +35,7 @@ fn nothing_acknowledged_is_lost_in_a_minute_of_kills() {
 }
 
 fn under_kills(lasting: Duration, between: Duration) {
-    let world = World::with(|builder| builder.nodes(3));
+    let world = World::with(|builder| builder.regions(REGIONS).nodes(3));
     let is_over = AtomicBool::new(false);
     let notes: Vec<Notes> = thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS)
@@ -318,6 +318,7 @@ fn counter(nth: usize) -> String {
     format!("count:{nth}")
 }
 
+const REGIONS: [&str; 2] = ["us", "eu"];
 /// Two in each region.
-const WRITERS: usize = 6;
+const WRITERS: usize = 4;
 const COUNTERS: usize = 4;
