@@ -504,6 +504,6 @@ pub const HANDOFF: &str = "handoff";
 const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
 /// The releases whose gossip this one understands.
 const PROTOCOL: gossip::Protocol = gossip::Protocol {
-    speaks: 2,
-    accepts: 2,
+    speaks: 1,
+    accepts: 1,
 };
