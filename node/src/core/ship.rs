@@ -13,8 +13,11 @@
 
 pub mod destination;
 mod extent;
+mod home;
 mod log;
+mod marks;
 mod route;
+mod sieve;
 mod stream;
 mod withdraw;
 
@@ -27,22 +30,21 @@ use std::{
 use bytes::Bytes;
 use crdt::{ActorId, Hlc};
 
-pub use self::destination::Destination;
+pub use self::{destination::Destination, home::Home};
 use self::{
     extent::{cut_beyond, measure},
     log::Log,
     route::{Choice, Route},
+    sieve::Sieve,
 };
 use super::{
     identity::{DirectoryId, relay_of},
-    inbox::RelayMark,
     message::{Decline, Held, Message, SessionId, Taken},
     sample::Sampler,
 };
 use crate::{
-    level::Level,
     names::{NodeName, RegionName},
-    placement::{Partition, Placement},
+    placement::Placement,
     storage::{
         Batch, Family, Storage, StorageError,
         record::{meta::Mark, outbox},
@@ -60,106 +62,6 @@ pub struct Shipper {
     /// The nodes that are believed to live; `None` until somebody says.
     trusted: Option<Arc<BTreeSet<NodeName>>>,
     jitter: Sampler,
-}
-
-/// Where a shard stands, and who else holds what.
-#[derive(Debug, Clone)]
-pub struct Home {
-    /// Its region.
-    pub region: RegionName,
-    /// Its node.
-    pub node: NodeName,
-    /// Who holds what.
-    pub placement: Arc<Placement>,
-}
-
-impl Home {
-    /// Everybody that rows are shipped to: the regions that keep anything, and the other members of this one.
-    pub fn destinations(&self) -> impl Iterator<Item = Destination> + '_ {
-        self.placement
-            .regions()
-            .flat_map(move |(region, placement)| {
-                let is_home = *region == self.region;
-                let keeps = !is_home && placement.replicas() > 0;
-                let others = placement.members().iter();
-                let others = others.filter(move |node| is_home && **node != self.node);
-                let region = keeps.then(|| Destination::Region(region.clone()));
-                region
-                    .into_iter()
-                    .chain(others.cloned().map(Destination::Replica))
-            })
-    }
-
-    /// How many replicas each key has in this region.
-    pub fn replicas(&self) -> u8 {
-        let region = self.placement.region(&self.region);
-        region.map_or(1, crate::placement::RegionPlacement::replicas)
-    }
-
-    /// Whether a request of this level waits for other nodes.
-    pub fn asks_others(&self, level: Level) -> bool {
-        let is_alone = self.replicas() <= 1;
-        let mut others = self.placement.regions();
-        match level {
-            Level::Replicas(count) => count.get() > 1,
-            Level::LocalQuorum => !is_alone,
-            Level::EachQuorum | Level::Quorum | Level::All => {
-                !is_alone
-                    || others.any(|(region, placement)| {
-                        *region != self.region && placement.replicas() > 0
-                    })
-            }
-        }
-    }
-
-    /// Whether this node is a replica of a partition.
-    pub fn holds(&self, partition: Partition) -> bool {
-        let region = self.placement.region(&self.region);
-        region.is_none_or(|region| region.is_whole() || region.is_replica(&self.node, partition))
-    }
-
-    /// Whether others of this region are replicas of a partition.
-    pub fn passes_on(&self, partition: Partition) -> bool {
-        let region = self.placement.region(&self.region);
-        region.is_some_and(|region| {
-            region.replicas() > 1
-                || region
-                    .preferred_nodes(partition)
-                    .any(|node| *node != self.node)
-        })
-    }
-
-    /// Whether rows wait for a replica that nobody has met yet.
-    fn lacks_members(&self) -> bool {
-        let region = self.placement.region(&self.region);
-        region.is_some_and(|region| region.members().len() < usize::from(region.replicas()))
-    }
-
-    fn is_shared(&self, destination: &Destination) -> bool {
-        let Destination::Region(region) = destination else {
-            return false;
-        };
-        let region = self.placement.region(region);
-        region.is_some_and(|region| region.replicas() > 1)
-    }
-
-    /// Whether everything concerns this destination, so that rows need not be looked into.
-    fn is_whole(&self, destination: &Destination) -> bool {
-        let region = self.placement.region(&self.region);
-        matches!(destination, Destination::Region(_))
-            || region.is_none_or(crate::placement::RegionPlacement::is_whole)
-    }
-
-    /// Whether a partition's rows go to a destination.
-    fn concerns(&self, destination: &Destination, partition: Partition) -> bool {
-        match destination {
-            Destination::Region(_) => true,
-            Destination::Replica(node) => {
-                let region = self.placement.region(&self.region);
-                region.is_some_and(|region| region.is_replica(node, partition))
-            }
-        }
-    }
 }
 
 /// How much of the outbox is kept for destinations that do not take it.
@@ -499,90 +401,6 @@ impl Shipper {
         }
     }
 
-    /// How far a destination is with a log, if rows can be sent there now or not.
-    pub fn progress(&self, destination: &Destination, actor: ActorId) -> Option<Progress> {
-        let stream = self.routes.get(destination)?.streams.get(&actor)?;
-        Some(Progress {
-            answered: stream.answered,
-            taken: stream.cursor.taken,
-            majority: stream.majority,
-            every: stream.every,
-        })
-    }
-
-    /// Nobody has said anything about rows of this log behind this place.
-    pub fn furthest(&self, actor: ActorId) -> Hlc {
-        let streams = self
-            .routes
-            .values()
-            .filter_map(|route| route.streams.get(&actor));
-        streams
-            .map(|stream| stream.cursor.taken.max(stream.answered))
-            .max()
-            .unwrap_or(Hlc::ZERO)
-    }
-
-    /// How far the relay log of this shard is: on a majority of the replicas of every key, and on every one. Where members hold
-    /// different keys this counts as if each concerned all of them, so it is behind rather than ahead.
-    pub fn relay_mark(&self, actor: ActorId) -> RelayMark {
-        let log = relay_of(actor);
-        let Some(newest) = self.logs.get(&log).map(|log| log.newest) else {
-            return RelayMark::default();
-        };
-        let region = self.home.placement.region(&self.home.region);
-        let Some(region) = region.filter(|region| region.replicas() > 1) else {
-            return RelayMark {
-                majority: Hlc::MAX,
-                every: Hlc::MAX,
-            };
-        };
-        let mut taken: Vec<Hlc> = self
-            .routes
-            .iter()
-            .filter(|(destination, _)| matches!(destination, Destination::Replica(_)))
-            .filter_map(|(_, route)| Some(route.streams.get(&log)?.cursor.taken))
-            .collect();
-        let members = region.members().len().max(region.replicas().into());
-        taken.resize(members.saturating_sub(1), Hlc::ZERO); // those that nobody has met have nothing
-        taken.sort_unstable_by(|a, b| b.cmp(a));
-        // This node has it and one less than a majority of the others must: of any N members that are the replicas of a key.
-        let spare = usize::from(region.replicas() - region.majority());
-        let majority = taken[taken.len() - 1 - spare.min(taken.len() - 1)];
-        let every = taken[taken.len() - 1];
-        RelayMark {
-            majority: majority.min(newest),
-            every: every.min(newest),
-        }
-    }
-
-    /// The session on which a destination takes rows of a log now, as far as is known.
-    pub fn taking(
-        &self,
-        destination: &Destination,
-        actor: ActorId,
-        now: Duration,
-    ) -> Option<SessionId> {
-        let route = self.routes.get(destination)?;
-        let stream = route.streams.get(&actor)?;
-        route.session().filter(|_| stream.is_taking(now))
-    }
-
-    /// The session on which a node can be asked something now, wherever it is.
-    pub fn session_to(&self, node: &NodeName) -> Option<SessionId> {
-        let session = self
-            .routes
-            .values()
-            .find_map(|route| route.session_to(node));
-        session.filter(|_| self.trusts(node))
-    }
-
-    /// Whether a node is believed to live.
-    pub fn trusts(&self, node: &NodeName) -> bool {
-        self.trusted
-            .as_ref()
-            .is_none_or(|trusted| trusted.contains(node))
-    }
-
     /// Adds to a batch what is to be remembered: cursors that moved, and the end of rows that every region has, or that
     /// are past the bounds.
     pub fn maintain(
@@ -730,44 +548,4 @@ pub struct Met {
     pub directory: DirectoryId,
     /// What it has of this node's logs.
     pub held: Vec<Held>,
-}
-
-/// Leaves in a message what concerns its receiver, where that is not everything.
-struct Sieve<'a> {
-    home: &'a Home,
-    destination: &'a Destination,
-    is_whole: bool,
-}
-
-impl Sieve<'_> {
-    fn sift(&self, message: Message) -> Message {
-        match message {
-            Message::Ship(mut ship) if !self.is_whole => {
-                ship.rows = ship
-                    .rows
-                    .into_iter()
-                    .filter_map(|row| self.row(row))
-                    .collect();
-                Message::Ship(ship)
-            }
-            message => message,
-        }
-    }
-
-    /// A row that does not decode goes as it is: the receiver says so, where a row left out would be lost in silence.
-    fn row(&self, row: Bytes) -> Option<Bytes> {
-        let Ok(mut deltas) = outbox::decode(&row) else {
-            return Some(row);
-        };
-        let count = deltas.len();
-        deltas.retain(|delta| {
-            self.home
-                .concerns(self.destination, Partition::of(&delta.key))
-        });
-        match deltas.len() {
-            0 => None,
-            left if left == count => Some(row),
-            _ => Some(Bytes::from(outbox::encode(&deltas))),
-        }
-    }
 }

@@ -16,7 +16,7 @@ use super::{
     cached::CachedView,
     census::Census,
     clock::WallClock,
-    forward::{self, Forwards, Place},
+    forward::{self, Forwards},
     handoff::{self, Debt, Drained},
     health::Health,
     hot_heads::HotHeads,
@@ -24,11 +24,12 @@ use super::{
     neighbours::{Neighbours, Settled},
     outbound::Outbound,
     queue::{Inspection, ShardQueue, Work},
+    shares::{Elsewhere, Shares, Split, put},
     walk,
 };
 use crate::{
     core::{
-        message::{Answer, Errand},
+        message::Errand,
         op::{Action, Key, Op, Read, ScanFilter, Write},
         read::read,
         reply::{Refusal, Reply},
@@ -37,7 +38,7 @@ use crate::{
     http::{NodeView, VerbError},
     level::Level,
     names::{ClusterName, NodeName, RegionName},
-    placement::{PARTITIONS, Partition, Position},
+    placement::{PARTITIONS, Partition},
     resp::backend::Backend,
     status::{Reason, Status},
     storage::{StorageError, rocks::RocksStorage},
@@ -176,181 +177,11 @@ impl Node {
         under_way.join_all().await
     }
 
-    /// Runs an errand of another node, on what is here.
-    pub async fn run_here(&self, errand: Errand) -> Answer {
-        match errand {
-            Errand::Ops(ops) => {
-                let neighbours = self.0.neighbours();
-                let is_elsewhere = |op: &Op| !neighbours.holds(Partition::of(&op.key));
-                if ops.iter().any(is_elsewhere) {
-                    return Answer::Refused(Refusal::Unavailable(format!(
-                        "{} does not hold the key either: do all nodes know the same members?",
-                        self.0.name
-                    )));
-                }
-                let is_read = ops.iter().all(|op| matches!(op.action, Action::Read(_)));
-                Answer::Replies(if is_read {
-                    self.read_here(ops).await
-                } else {
-                    Shares::of(ops, &self.0.shards).gather(self.0.timeout).await
-                })
-            }
-            Errand::Count => match self.count_here().await {
-                Ok(counts) => Answer::Counts(counts),
-                Err(refusal) => Answer::Refused(refusal),
-            },
-            Errand::Scan {
-                cursor,
-                filter,
-                upto,
-            } => match self.scan_here(cursor, filter, upto).await {
-                Ok((next, keys)) => Answer::Page { next, keys },
-                Err(Reply::Error(refusal)) => Answer::Refused(refusal),
-                Err(_) => Answer::Refused(Refusal::Unavailable("no page came of it".to_owned())),
-            },
-        }
-    }
-
-    async fn read_here(&self, ops: Vec<Op>) -> Vec<Reply> {
+    pub(super) async fn read_here(&self, ops: Vec<Op>) -> Vec<Reply> {
         if ops.iter().any(|op| self.0.settled.asks_others(op.level)) {
             return self.read_asking(ops).await;
         }
         self.read_committed(ops).await
-    }
-
-    async fn scan_here(
-        &self,
-        cursor: u64,
-        filter: ScanFilter,
-        upto: u16,
-    ) -> Result<(u64, Vec<Key>), Reply> {
-        self.with_storage(move |storage, wall_ms| {
-            walk::page(storage, cursor, &filter, upto, wall_ms)
-        })
-        .await
-    }
-
-    /// Keys in each partition that this node holds.
-    async fn count_here(&self) -> Result<Vec<(u16, u64)>, Refusal> {
-        let inspections = self.inspect(true).await;
-        if let Some(reason) = inspections
-            .iter()
-            .find_map(|inspection| inspection.failed.clone())
-        {
-            return Err(Refusal::Unavailable(format!(
-                "a shard of {} could not count its keys: {reason}",
-                self.0.name
-            )));
-        }
-        let tallies = inspections
-            .into_iter()
-            .flat_map(|inspection| inspection.partitions);
-        Ok(tallies
-            .map(|(partition, tally)| (partition, tally.keys))
-            .collect())
-    }
-
-    /// Keys of the region: of each partition as a replica of it counts them.
-    async fn count_region(&self) -> Result<u64, Refusal> {
-        let neighbours = self.0.neighbours();
-        let mut answers = Vec::new();
-        for node in neighbours.living() {
-            answers.push(forward::run(self, vec![node], Errand::Count).await);
-        }
-        if neighbours.holds_any() {
-            answers.push(self.run_here(Errand::Count).await);
-        }
-        let mut counts: Vec<Option<u64>> = vec![None; usize::from(PARTITIONS)];
-        for answer in answers {
-            let Answer::Counts(known) = answer else {
-                continue; // another replica may have answered for its partitions
-            };
-            for (partition, keys) in known {
-                if let Some(count) = counts.get_mut(usize::from(partition)) {
-                    *count = (*count).max(Some(keys));
-                }
-            }
-        }
-        let unknown = counts.iter().filter(|count| count.is_none()).count();
-        if unknown > 0 {
-            return Err(Refusal::Unavailable(format!(
-                "nobody answered for {unknown} of {PARTITIONS} partitions"
-            )));
-        }
-        Ok(counts.into_iter().flatten().sum())
-    }
-
-    /// The first key from a random place on.
-    async fn random_key_of_region(&self, entropy: u64) -> Result<Option<Key>, Reply> {
-        let filter = ScanFilter {
-            count: 1,
-            pattern: None,
-            kind: None,
-        };
-        for from in [entropy, 0] {
-            let mut cursor = from;
-            loop {
-                let (next, keys) = self.scan_region(cursor, filter.clone()).await?;
-                if let Some(key) = keys.into_iter().next() {
-                    return Ok(Some(key));
-                }
-                if next == 0 {
-                    break;
-                }
-                cursor = next;
-            }
-        }
-        Ok(None)
-    }
-
-    /// One page of the region's keys. A run of partitions that one node holds is walked there; a page ends where it is full, or
-    /// after a few runs.
-    async fn scan_region(
-        &self,
-        mut cursor: u64,
-        filter: ScanFilter,
-    ) -> Result<(u64, Vec<Key>), Reply> {
-        let neighbours = self.0.neighbours();
-        let mut found = Vec::new();
-        for _ in 0..RUNS_PER_PAGE {
-            let first = Position::from_cursor(cursor).partition;
-            let nodes = match forward::place(&neighbours, first) {
-                Place::Here => Vec::new(),
-                Place::There(nodes) => nodes,
-            };
-            let upto = neighbours.run_end(first, nodes.first());
-            let errand = Errand::Scan {
-                cursor,
-                filter: filter.clone(),
-                upto,
-            };
-            let answer = if nodes.is_empty() {
-                self.run_here(errand).await
-            } else {
-                let one = nodes.into_iter().next();
-                forward::run(self, one.into_iter().collect(), errand).await
-            };
-            let (next, keys) = match answer {
-                Answer::Page { next, keys } => (next, keys),
-                Answer::Refused(refusal) => return Err(refusal.into()),
-                Answer::Replies(_) | Answer::Counts(_) => {
-                    let odd = "another node answered something else".to_owned();
-                    return Err(Refusal::Unavailable(odd).into());
-                }
-            };
-            found.extend(keys);
-            if next != 0 {
-                return Ok((next, found));
-            }
-            let Some(behind) = Partition::all().find(|partition| partition.index() == upto) else {
-                return Ok((0, found));
-            };
-            cursor = Position::first_of(behind).cursor();
-            if found.len() >= filter.count {
-                break;
-            }
-        }
-        Ok((cursor, found))
     }
 
     async fn read_committed(&self, ops: Vec<Op>) -> Vec<Reply> {
@@ -399,7 +230,7 @@ impl Node {
     }
 
     /// Runs something that reads storage off the asynchronous workers.
-    async fn with_storage<T: Send + 'static>(
+    pub(super) async fn with_storage<T: Send + 'static>(
         &self,
         work: impl FnOnce(&RocksStorage, u64) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, Reply> {
@@ -632,145 +463,6 @@ impl NodeView for Node {
     }
 }
 
-/// Requests by where they are carried out.
-struct Split {
-    count: usize,
-    here: Vec<Op>,
-    /// Where the replies to those belong.
-    places: Vec<usize>,
-    there: Vec<Elsewhere>,
-}
-
-/// Requests that another node carries out.
-struct Elsewhere {
-    nodes: Vec<NodeName>,
-    ops: Vec<Op>,
-    places: Vec<usize>,
-}
-
-impl Split {
-    fn here(ops: Vec<Op>) -> Self {
-        Self {
-            count: ops.len(),
-            places: (0..ops.len()).collect(),
-            here: ops,
-            there: Vec::new(),
-        }
-    }
-
-    /// What goes to one node goes together and in order; what may be large goes alone, because a message has a bound.
-    fn of(ops: Vec<Op>, neighbours: &Neighbours) -> Self {
-        let mut split = Self::here(Vec::new());
-        split.count = ops.len();
-        for (place, op) in ops.into_iter().enumerate() {
-            match forward::place(neighbours, Partition::of(&op.key)) {
-                Place::Here => {
-                    split.here.push(op);
-                    split.places.push(place);
-                }
-                Place::There(nodes) => split.there_too(nodes, op, place),
-            }
-        }
-        split
-    }
-
-    fn there_too(&mut self, nodes: Vec<NodeName>, op: Op, place: usize) {
-        let is_alone = forward::is_large(&op);
-        let known = self.there.iter_mut().find(|share| {
-            let has_room =
-                share.ops.len() < OPS_PER_FORWARD && !share.ops.iter().any(forward::is_large);
-            !is_alone && has_room && share.nodes == nodes
-        });
-        match known {
-            Some(share) => {
-                share.ops.push(op);
-                share.places.push(place);
-            }
-            None => self.there.push(Elsewhere {
-                nodes,
-                ops: vec![op],
-                places: vec![place],
-            }),
-        }
-    }
-}
-
-fn put(replies: &mut [Reply], places: Vec<usize>, given: Vec<Reply>) {
-    for (place, reply) in places.into_iter().zip(given) {
-        replies[place] = reply;
-    }
-}
-
-/// One command's ops, on their way through the shards that own their keys.
-struct Shares {
-    count: usize,
-    shares: Vec<Share>,
-}
-
-struct Share {
-    /// Where each reply belongs.
-    places: Vec<usize>,
-    replies: Result<oneshot::Receiver<Vec<Reply>>, Refusal>,
-}
-
-impl Shares {
-    /// Queues every op, in order for each shard.
-    fn of(ops: Vec<Op>, shards: &[ShardQueue]) -> Self {
-        let count = ops.len();
-        let mut split: Vec<(Vec<usize>, Vec<Op>)> = vec![Default::default(); shards.len()];
-        for (place, op) in ops.into_iter().enumerate() {
-            // At most 65,535 shards: the configuration's type says so.
-            let shard = Partition::of(&op.key).shard(shards.len() as u16);
-            let (places, share) = &mut split[usize::from(shard)];
-            places.push(place);
-            share.push(op);
-        }
-        let queue = |((places, ops), shard): ((Vec<usize>, Vec<Op>), &ShardQueue)| Share {
-            places,
-            replies: shard.request(ops),
-        };
-        let shares = split
-            .into_iter()
-            .zip(shards)
-            .filter(|((places, _), _)| !places.is_empty())
-            .map(queue)
-            .collect();
-        Self { count, shares }
-    }
-
-    async fn gather(self, limit: Duration) -> Vec<Reply> {
-        let mut replies = vec![Reply::Nil; self.count];
-        let deadline = tokio::time::Instant::now() + limit;
-        for share in self.shares {
-            let answers = match share.replies {
-                Ok(receiver) => match tokio::time::timeout_at(deadline, receiver).await {
-                    Ok(Ok(answers)) => Ok(answers),
-                    Ok(Err(_)) => Err(Refusal::Timeout(
-                        "this node stopped before it answered; the write may take effect"
-                            .to_owned(),
-                    )),
-                    Err(_) => Err(Refusal::Timeout(format!(
-                        "a shard of this node did not answer within {limit:?}; the write may take effect"
-                    ))),
-                },
-                Err(refusal) => Err(refusal),
-            };
-            match answers {
-                Ok(answers) => share
-                    .places
-                    .into_iter()
-                    .zip(answers)
-                    .for_each(|(place, reply)| replies[place] = reply),
-                Err(refusal) => share
-                    .places
-                    .into_iter()
-                    .for_each(|place| replies[place] = refusal.clone().into()),
-            }
-        }
-        replies
-    }
-}
-
 /// Whether a read may visit very many rows.
 fn visits_many(op: &Op) -> bool {
     matches!(
@@ -796,9 +488,5 @@ fn read_committed(storage: &RocksStorage, op: &Op, wall_ms: u64) -> Reply {
 
 /// Between two looks at what is owed.
 const HANDOFF_LOOK: Duration = Duration::from_millis(20);
-/// Runs of partitions that one page of SCAN walks over, at most.
-const RUNS_PER_PAGE: usize = 64;
-/// Requests in one message to another node.
-const OPS_PER_FORWARD: usize = 256;
 /// Keys deleted per round of FLUSHALL.
 const FLUSH_PAGE: usize = 1024;

@@ -1,0 +1,110 @@
+//! Where a shard stands among those that it ships to.
+
+use std::sync::Arc;
+
+use super::Destination;
+use crate::{
+    level::Level,
+    names::{NodeName, RegionName},
+    placement::{Partition, Placement, RegionPlacement},
+};
+
+/// Where a shard stands, and who else holds what.
+#[derive(Debug, Clone)]
+pub struct Home {
+    /// Its region.
+    pub region: RegionName,
+    /// Its node.
+    pub node: NodeName,
+    /// Who holds what.
+    pub placement: Arc<Placement>,
+}
+
+impl Home {
+    /// Everybody that rows are shipped to: the regions that keep anything, and the other members of this one.
+    pub fn destinations(&self) -> impl Iterator<Item = Destination> + '_ {
+        self.placement
+            .regions()
+            .flat_map(move |(region, placement)| {
+                let is_home = *region == self.region;
+                let keeps = !is_home && placement.replicas() > 0;
+                let others = placement.members().iter();
+                let others = others.filter(move |node| is_home && **node != self.node);
+                let region = keeps.then(|| Destination::Region(region.clone()));
+                region
+                    .into_iter()
+                    .chain(others.cloned().map(Destination::Replica))
+            })
+    }
+
+    /// How many replicas each key has in this region.
+    pub fn replicas(&self) -> u8 {
+        let region = self.placement.region(&self.region);
+        region.map_or(1, RegionPlacement::replicas)
+    }
+
+    /// Whether a request of this level waits for other nodes.
+    pub fn asks_others(&self, level: Level) -> bool {
+        let is_alone = self.replicas() <= 1;
+        let mut others = self.placement.regions();
+        match level {
+            Level::Replicas(count) => count.get() > 1,
+            Level::LocalQuorum => !is_alone,
+            Level::EachQuorum | Level::Quorum | Level::All => {
+                !is_alone
+                    || others.any(|(region, placement)| {
+                        *region != self.region && placement.replicas() > 0
+                    })
+            }
+        }
+    }
+
+    /// Whether this node is a replica of a partition.
+    pub fn holds(&self, partition: Partition) -> bool {
+        let region = self.placement.region(&self.region);
+        region.is_none_or(|region| region.is_whole() || region.is_replica(&self.node, partition))
+    }
+
+    /// Whether others of this region are replicas of a partition.
+    pub fn passes_on(&self, partition: Partition) -> bool {
+        let region = self.placement.region(&self.region);
+        region.is_some_and(|region| {
+            region.replicas() > 1
+                || region
+                    .preferred_nodes(partition)
+                    .any(|node| *node != self.node)
+        })
+    }
+
+    /// Whether rows wait for a replica that nobody has met yet.
+    pub(super) fn lacks_members(&self) -> bool {
+        let region = self.placement.region(&self.region);
+        region.is_some_and(|region| region.members().len() < usize::from(region.replicas()))
+    }
+
+    pub(super) fn is_shared(&self, destination: &Destination) -> bool {
+        let Destination::Region(region) = destination else {
+            return false;
+        };
+        let region = self.placement.region(region);
+        region.is_some_and(|region| region.replicas() > 1)
+    }
+
+    /// Whether everything concerns this destination, so that rows need not be looked into.
+    pub(super) fn is_whole(&self, destination: &Destination) -> bool {
+        let region = self.placement.region(&self.region);
+        matches!(destination, Destination::Region(_))
+            || region.is_none_or(RegionPlacement::is_whole)
+    }
+
+    /// Whether a partition's rows go to a destination.
+    pub(super) fn concerns(&self, destination: &Destination, partition: Partition) -> bool {
+        match destination {
+            Destination::Region(_) => true,
+            Destination::Replica(node) => {
+                let region = self.placement.region(&self.region);
+                region.is_some_and(|region| region.is_replica(node, partition))
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What of a message concerns its receiver.
+
+use bytes::Bytes;
+
+use super::{Destination, Home};
+use crate::{core::message::Message, placement::Partition, storage::record::outbox};
+
+/// Leaves in a message what concerns its receiver, where that is not everything.
+pub(super) struct Sieve<'a> {
+    pub(super) home: &'a Home,
+    pub(super) destination: &'a Destination,
+    pub(super) is_whole: bool,
+}
+
+impl Sieve<'_> {
+    pub(super) fn sift(&self, message: Message) -> Message {
+        match message {
+            Message::Ship(mut ship) if !self.is_whole => {
+                ship.rows = ship
+                    .rows
+                    .into_iter()
+                    .filter_map(|row| self.row(row))
+                    .collect();
+                Message::Ship(ship)
+            }
+            message => message,
+        }
+    }
+
+    /// A row that does not decode goes as it is: the receiver says so, where a row left out would be lost in silence.
+    fn row(&self, row: Bytes) -> Option<Bytes> {
+        let Ok(mut deltas) = outbox::decode(&row) else {
+            return Some(row);
+        };
+        let count = deltas.len();
+        deltas.retain(|delta| {
+            self.home
+                .concerns(self.destination, Partition::of(&delta.key))
+        });
+        match deltas.len() {
+            0 => None,
+            left if left == count => Some(row),
+            _ => Some(Bytes::from(outbox::encode(&deltas))),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Requests that were asked together, on their way: those of keys held here to the shards that own them, the others to
+//! other nodes.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::{
+    forward::{self, Place},
+    neighbours::Neighbours,
+    queue::ShardQueue,
+};
+use crate::{
+    core::{
+        op::Op,
+        reply::{Refusal, Reply},
+    },
+    names::NodeName,
+    placement::Partition,
+};
+
+/// Requests by where they are carried out.
+pub(super) struct Split {
+    pub(super) count: usize,
+    pub(super) here: Vec<Op>,
+    /// Where the replies to those belong.
+    pub(super) places: Vec<usize>,
+    pub(super) there: Vec<Elsewhere>,
+}
+
+/// Requests that another node carries out.
+pub(super) struct Elsewhere {
+    pub(super) nodes: Vec<NodeName>,
+    pub(super) ops: Vec<Op>,
+    pub(super) places: Vec<usize>,
+}
+
+impl Split {
+    /// All of them here.
+    pub(super) fn here(ops: Vec<Op>) -> Self {
+        Self {
+            count: ops.len(),
+            places: (0..ops.len()).collect(),
+            here: ops,
+            there: Vec::new(),
+        }
+    }
+
+    /// What goes to one node goes together and in order; what may be large goes alone, because a message has a bound.
+    pub(super) fn of(ops: Vec<Op>, neighbours: &Neighbours) -> Self {
+        let mut split = Self::here(Vec::new());
+        split.count = ops.len();
+        for (place, op) in ops.into_iter().enumerate() {
+            match forward::place(neighbours, Partition::of(&op.key)) {
+                Place::Here => {
+                    split.here.push(op);
+                    split.places.push(place);
+                }
+                Place::There(nodes) => split.there_too(nodes, op, place),
+            }
+        }
+        split
+    }
+
+    fn there_too(&mut self, nodes: Vec<NodeName>, op: Op, place: usize) {
+        let is_alone = forward::is_large(&op);
+        let known = self.there.iter_mut().find(|share| {
+            let has_room =
+                share.ops.len() < OPS_PER_FORWARD && !share.ops.iter().any(forward::is_large);
+            !is_alone && has_room && share.nodes == nodes
+        });
+        match known {
+            Some(share) => {
+                share.ops.push(op);
+                share.places.push(place);
+            }
+            None => self.there.push(Elsewhere {
+                nodes,
+                ops: vec![op],
+                places: vec![place],
+            }),
+        }
+    }
+}
+
+/// Puts replies where they belong.
+pub(super) fn put(replies: &mut [Reply], places: Vec<usize>, given: Vec<Reply>) {
+    for (place, reply) in places.into_iter().zip(given) {
+        replies[place] = reply;
+    }
+}
+
+/// One command's ops, on their way through the shards that own their keys.
+pub(super) struct Shares {
+    count: usize,
+    shares: Vec<Share>,
+}
+
+struct Share {
+    /// Where each reply belongs.
+    places: Vec<usize>,
+    replies: Result<oneshot::Receiver<Vec<Reply>>, Refusal>,
+}
+
+impl Shares {
+    /// Queues every op, in order for each shard.
+    pub(super) fn of(ops: Vec<Op>, shards: &[ShardQueue]) -> Self {
+        let count = ops.len();
+        let mut split: Vec<(Vec<usize>, Vec<Op>)> = vec![Default::default(); shards.len()];
+        for (place, op) in ops.into_iter().enumerate() {
+            // At most 65,535 shards: the configuration's type says so.
+            let shard = Partition::of(&op.key).shard(shards.len() as u16);
+            let (places, share) = &mut split[usize::from(shard)];
+            places.push(place);
+            share.push(op);
+        }
+        let queue = |((places, ops), shard): ((Vec<usize>, Vec<Op>), &ShardQueue)| Share {
+            places,
+            replies: shard.request(ops),
+        };
+        let shares = split
+            .into_iter()
+            .zip(shards)
+            .filter(|((places, _), _)| !places.is_empty())
+            .map(queue)
+            .collect();
+        Self { count, shares }
+    }
+
+    /// Waits for the replies, in the order of the requests.
+    pub(super) async fn gather(self, limit: Duration) -> Vec<Reply> {
+        let mut replies = vec![Reply::Nil; self.count];
+        let deadline = tokio::time::Instant::now() + limit;
+        for share in self.shares {
+            let answers = match share.replies {
+                Ok(receiver) => match tokio::time::timeout_at(deadline, receiver).await {
+                    Ok(Ok(answers)) => Ok(answers),
+                    Ok(Err(_)) => Err(Refusal::Timeout(
+                        "this node stopped before it answered; the write may take effect"
+                            .to_owned(),
+                    )),
+                    Err(_) => Err(Refusal::Timeout(format!(
+                        "a shard of this node did not answer within {limit:?}; the write may take effect"
+                    ))),
+                },
+                Err(refusal) => Err(refusal),
+            };
+            match answers {
+                Ok(answers) => share
+                    .places
+                    .into_iter()
+                    .zip(answers)
+                    .for_each(|(place, reply)| replies[place] = reply),
+                Err(refusal) => share
+                    .places
+                    .into_iter()
+                    .for_each(|place| replies[place] = refusal.clone().into()),
+            }
+        }
+        replies
+    }
+}
+
+/// Requests in one message to another node.
+const OPS_PER_FORWARD: usize = 256;
