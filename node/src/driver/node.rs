@@ -271,7 +271,8 @@ impl Backend for Node {
         };
         // Queued at once, before anything is waited for: what a connection asks next comes behind it.
         let shares = Shares::of(split.here, &self.0.shards);
-        let limit = self.0.timeout;
+        // A shard that waits for other replicas says itself which of them did not answer in time: it is given a moment for that.
+        let limit = self.0.timeout + SHARD_GRACE;
         let (places, there, count) = (split.places, split.there, split.count);
         async move {
             if there.is_empty() {
@@ -486,6 +487,8 @@ fn read_committed(storage: &RocksStorage, op: &Op, wall_ms: u64) -> Reply {
     }
 }
 
+/// How much longer than a command may wait for other replicas it waits for its shard.
+const SHARD_GRACE: Duration = Duration::from_millis(500);
 /// Between two looks at what is owed.
 const HANDOFF_LOOK: Duration = Duration::from_millis(20);
 /// Keys deleted per round of FLUSHALL.
