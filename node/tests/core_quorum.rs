@@ -285,6 +285,47 @@ fn a_key_that_was_acknowledged_elsewhere_is_deleted_through_a_replica_that_misse
     }
 }
 
+/// A set that the other two acknowledged and the third one missed; what was shipped to it is held back.
+fn with_a_set_that_one_missed() -> (Three, Vec<(SessionId, Message)>) {
+    let mut three = Three::joined();
+    three.nodes[0].wall_ms = WALL_MS + 600;
+    three.cut_off(2);
+    assert_eq!(three.write(0, "k", add(&["a", "b"])), Reply::Int(2));
+    let held = std::mem::take(&mut three.nodes[0].sent);
+    three.cut.clear();
+    (three, held)
+}
+
+#[test]
+fn a_set_of_a_string_through_a_slow_clock_ends_the_set_that_only_others_know() {
+    let (mut three, held) = with_a_set_that_one_missed();
+    assert_eq!(three.write(2, "k", set("v")), Reply::Ok);
+    three.nodes[0].sent.extend(held);
+    three.deliver();
+    for node in 0..3 {
+        assert_eq!(three.get(node, "k"), bulk("v"), "through {node}");
+        assert_eq!(three.nodes[node].rows(), 0, "no element is left at {node}");
+    }
+}
+
+#[test]
+fn a_delete_that_is_taught_empties_the_set_although_a_later_write_took_its_place() {
+    let (mut three, held) = with_a_set_that_one_missed();
+    let deleted = three.nodes[2].request("k", Action::Write(Write::Delete));
+    three.nodes[2].close();
+    let written = three.nodes[2].request("k", Action::Write(set("v")));
+    three.nodes[2].close();
+    three.deliver();
+    assert_eq!(three.reply(2, deleted), Some(Reply::Int(1)));
+    assert_eq!(three.reply(2, written), Some(Reply::Ok));
+    three.nodes[0].sent.extend(held);
+    three.deliver();
+    for node in 0..3 {
+        assert_eq!(three.get(node, "k"), bulk("v"), "through {node}");
+        assert_eq!(three.nodes[node].rows(), 0, "no element is left at {node}");
+    }
+}
+
 #[test]
 fn an_add_through_a_replica_that_missed_a_remove_stays() {
     let mut three = Three::joined();

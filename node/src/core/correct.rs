@@ -70,11 +70,18 @@ impl Lesson {
         *self == Self::default()
     }
 
+    /// The removal of what others had seen of the set.
+    fn clear(&self) -> Option<Part> {
+        (!self.seen.is_empty()).then(|| Part::Set(crdt::rows::clear(&self.seen)))
+    }
+
     /// Whether an effect is to be done again.
     fn bears_on(&self, effect: &Effect) -> bool {
         let has_counts = !self.counts.counts.is_empty();
         match effect {
-            Effect::Register { .. } => self.newest > Hlc::ZERO || has_counts,
+            Effect::Register { .. } => {
+                self.newest > Hlc::ZERO || has_counts || !self.seen.is_empty()
+            }
             Effect::Delete { .. } => {
                 self.was_shown && (self.newest > Hlc::ZERO || has_counts || !self.seen.is_empty())
             }
@@ -111,12 +118,15 @@ impl Coordinator<'_> {
                     value,
                     expiry,
                     floors,
-                } if is_current => {
-                    parts.push(self.register_again(target, Some(value), floors, lesson)?);
-                    parts.extend(self.expiry_again(*expiry));
+                } => {
+                    parts.extend(lesson.clear());
+                    if is_current {
+                        parts.push(self.register_again(target, Some(value), floors, lesson)?);
+                        parts.extend(self.expiry_again(*expiry));
+                    }
                 }
                 Effect::Delete { floors } => {
-                    parts.push(Part::Set(crdt::rows::clear(&lesson.seen)));
+                    parts.extend(lesson.clear());
                     if is_current {
                         parts.push(self.register_again(target, None, floors, lesson)?);
                     }
@@ -136,7 +146,7 @@ impl Coordinator<'_> {
                     parts.extend(self.take_back_increments(target)?);
                     reply = Refusal::NotAnInteger.into();
                 }
-                Effect::Add { .. } | Effect::Register { .. } | Effect::Expiry { .. } => {}
+                Effect::Add { .. } | Effect::Expiry { .. } => {}
             }
             if !parts.is_empty() {
                 self.place();

@@ -142,8 +142,13 @@ impl Coordinator<'_> {
         expiry: SetExpiry,
     ) -> Result<(), StorageError> {
         let stamp = self.stamp();
+        let is_asking = self.is_asking;
         let head = self.head(target)?;
         let mut parts = clear_set(head);
+        if parts.is_empty() && is_asking {
+            // Others may know of a set here, and a clock ahead may have stamped it: it would hide the string.
+            parts.push(Part::Set(crdt::rows::clear(&head.set.context)));
+        }
         let written = head.string.set(stamp, Some(value.clone()));
         let floors = written.floors.clone();
         parts.push(Part::String(written));

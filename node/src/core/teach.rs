@@ -4,7 +4,7 @@
 //!   the write says              unknown to it                         why it must know
 //!   SET, DEL: stamp, floors     a newer register, increments above    an acknowledged one of before would undo it
 //!   SREM, SADD: rows, dots      other dots of those rows              an element that it removes would stay
-//!   DEL: all rows, context      what else was seen of the set         the same
+//!   SET, DEL: context           what else was seen of the set         it would stay, and may hide the string
 //!   EXPIRE: stamp               a newer expiry                        the same
 //!   INCR: counts                that the value is text                it must not hide it
 //! ```

@@ -176,7 +176,9 @@ impl Working {
             .conflict()
             .is_none();
         for part in &delta.parts {
-            if let Part::Set(rows) = part {
+            if let Part::Set(rows) = part
+                && !part.says_nothing()
+            {
                 self.join_rows(storage, &position, &delta.key, rows)?;
             }
         }

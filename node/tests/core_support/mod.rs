@@ -29,7 +29,7 @@ use node::{
     level::Level,
     names::{NodeName, RegionName},
     placement::Placement,
-    storage::{Durability, Storage, memory::MemoryStorage},
+    storage::{Durability, Family, Storage, memory::MemoryStorage},
 };
 
 /// A node of one shard, alone in its region.
@@ -284,6 +284,17 @@ impl Region {
         let node = Destination::Replica(node.parse().unwrap());
         let mut lags = self.shard.shipper().lags();
         lags.find(|(to, _)| **to == node).unwrap().1.rows
+    }
+
+    /// Element rows that are committed here.
+    pub fn rows(&self) -> usize {
+        let mut rows = 0;
+        let scanned = self.storage.scan(Family::Row, b"", None, &mut |_, _| {
+            rows += 1;
+            std::ops::ControlFlow::Continue(())
+        });
+        scanned.unwrap();
+        rows
     }
 
     /// The text that is committed here under a key.

@@ -224,11 +224,7 @@ impl Shard {
             return;
         };
         let (id, reply) = (awaiting.id, awaiting.reply.clone());
-        let Some(lesson) = awaiting
-            .lesson
-            .take()
-            .filter(|lesson| is_last && !lesson.is_empty())
-        else {
+        let Some(lesson) = awaiting.lesson.take().filter(|lesson| !lesson.is_empty()) else {
             out.push(Output::Reply { id, reply });
             return;
         };
