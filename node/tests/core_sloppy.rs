@@ -3,6 +3,11 @@
 //!
 //! Method: five nodes of one region with three replicas of each key, joined by hand; two of a key's replicas are away.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 mod core_support;
 
 use std::{collections::BTreeSet, sync::Arc};
