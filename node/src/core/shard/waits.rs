@@ -286,8 +286,13 @@ impl Shard {
             ));
             self.refuse_all(storage, &key, covered, &refusal, now, out);
         }
+        self.hedge(storage, now, out);
+    }
+
+    /// Asks others in the place of those that are silent for longer than they usually are.
+    pub(super) fn hedge(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
         let more = self.gates.hedge(now.mono);
-        self.ask_instead(storage, more, out);
+        self.ask_instead(storage, more, now, out);
     }
 
     /// Tells those whose level can no longer be met. Not at once when a session ends: many come back within a moment, and what waited
