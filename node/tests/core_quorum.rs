@@ -415,3 +415,36 @@ fn nothing_waits_where_all_is_said() {
         );
     }
 }
+
+#[test]
+fn a_node_whose_replicas_do_not_answer_refuses_what_it_has_no_room_for_and_still_takes_what_others_send()
+ {
+    let mut three = Replicas::three();
+    three.cut_off(0);
+    let large = "x".repeat(1 << 20);
+    let mut taken = 0;
+    let refusal = loop {
+        let key = format!("k{taken}");
+        let id = three.begin(0, &key, Action::Write(set(&large)));
+        match three.reply(0, id) {
+            None => taken += 1,
+            Some(reply) => break reply,
+        }
+        assert!(taken < 300, "{taken} values of 1 MB wait");
+    };
+    assert!(
+        matches!(refusal, Reply::Error(Refusal::Busy(_))),
+        "{refusal:?}"
+    );
+    assert!(taken > 10, "{taken}");
+    // Others are not refused, nor is what asks nobody.
+    three.cut.clear();
+    assert_eq!(three.write(1, "other", set("v")), Reply::Ok);
+    assert_eq!(three.nodes[0].storage_value("other"), Some("v".to_owned()));
+    three.deliver();
+    assert_eq!(
+        three.write(0, "k", set("v")),
+        Reply::Ok,
+        "there is room again"
+    );
+}

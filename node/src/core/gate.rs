@@ -23,6 +23,7 @@ use super::{
     asks::{Ask, Asks},
     message::SessionId,
     op::{Action, Key, Op},
+    room::Room,
 };
 use crate::names::NodeName;
 
@@ -31,7 +32,7 @@ use crate::names::NodeName;
 pub struct Gates {
     gates: BTreeMap<Key, Gate>,
     asks: Asks,
-    waiting: usize,
+    waiting: Room,
     /// No gate's `hedge_at` is before it.
     hedge_at: Option<Duration>,
 }
@@ -80,7 +81,7 @@ impl Gates {
         Self {
             gates: BTreeMap::new(),
             asks: Asks::new(first_ask),
-            waiting: 0,
+            waiting: Room::default(),
             hedge_at: None,
         }
     }
@@ -90,8 +91,8 @@ impl Gates {
         self.gates.is_empty()
     }
 
-    /// How many requests wait.
-    pub fn len(&self) -> usize {
+    /// How much waits.
+    pub fn room(&self) -> Room {
         self.waiting
     }
 
@@ -103,8 +104,8 @@ impl Gates {
     /// Waits behind a gate that is closed.
     pub fn queue(&mut self, waiting: Waiting) {
         if let Some(gate) = self.gates.get_mut(&waiting.op.key) {
+            self.waiting += Room::of(&waiting.op);
             gate.queue.push_back(waiting);
-            self.waiting += 1;
         }
     }
 
@@ -126,7 +127,7 @@ impl Gates {
             needed > 0 && needed <= others.len(),
             "there are enough to ask"
         );
-        self.waiting += covered.len();
+        self.waiting += room(&covered);
         let mut others: VecDeque<_> = others.into();
         let first: Vec<_> = others.drain(..needed).collect();
         let gate = self.gates.entry(key).or_default();
@@ -182,7 +183,7 @@ impl Gates {
             return Turned::Waits;
         }
         let covered = gate.end(&mut self.asks);
-        self.waiting -= covered.len();
+        self.waiting -= room(&covered);
         Turned::Opens(covered)
     }
 
@@ -205,7 +206,7 @@ impl Gates {
             };
             next.push(more);
         }
-        self.waiting -= next.len();
+        self.waiting -= room(&next);
         if next.is_empty() {
             self.gates.remove(key);
         }
@@ -276,7 +277,7 @@ impl Gates {
             lost.instead.push((ask.key.clone(), node, session));
         } else if gate.asked.len() < gate.needed {
             let covered = gate.end(&mut self.asks);
-            self.waiting -= covered.len();
+            self.waiting -= room(&covered);
             lost.failed.push((ask.key.clone(), covered));
         }
     }
@@ -287,7 +288,7 @@ impl Gates {
             return Vec::new();
         };
         let covered = gate.end(&mut self.asks);
-        self.waiting -= covered.len();
+        self.waiting -= room(&covered);
         covered
     }
 
@@ -305,7 +306,7 @@ impl Gates {
                     .iter()
                     .for_each(|silent| self.asks.missed(silent, now));
                 let covered = gate.end(&mut self.asks);
-                self.waiting -= covered.len();
+                self.waiting -= room(&covered);
                 overdue.push((key.clone(), covered));
             }
         }
@@ -314,7 +315,7 @@ impl Gates {
 
     /// Everything that waits, in order; nothing does afterwards.
     pub fn drain(&mut self) -> Vec<Waiting> {
-        self.waiting = 0;
+        self.waiting = Room::default();
         let mut gates = std::mem::take(&mut self.gates);
         for gate in gates.values_mut() {
             gate.asks.drain(..).for_each(|ask| self.asks.forget(ask));
@@ -324,6 +325,10 @@ impl Gates {
             .flat_map(|gate| gate.covered.into_iter().chain(gate.queue))
             .collect()
     }
+}
+
+fn room(waiting: &[Waiting]) -> Room {
+    waiting.iter().map(|waiting| &waiting.op).collect()
 }
 
 impl Gate {

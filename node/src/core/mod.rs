@@ -50,6 +50,7 @@ mod reach;
 pub mod read;
 pub mod recover;
 pub mod reply;
+mod room;
 pub mod sample;
 mod sets;
 pub mod shard;

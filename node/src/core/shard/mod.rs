@@ -25,6 +25,7 @@ use super::{
     quorum::{Awaiting, Quorum, Turn},
     recover,
     reply::{Refusal, Reply},
+    room::Room,
     ship::{Home, OutboxBounds, ShipEvent, Shipper},
     tally::Tallies,
     working::{TallyMove, Working},
@@ -100,6 +101,8 @@ struct Waiting {
     replies: Vec<(RequestId, Reply)>,
     /// Writes that will wait for other replicas then, and the places of those that waited before they were corrected.
     awaiting: Vec<(Hlc, Option<Turn>, Awaiting)>,
+    /// What these take.
+    room: Room,
     /// Answers to other nodes' questions.
     answers: Vec<(SessionId, Message)>,
     applied: Vec<(Ticket, Done)>,

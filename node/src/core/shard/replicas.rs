@@ -17,6 +17,7 @@ use crate::{
         reach::Asked,
         read::read,
         reply::{Refusal, Reply},
+        room::Room,
         view::Uncommitted,
     },
     names::NodeName,
@@ -318,6 +319,7 @@ impl Shard {
     /// Does what is asked, on the copy that is here.
     fn carry_out(&mut self, storage: &dyn Storage, waiting: Waiting, now: Now) {
         let Waiting { id, op, deadline } = waiting;
+        let room = Room::of(&op);
         let write = match &op.action {
             Action::Read(action) => {
                 let view = Uncommitted {
@@ -339,13 +341,13 @@ impl Shard {
                     partition: Partition::of(&op.key),
                     key: op.key,
                     level: op.level,
+                    room,
                     effects,
                     reply,
                     deadline,
                     lesson: Some(Lesson::default()),
                 };
-                let place = self.clock.last();
-                self.waiting.awaiting.push((place, None, awaiting));
+                self.await_others(None, awaiting);
             }
             Err(Stop::Refused(refusal)) => self.reply(id, refusal.into()),
             Err(Stop::Storage(error)) => {
