@@ -448,3 +448,32 @@ fn a_node_whose_replicas_do_not_answer_refuses_what_it_has_no_room_for_and_still
         "there is room again"
     );
 }
+
+#[test]
+fn sets_of_several_pages_that_differ_are_brought_together() {
+    let mut three = Replicas::three();
+    let elements = |who: &str| -> Vec<String> {
+        let wide = "x".repeat(50_000);
+        (0..40).map(|n| format!("{who}{n}{wide}")).collect()
+    };
+    let mut wanted = BTreeSet::new();
+    let mut held = Vec::new();
+    for (writer, away) in [(0, 2), (2, 0)] {
+        three.cut_off(away);
+        let elements = elements(&format!("by {writer}: "));
+        let added = elements.iter().map(String::as_str).collect::<Vec<_>>();
+        assert_eq!(three.write(writer, "s", add(&added)), Reply::Int(40));
+        wanted.extend(elements);
+        held.push((writer, std::mem::take(&mut three.nodes[writer].sent)));
+        three.cut.clear();
+    }
+    for reader in [0, 2] {
+        let found = members(&three.read(reader, "s", Read::Members));
+        assert!(found == wanted, "{} of 80 through {reader}", found.len());
+    }
+    for (writer, held) in held {
+        three.nodes[writer].sent.extend(held);
+    }
+    three.deliver();
+    assert!(members(&three.read(1, "s", Read::Members)) == wanted);
+}
