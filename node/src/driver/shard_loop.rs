@@ -286,6 +286,9 @@ impl ShardLoop {
 
     /// Puts a reply in its place; the last one of those that were asked together sends them all.
     fn reply(&mut self, id: RequestId, reply: Reply) {
+        if matches!(reply, Reply::Error(Refusal::Busy(_))) {
+            metrics::counter!(crate::metrics::BUSY_TOTAL).increment(1);
+        }
         let chunk = id.0 >> REQUEST_BITS;
         let place = (id.0 & ((1 << REQUEST_BITS) - 1)) as usize;
         let Some(open) = self.open.get_mut(&chunk) else {
