@@ -15,6 +15,7 @@ use crdt::{Context, Dots, Expiry, Hlc, Named, Part, Register, Stamp, StringState
 use super::{
     coordinate::{Coordinator, Effect, Floors, Target},
     message::Teaching,
+    mutant::{Mutant, is_on},
     op::SetExpiry,
     reply::{Refusal, Reply},
 };
@@ -64,7 +65,7 @@ impl Lesson {
 
     /// Whether nothing was taught.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        *self == Self::default() || is_on(Mutant::NoCorrection)
     }
 
     /// The removal of what others had seen of the set.

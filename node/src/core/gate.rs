@@ -21,6 +21,7 @@ use std::{
 use super::{
     RequestId,
     message::SessionId,
+    mutant::{Mutant, is_on},
     op::{Action, Key, Op},
 };
 use crate::names::NodeName;
@@ -159,7 +160,8 @@ impl Gates {
 
     /// A replica's copy and the one here agree now, unless more questions to it are under way.
     pub fn agrees(&mut self, key: &Key, node: &NodeName) -> Turned {
-        let mut asks = self.asks.values();
+        let is_awaited = |ask: &&Ask| ask.from.is_some() || !is_on(Mutant::MendNotAwaited);
+        let mut asks = self.asks.values().filter(is_awaited);
         if asks.any(|ask| ask.key == *key && ask.node == *node) {
             return Turned::Waits;
         }
