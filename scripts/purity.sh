@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The pure crates stay pure. Three checks, each against its own way of breaking it:
+# The pure crates stay pure. Four checks, each against its own way of breaking it:
 #   1. node builds without the server feature;
 #   2. no runtime, transport, store or entropy source is in the dependency graph of that build, nor of crdt's;
 #   3. the core's sources name no clock, thread, socket, file or iterated hash map (clippy.toml can ban names for a whole
-#      crate only, which is how crdt does it; node's drivers may use what its core may not).
+#      crate only, which is how crdt does it; node's drivers may use what its core may not);
+#   4. no program has the deliberate bugs that tests switch on (node::core::mutant).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib/machine.sh
@@ -44,7 +45,18 @@ check_sources() {
     echo "purity: ${pure_sources[*]} name no clock, thread, socket, file or iterated hash map"
 }
 
+check_programs() {
+    local features
+    features=$(cargo tree --workspace -e normal,build --prefix none --format '{f}')
+    if grep -qw mutants <<<"$features"; then
+        echo "purity: the feature mutants is for tests: a dependency of a program, not of its tests, asks for it" >&2
+        return 1
+    fi
+    echo "purity: no program has the deliberate bugs that tests switch on"
+}
+
 cargo check -p node --no-default-features
 check_graph node
 check_graph crdt
 check_sources
+check_programs

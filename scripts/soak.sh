@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The long tier: many seeds of the simulator, the tests that take minutes, then the end-to-end tests again and again.
+# The long tier: many seeds of the simulator, the search for a seed that catches each mutant, the tests that take minutes, then the
+# end-to-end tests again and again.
 #
 #   scripts/soak.sh [--seeds A..B] [--rounds N]     defaults 0..10000 and 20; a part given as nothing ('--rounds 0') is left out
 #
@@ -48,17 +49,29 @@ run_end_to_end() {
     fi
 }
 
+# Which seed is the first to catch each deliberate bug of the core: the table of docs/testing.md.
+run_mutants() {
+    cargo test --workspace --test mutants -- --ignored --nocapture
+}
+
 # Tests that take minutes each, once.
 run_long() {
     if cargo nextest --version >/dev/null 2>&1; then
-        cargo nextest run --workspace --no-fail-fast --run-ignored only
+        cargo nextest run --workspace --no-fail-fast --run-ignored only -E 'not binary(mutants)'
     else
-        cargo test --workspace --no-fail-fast -- --ignored
+        cargo test --workspace --no-fail-fast -- --ignored --skip every_mutant
     fi
 }
 
 if [ "$rounds" -gt 0 ]; then
     cargo build --workspace --lib --bins --tests </dev/null
+    # What is broken on purpose panics at length: that goes to the log alone.
+    if run_mutants </dev/null 2>"$logs/mutants.err" | tee "$logs/mutants.log"; then
+        summary+=("mutants: all caught")
+    else
+        summary+=("mutants: FAILED, see $logs/mutants.log")
+        failures=$((failures + 1))
+    fi
     if run_long </dev/null >"$logs/long.log" 2>&1; then
         summary+=("long tests: passed")
     else

@@ -18,6 +18,15 @@ fn two_hundred_worlds_keep_every_promise() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
+/// Each of these once failed, none of them among the first ones.
+#[test]
+fn worlds_that_failed_once_keep_every_promise() {
+    for seed in [673, 916, 1166, 1205] {
+        let outcomes = sim::run_seed(seed, None, TraceMode::Off);
+        assert_eq!(outcomes.violations, [], "{}", sim::replay(seed, None));
+    }
+}
+
 #[test]
 fn a_world_does_what_it_is_there_for() {
     let (mut operations, mut events) = (0, 0);

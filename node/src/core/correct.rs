@@ -15,6 +15,7 @@ use crdt::{Context, Dots, Expiry, Hlc, Named, Part, Register, Stamp, StringState
 use super::{
     coordinate::{Coordinator, Effect, Floors, Target},
     message::Teaching,
+    mutant::{Mutant, is_on},
     op::SetExpiry,
     reply::{Refusal, Reply},
 };
@@ -64,7 +65,7 @@ impl Lesson {
 
     /// Whether nothing was taught.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        *self == Self::default() || is_on(Mutant::NoCorrection)
     }
 
     /// The removal of what others had seen of the set.
@@ -199,7 +200,8 @@ impl Coordinator<'_> {
         Some(Part::Expiry(Expiry { stamp, at_ms }))
     }
 
-    /// Raises the floor over this actor's own increments, which would wait behind text. The text is not known here.
+    /// Raises the floor over this actor's own increments, which would wait behind text. The text may have come here since, in a SET
+    /// that saw them: then nothing rises.
     fn take_back_increments(&mut self, target: &Target<'_>) -> Result<Option<Part>, StorageError> {
         let actor = self.actor;
         let string = &self.head(target)?.string;

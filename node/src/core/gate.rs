@@ -22,6 +22,7 @@ use super::{
     RequestId,
     asks::{Ask, Asks},
     message::SessionId,
+    mutant::{Mutant, is_on},
     op::{Action, Key, Op},
     room::Room,
 };
@@ -170,8 +171,9 @@ impl Gates {
         let Some(gate) = self.gates.get_mut(key) else {
             return Turned::Waits;
         };
-        let mut asks = gate.asks.iter().filter_map(|ask| self.asks.get(*ask));
-        if asks.any(|ask| ask.node == *node) {
+        let is_awaited = |ask: &&Ask| ask.from.is_some() || !is_on(Mutant::MendNotAwaited);
+        let asks = gate.asks.iter().filter_map(|ask| self.asks.get(*ask));
+        if asks.filter(is_awaited).any(|ask| ask.node == *node) {
             return Turned::Waits;
         }
         let Some(at) = gate.asked.iter().position(|asked| asked == node) else {

@@ -23,6 +23,7 @@ use crdt::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::mutant::{Mutant, is_on};
 use crate::{
     names::{ClusterName, NodeName},
     storage::{Batch, Family, Storage, StorageError},
@@ -152,7 +153,7 @@ impl Identity {
             synced_always: fsync_always,
             ..self.clone()
         };
-        if !self.may_have_forgotten(boot) {
+        if !self.may_have_forgotten(boot) || is_on(Mutant::ActorNotRenewed) {
             return (opened, None);
         }
         let (renewed, renewal) = opened.renewed(draw);

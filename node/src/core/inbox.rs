@@ -26,6 +26,7 @@ pub use self::passing::RelayMark;
 use super::{
     identity::is_relay,
     message::{Decline, Held, Message, SessionId, Ship, Taken, Teaching},
+    mutant::{Mutant, is_on},
 };
 use crate::{
     placement::Partition,
@@ -333,7 +334,7 @@ impl Inbox {
             source.wait_with(session, ship.last);
             return Vec::new();
         }
-        if ship.after > source.accepted {
+        if ship.after > source.accepted && !is_on(Mutant::GapAccepted) {
             return source.refuse(session, actor, Decline::Gap);
         }
         if source.queued_bytes > QUEUED_BYTES_MAX {
@@ -353,7 +354,7 @@ impl Inbox {
         let excess_ms = newest
             .millis()
             .saturating_sub(wall_ms.saturating_add(self.max_skew_ms));
-        if excess_ms > 0 {
+        if excess_ms > 0 && !is_on(Mutant::SkewAccepted) {
             return source.refuse(session, actor, Decline::ClockAhead { excess_ms });
         }
         let parts = by_shard(deltas, self.shards);
@@ -514,12 +515,17 @@ impl Source {
             Some(done) => (Some((done.after, done.upto)), done.taught),
             None => (None, Vec::new()),
         };
+        let is_early = is_on(Mutant::SavedBeforeStored);
         let taken = Taken {
             actor,
             taken: self.intake.position,
             majority: self.passing.majority(),
             every: self.passing.every(),
-            saved: self.saved,
+            saved: if is_early {
+                self.intake.position
+            } else {
+                self.saved
+            },
             answers,
             taught,
         };

@@ -44,6 +44,7 @@ pub mod identity;
 pub mod inbox;
 mod lifetime;
 pub mod message;
+pub mod mutant;
 pub mod op;
 mod quorum;
 mod reach;

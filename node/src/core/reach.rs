@@ -6,6 +6,7 @@ use crdt::{ActorId, Hlc};
 
 use super::{
     message::SessionId,
+    mutant::{Mutant, is_on},
     reply::Refusal,
     ship::{Destination, Shipper},
 };
@@ -126,7 +127,8 @@ impl<'a> Reach<'a> {
         let others: Vec<_> = nodes
             .filter_map(|node| Some((node.clone(), self.session(node)?)))
             .collect();
-        let needed = needed.saturating_sub(1) as usize;
+        let without = 1 + u32::from(is_on(Mutant::ReadQuorumShort));
+        let needed = needed.saturating_sub(without) as usize;
         if others.len() < needed {
             return Err(self.unreachable(level, partition, None));
         }

@@ -1,10 +1,11 @@
 //! Writes on sets: add-wins rows, one dot for each element.
 
 use bytes::Bytes;
-use crdt::{Dots, Named, Part, RowsDelta, rows};
+use crdt::{Dots, Named, Part, RowsDelta, Stamp, rows};
 
 use super::{
     coordinate::{Coordinator, Effect, Stop, Target},
+    mutant::{Mutant, is_on},
     op::Pick,
     read,
     reply::Reply,
@@ -28,7 +29,12 @@ impl Coordinator<'_> {
             if dots.is_empty() && self.is_asking {
                 new.push(member.clone());
             }
-            let stamp = self.stamp();
+            let is_shared = added > 1 && is_on(Mutant::OneDotForAll);
+            let stamp = if is_shared {
+                Stamp::new(self.clock.last(), self.actor)
+            } else {
+                self.stamp()
+            };
             let set = &self.head(target)?.set;
             let delta = rows::add(
                 &set.context,

@@ -42,6 +42,7 @@ use self::{
 use super::{
     identity::{DirectoryId, relay_of},
     message::{Decline, Held, Message, SessionId, Taken},
+    mutant::{Mutant, is_on},
     sample::Sampler,
 };
 use crate::{
@@ -411,7 +412,7 @@ impl Shipper {
             };
             // What the receiver has said, never what was counted here: a promise over a row that it lacks would lose the row.
             let has_all = stream.cursor.taken >= log.newest && stream.in_flight.is_empty();
-            if has_all && upto > stream.sent {
+            if (has_all || is_on(Mutant::PromiseOverUnsent)) && upto > stream.sent {
                 let after = stream.sent;
                 stream.depart(upto, 0, 0);
                 send(session, Message::Promise { actor, after, upto });
@@ -527,6 +528,9 @@ impl Shipper {
             .collect();
         // A member that nobody has met yet has nothing.
         positions.extend(self.home.lacks_members().then_some(log.given_up));
+        if is_on(Mutant::TrimmedBehindFirst) {
+            positions = positions.into_iter().max().into_iter().collect();
+        }
         let Some(upto) = positions.into_iter().min() else {
             return Ok(());
         };

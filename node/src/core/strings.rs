@@ -5,6 +5,7 @@ use crdt::{Expiry, Part, StringValue, parse_integer};
 
 use super::{
     coordinate::{Coordinator, Effect, Stop, Target, clear_set},
+    mutant::{Mutant, is_on},
     op::{Condition, SetExpiry},
     read::string_text,
     reply::{Refusal, Reply},
@@ -149,7 +150,10 @@ impl Coordinator<'_> {
             // Others may know of a set here, and a clock ahead may have stamped it: it would hide the string.
             parts.push(Part::Set(crdt::rows::clear(&head.set.context)));
         }
-        let written = head.string.set(stamp, Some(value.clone()));
+        let mut written = head.string.set(stamp, Some(value.clone()));
+        if is_on(Mutant::FloorsNotRaised) {
+            written.floors.clear();
+        }
         let floors = written.floors.clone();
         parts.push(Part::String(written));
         if self.is_asking {

@@ -9,8 +9,9 @@ mod rewrite;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use crdt::{Delta, Dots, Hlc, Named, Part, RowsDelta, join_row};
+use crdt::{Context, Delta, Dots, Hlc, Named, Part, RowsDelta, join_row};
 
+use super::mutant::{self, Mutant, is_on};
 use super::{expiring::Expiring, generations::Generations, op::Key};
 use crate::{
     placement::{Partition, Position},
@@ -185,6 +186,9 @@ impl Working {
         let entry = self.entry(storage, &position, &delta.key)?;
         for part in &delta.parts {
             match part {
+                Part::String(string) if is_on(Mutant::CountsAdded) => {
+                    mutant::add_counts(&mut entry.head.string, string);
+                }
                 Part::String(string) => entry.head.string.join(string),
                 Part::Expiry(expiry) => entry.head.expiry.join(expiry),
                 Part::Set(_) => {}
@@ -251,6 +255,9 @@ impl Working {
         expiring: &mut Expiring,
     ) -> Option<TallyMove> {
         let entry = self.heads.get_mut(key)?;
+        if is_on(Mutant::TombstoneForgotten) && entry.head.slot() == Shown::Absent {
+            entry.head = Head::default();
+        }
         let position = Position::of(key);
         let value = entry.head.encode();
         let before = entry.accounted;
@@ -381,7 +388,10 @@ impl Working {
         set: &mut head::RowsHead,
     ) -> Result<(), StorageError> {
         let entry = self.row_entry(storage, row::stored_key(position, key, element))?;
-        let joined = join_row(&entry.dots, &set.context, theirs, &delta.context);
+        let nothing = Context::new();
+        let is_blind = is_on(Mutant::ContextIgnored);
+        let seen = if is_blind { &nothing } else { &set.context };
+        let joined = join_row(&entry.dots, seen, theirs, &delta.context);
         if joined == entry.dots {
             return Ok(());
         }

@@ -262,3 +262,29 @@ pub fn is_large(op: &Op) -> bool {
 const WAITING_MAX: usize = 16_384;
 /// Errands of other nodes that run at the same time, at most.
 const SERVING_MAX: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        core::op::{Read, Write},
+        level::Level,
+    };
+
+    fn op(action: Action) -> Op {
+        let (key, level) = (Bytes::from_static(b"k"), Level::default());
+        Op { key, action, level }
+    }
+
+    #[test]
+    fn only_what_writes_nothing_is_run_a_second_time() {
+        let read = || op(Action::Read(Read::Get));
+        let write = || op(Action::Write(Write::IncrBy { by: 1 }));
+        assert!(is_repeatable(&Errand::Ops(vec![read(), read()])));
+        assert!(is_repeatable(&Errand::Count));
+        assert!(!is_repeatable(&Errand::Ops(vec![write()])));
+        assert!(!is_repeatable(&Errand::Ops(vec![read(), write()])));
+    }
+}

@@ -67,7 +67,9 @@ fn check_reads(operations: &[&Operation], ending: &Ending<'_>) -> Vec<Violation>
             .filter(|other| read.completed.is_some_and(|end| other.invoked <= end))
             .map(|other| step(other))
             .sum();
-        let low = if ending.hosts[read.region].has_lost {
+        let low = if ending.are_replicas {
+            known.max(shown_before(operations, read))
+        } else if ending.hosts[read.region].has_lost {
             0
         } else {
             known
@@ -83,6 +85,14 @@ fn check_reads(operations: &[&Operation], ending: &Ending<'_>) -> Vec<Violation>
         }
     }
     wrong
+}
+
+/// The most that reads of the same region have shown which were answered before this one began.
+fn shown_before(operations: &[&Operation], read: &Operation) -> i128 {
+    let earlier = operations
+        .iter()
+        .filter(|other| other.region == read.region && is_before(other, read));
+    earlier.filter_map(|other| shown(other)).max().unwrap_or(0)
 }
 
 fn shown(operation: &Operation) -> Option<i128> {

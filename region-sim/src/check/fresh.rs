@@ -21,11 +21,10 @@ pub fn check(history: &History) -> Vec<Violation> {
         let operations: Vec<&Operation> = history.of_key(&key).collect();
         let stale: fn(&[&Operation], &Operation) -> Option<String> = match family {
             Family::Register => stale_register,
-            Family::Unique => stale_set,
+            Family::Unique | Family::Small => stale_set,
             Family::Counter
             | Family::Balance
             | Family::Resettable
-            | Family::Small
             | Family::Anything
             | Family::Local => continue,
         };
@@ -53,70 +52,126 @@ fn stale_register(operations: &[&Operation], read: &Operation) -> Option<String>
     let end = acknowledged(writer).filter(|_| writer.region == read.region)?;
     let later = operations
         .iter()
-        .filter(|later| later.region == read.region && is_sure_write(later))
+        .filter(|later| later.region == read.region && end < later.invoked)
         .find(|later| {
-            end < later.invoked && acknowledged(later).is_some_and(|end| end < read.invoked)
+            let is_known = (is_sure_write(later) || is_delete(later)) && is_over(later, read);
+            is_known || was_shown(operations, later, read)
         })?;
     Some(format!("{writer:?} was overwritten by {later:?}"))
 }
 
-/// Nothing is shown although something was set, and nobody can have deleted it.
+/// Nothing is shown although something was set, and nobody can have deleted it: a delete of another region may be stamped later than it
+/// was made, one of this region is not when the SET began after it.
 fn lost_register(operations: &[&Operation], read: &Operation) -> Option<String> {
-    let may_end = |operation: &&&Operation| match &operation.op.action {
-        Action::Write(Write::Set { expiry, .. }) => {
-            matches!(expiry, node::core::op::SetExpiry::At(_))
-        }
-        Action::Write(_) => true,
-        Action::Read(_) => false,
+    let may_end = |delete: &Operation, set: &Operation| {
+        let is_before = delete.region == set.region && is_over(delete, set);
+        is_delete(delete) && !is_before && is_begun(delete, read)
     };
-    if operations.iter().any(|operation| may_end(&operation)) {
-        return None;
-    }
-    let set = operations.iter().find(|set| {
-        set.region == read.region
-            && is_sure_write(set)
-            && acknowledged(set).is_some_and(|end| end < read.invoked)
-    })?;
+    let set = operations
+        .iter()
+        .filter(|set| set.region == read.region && is_sure_write(set) && is_over(set, read))
+        .find(|set| !operations.iter().any(|other| may_end(other, set)))?;
     Some(format!("nothing is there, after {set:?}"))
 }
 
-/// An element that was added by an acknowledged operation of this region, and that nobody removed, is there.
+/// Whether a read of the same region that was answered before this one began has shown what a write wrote.
+fn was_shown(operations: &[&Operation], write: &Operation, read: &Operation) -> bool {
+    let has_shown = |other: &&&Operation| {
+        let shown = reply(other).filter(|_| is_read(other));
+        matches!(shown, Some(Reply::Bulk(shown)) if written(write) == Some(shown))
+    };
+    let mut reads = operations.iter().filter(has_shown);
+    reads.any(|other| other.region == read.region && is_over(other, read))
+}
+
+/// An element is shown that a remove of this region has ended, or one is not that an add of it has begun.
 fn stale_set(operations: &[&Operation], read: &Operation) -> Option<String> {
     let Reply::Set(shown) = reply(read)? else {
         return None;
     };
-    let has = |member: &Bytes| {
-        shown
-            .iter()
-            .any(|item| matches!(item, Reply::Bulk(bytes) if bytes == member))
+    lost_element(operations, read, shown).or_else(|| removed_element(operations, read, shown))
+}
+
+/// An element that was added by an acknowledged operation of this region, and that nobody removed since, is there.
+fn lost_element(operations: &[&Operation], read: &Operation, shown: &[Reply]) -> Option<String> {
+    let may_remove = |member: &Bytes, add: &Operation| {
+        operations.iter().any(|operation| {
+            may_remove(operation, member) && is_begun(operation, read) && !is_over(operation, add)
+        })
     };
-    let may_remove = |member: &Bytes| {
-        operations
-            .iter()
-            .any(|operation| match &operation.op.action {
-                Action::Write(Write::Remove { members }) => {
-                    members.contains(member)
-                        && read.completed.is_none_or(|end| operation.invoked < end)
-                }
-                Action::Write(Write::Add { .. }) | Action::Read(_) => false,
-                Action::Write(_) => true,
-            })
-    };
-    for add in operations.iter().filter(|add| add.region == read.region) {
-        let Action::Write(Write::Add { members }) = &add.op.action else {
-            continue;
+    let mut known = operations
+        .iter()
+        .filter(|add| add.region == read.region && is_over(add, read));
+    known.find_map(|add| {
+        let is_lost = |member: &&Bytes| {
+            !shown.contains(&Reply::Bulk((*member).clone())) && !may_remove(member, add)
         };
-        if acknowledged(add).is_none_or(|end| end >= read.invoked) {
-            continue;
-        }
-        if let Some(member) = members
+        let lost = added(add).iter().find(is_lost)?;
+        Some(format!("{lost:?} is not there, after {add:?}"))
+    })
+}
+
+/// An element that was removed by an acknowledged operation of this region, every add of which this region had acknowledged before, is
+/// not there.
+fn removed_element(operations: &[&Operation], read: &Operation, shown: &[Reply]) -> Option<String> {
+    let ends = |removal: &Operation, member: &Bytes| {
+        let is_removal = match &removal.op.action {
+            Action::Write(Write::Remove { members }) => members.contains(member),
+            Action::Write(Write::Delete) => true,
+            _ => false,
+        };
+        let mut adds = operations
             .iter()
-            .find(|member| !has(member) && !may_remove(member))
-        {
-            return Some(format!("{member:?} is not there, after {add:?}"));
-        }
+            .filter(|add| added(add).contains(member) && is_begun(add, read));
+        is_removal
+            && removal.region == read.region
+            && is_over(removal, read)
+            && adds.all(|add| add.region == removal.region && is_over(add, removal))
+    };
+    shown.iter().find_map(|item| {
+        let Reply::Bulk(member) = item else {
+            return None;
+        };
+        let removal = operations.iter().find(|removal| ends(removal, member))?;
+        Some(format!("{member:?} is there, after {removal:?}"))
+    })
+}
+
+fn added(operation: &Operation) -> &[Bytes] {
+    match &operation.op.action {
+        Action::Write(Write::Add { members }) => members,
+        _ => &[],
     }
-    None
+}
+
+/// Whether an operation removes an element where it finds it, or has.
+fn may_remove(operation: &Operation, member: &Bytes) -> bool {
+    match (&operation.op.action, &operation.outcome) {
+        (Action::Write(Write::Remove { members }), _) => members.contains(member),
+        (Action::Write(Write::Pop { .. }), Outcome::Replied(Reply::Array(items))) => {
+            items.contains(&Reply::Bulk(member.clone()))
+        }
+        (Action::Write(Write::Add { .. }) | Action::Read(_), _) => false,
+        (Action::Write(_), _) => true,
+    }
+}
+
+/// Whether an operation was answered before another one began.
+fn is_over(operation: &Operation, other: &Operation) -> bool {
+    acknowledged(operation).is_some_and(|end| end < other.invoked)
+}
+
+/// Whether an operation was asked before a read was answered, and was not refused.
+fn is_begun(operation: &Operation, read: &Operation) -> bool {
+    operation.outcome != Outcome::Refused
+        && read.completed.is_none_or(|end| operation.invoked < end)
+}
+
+fn is_delete(operation: &Operation) -> bool {
+    matches!(
+        operation.op.action,
+        Action::Write(Write::Delete | Write::GetDel)
+    )
 }
 
 fn is_read(operation: &Operation) -> bool {

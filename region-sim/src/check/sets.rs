@@ -128,18 +128,22 @@ fn has_removed(operation: &Operation, element: &Bytes, add: &Operation) -> bool 
     match (&operation.op.action, reply) {
         (Action::Write(Write::Remove { members }), Reply::Int(removed)) => {
             let named: BTreeSet<&Bytes> = members.iter().collect();
-            named.contains(element) && *removed as usize == named.len()
+            let has_seen = *removed as usize == named.len() || must_see(operation, add);
+            named.contains(element) && has_seen
         }
         (Action::Write(Write::Pop { .. }), Reply::Array(items)) => {
             items.contains(&Reply::Bulk(element.clone()))
         }
-        (Action::Write(Write::Delete), Reply::Int(_)) => {
-            add.region == operation.region
-                && matches!(add.outcome, Outcome::Replied(Reply::Int(_)))
-                && is_before(add, operation)
-        }
+        (Action::Write(Write::Delete), Reply::Int(_)) => must_see(operation, add),
         _ => false,
     }
+}
+
+/// Whether an add was acknowledged by its region before the same region was asked to remove.
+fn must_see(removal: &Operation, add: &Operation) -> bool {
+    add.region == removal.region
+        && matches!(add.outcome, Outcome::Replied(Reply::Int(_)))
+        && is_before(add, removal)
 }
 
 /// Whether an operation may have removed an element, if it saw it.

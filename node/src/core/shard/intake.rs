@@ -8,6 +8,7 @@ use crate::{
         Event, Now, Output, compare,
         inbox::{Applied, Done, Purpose, Ticket},
         message::{Compare, Message, SessionId},
+        mutant::{Mutant, is_on},
         teach::teach,
     },
     placement::Partition,
@@ -31,7 +32,9 @@ impl Shard {
             taught: Vec::new(),
         };
         if self.read_only.is_some() {
-            done.applied = Applied::Refused;
+            if !is_on(Mutant::RefusedIsTaken) {
+                done.applied = Applied::Refused;
+            }
         } else {
             for delta in deltas {
                 match self.take_in(storage, delta, purpose, now, &mut done) {

@@ -22,6 +22,7 @@ use super::{
     identity::relay_of,
     inbox::{Applied, Done, RelayMark, Ticket},
     message::{Message, SessionId},
+    mutant::{Mutant, is_on},
     quorum::{Awaiting, Quorum, Turn},
     recover,
     reply::{Refusal, Reply},
@@ -116,6 +117,7 @@ impl Shard {
     /// Takes up a shard where storage left it.
     pub fn open(storage: &dyn Storage, config: ShardConfig) -> Result<Self, StorageError> {
         let mut actors = config.former.clone();
+        actors.retain(|_| !is_on(Mutant::FormerLogsForgotten));
         actors.push(config.actor);
         let shipper = Shipper::open(
             storage,
@@ -130,6 +132,9 @@ impl Shard {
         let mut floor = ceiling;
         for &former in &config.former {
             floor = floor.max(Mark::Ceiling.load(storage, former)?);
+        }
+        if is_on(Mutant::CeilingNotKept) {
+            floor = Hlc::ZERO;
         }
         let replay = Replay::open(storage, config.actor, &config.former)?;
         let tallies = recover::tallies(storage, config.index, config.shards, config.was_clean)?;
@@ -318,17 +323,18 @@ impl Shard {
         self.waiting.moves = closed.moves;
         for row in closed.outbox {
             let value = Bytes::from(outbox::encode(&row.deltas));
-            batch.put(
-                Family::Outbox,
-                outbox::stored_key(self.actor, row.last),
-                value.to_vec(),
-            );
+            let stored = outbox::stored_key(self.actor, row.last);
+            if !is_on(Mutant::OutboxRowNotStored) {
+                batch.put(Family::Outbox, stored, value.to_vec());
+            }
             self.waiting.rows.push((row.last, value));
         }
         for row in closed.relay {
             let value = Bytes::from(outbox::encode(&row.deltas));
             let stored = outbox::stored_key(relay_of(self.actor), row.last);
-            batch.put(Family::Outbox, stored, value.to_vec());
+            if !is_on(Mutant::HintNotStored) {
+                batch.put(Family::Outbox, stored, value.to_vec());
+            }
             self.waiting.relayed.push((row.last, value));
         }
         let has_withdrawn = self.replay.close(&mut batch, self.actor);
@@ -345,6 +351,12 @@ impl Shard {
         if batch.is_empty() {
             self.release(out);
             return;
+        }
+        if is_on(Mutant::AnsweredBeforeCommit) {
+            self.tell_clients(out);
+        }
+        if is_on(Mutant::TakenBeforeCommit) {
+            self.tell_inbox(out);
         }
         self.is_committing = true;
         out.push(Output::Commit(batch));
@@ -376,7 +388,8 @@ impl Shard {
     /// waits is told so, and the shard is over. Another one is opened once storage is.
     fn commit_failed(&mut self, reason: &str, out: &mut Vec<Output>) {
         self.is_over = true;
-        for (_, reply) in &mut self.waiting.replies {
+        let waiting = self.waiting.replies.iter_mut();
+        for (_, reply) in waiting.filter(|_| !is_on(Mutant::FailedCommitAnswered)) {
             *reply = Refusal::Timeout(format!("the storage of this node failed while it committed; the write may take effect: {reason}")).into();
         }
         for (_, done) in &mut self.waiting.applied {
@@ -393,24 +406,20 @@ impl Shard {
     }
 
     fn release(&mut self, out: &mut Vec<Output>) {
-        out.extend(
-            self.waiting
-                .replies
-                .drain(..)
-                .map(|(id, reply)| Output::Reply { id, reply }),
-        );
-        out.extend(
-            self.waiting
-                .applied
-                .drain(..)
-                .map(|(ticket, done)| Output::Applied { ticket, done }),
-        );
-        out.extend(
-            self.waiting
-                .answers
-                .drain(..)
-                .map(|(session, message)| Output::Send { session, message }),
-        );
+        self.tell_clients(out);
+        self.tell_inbox(out);
+        let answers = self.waiting.answers.drain(..);
+        out.extend(answers.map(|(session, message)| Output::Send { session, message }));
+    }
+
+    fn tell_clients(&mut self, out: &mut Vec<Output>) {
+        let replies = self.waiting.replies.drain(..);
+        out.extend(replies.map(|(id, reply)| Output::Reply { id, reply }));
+    }
+
+    fn tell_inbox(&mut self, out: &mut Vec<Output>) {
+        let applied = self.waiting.applied.drain(..);
+        out.extend(applied.map(|(ticket, done)| Output::Applied { ticket, done }));
     }
 
     fn pump(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {

@@ -12,6 +12,7 @@ use crate::{
         correct::Lesson,
         gate::{Lost, Turned, Waiting},
         message::{AskId, Compare, KeyCopy, Message, SessionId},
+        mutant::{Mutant, is_on},
         op::{Action, Condition, Key, Op, SetExpiry, Write},
         quorum::Awaiting,
         reach::Asked,
@@ -375,7 +376,8 @@ impl Shard {
         let mut coordinator = self.coordinator(storage, now, is_asking);
         let reply = coordinator.write(&op.key, write)?;
         let effects = std::mem::take(&mut coordinator.effects);
-        Ok((reply, (is_asking && !effects.is_empty()).then_some(effects)))
+        let waits = is_asking && !effects.is_empty() && !is_on(Mutant::WriteQuorumShort);
+        Ok((reply, waits.then_some(effects)))
     }
 }
 

@@ -5,7 +5,13 @@ use crdt::Hlc;
 
 use super::{Shard, report};
 use crate::{
-    core::{Event, Now, Output, coordinate::Target, op::Key, recover},
+    core::{
+        Event, Now, Output,
+        coordinate::Target,
+        mutant::{Mutant, is_on},
+        op::Key,
+        recover,
+    },
     placement::Position,
     storage::{
         Batch, Storage, StorageError,
@@ -22,7 +28,7 @@ impl Shard {
         {
             out.push(Output::Report(Event::Damaged(error)));
         }
-        if self.working.is_clean() {
+        if self.working.is_clean() || is_on(Mutant::PromiseOverOpenBatch) {
             let upto = Hlc::from_millis(now.wall_ms).min(self.ceiling);
             self.clock.observe(upto);
             let mut send = |session, message| out.push(Output::Send { session, message });

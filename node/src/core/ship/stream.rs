@@ -14,6 +14,7 @@ use crate::{
     core::{
         identity::DirectoryId,
         message::{Message, Ship, Taken},
+        mutant::{Mutant, is_on},
     },
     storage::{Family, Storage, StorageError, record::cursor::Cursor},
 };
@@ -348,12 +349,14 @@ impl Stream {
             let Some(&(last, _)) = rows.last() else { break };
             let bytes = rows.iter().map(|(_, row)| row.len()).sum();
             let after = self.sent;
+            let is_first = self.in_flight.is_empty() && rows.len() > 1;
+            let without = usize::from(is_first && is_on(Mutant::RowSkipped));
             self.depart(last, rows.len() as u64, bytes);
             send(Message::Ship(Ship {
                 actor,
                 after,
                 last,
-                rows: rows.into_iter().map(|(_, row)| row).collect(),
+                rows: rows.into_iter().skip(without).map(|(_, row)| row).collect(),
                 is_for_region,
             }));
         }

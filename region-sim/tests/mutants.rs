@@ -1,0 +1,116 @@
+//! Goal: the simulator fails where the core is wrong.
+//!
+//! Method: the core has deliberate bugs ([`Mutant`]), one line each. One at a time is switched on, and worlds run until one of them
+//! breaks a promise; the same worlds keep all of them without it.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use node::core::mutant::{Mutant, switch_on};
+use region_sim::sim::{self, trace::TraceMode};
+
+/// Each mutant, and a seed that catches it: tried first, so that this is quick. When worlds change and it catches it no more, another
+/// one is looked for, and the test only takes longer.
+const KNOWN: [(Mutant, u64); Mutant::ALL.len()] = [
+    (Mutant::OutboxRowNotStored, 0),
+    (Mutant::HintNotStored, 0),
+    (Mutant::AnsweredBeforeCommit, 12),
+    (Mutant::FailedCommitAnswered, 57),
+    (Mutant::TakenBeforeCommit, 3),
+    (Mutant::SavedBeforeStored, 1),
+    (Mutant::RefusedIsTaken, 2),
+    (Mutant::GapAccepted, 0),
+    (Mutant::SkewAccepted, 1),
+    (Mutant::TrimmedBehindFirst, 0),
+    (Mutant::RowSkipped, 0),
+    (Mutant::PromiseOverOpenBatch, 0),
+    (Mutant::PromiseOverUnsent, 0),
+    (Mutant::FormerLogsForgotten, 17),
+    (Mutant::ActorNotRenewed, 11),
+    (Mutant::CeilingNotKept, 4),
+    (Mutant::ClockNotRaised, 0),
+    (Mutant::ContextIgnored, 1),
+    (Mutant::OneDotForAll, 0),
+    (Mutant::TombstoneForgotten, 0),
+    (Mutant::CountsAdded, 0),
+    (Mutant::FloorsNotRaised, 9),
+    (Mutant::ReadQuorumShort, 1),
+    (Mutant::WriteQuorumShort, 1),
+    (Mutant::NoCorrection, 16),
+    (Mutant::MendNotAwaited, 6),
+    (Mutant::DigestIgnoresRows, 16),
+];
+
+#[test]
+fn every_mutant_is_caught() {
+    let _alone = alone();
+    let mut survivors = Vec::new();
+    for (mutant, known) in KNOWN {
+        let caught = hunt(mutant, std::iter::once(known).chain(0..SEEDS_MAX));
+        survivors.extend(caught.is_none().then_some(mutant));
+    }
+    assert!(survivors.is_empty(), "nobody notices {survivors:?}");
+    assert!(Mutant::ALL.into_iter().eq(KNOWN.map(|(mutant, _)| mutant)));
+}
+
+#[test]
+fn the_same_worlds_keep_every_promise_without_a_mutant() {
+    let _alone = alone();
+    let seeds: BTreeSet<u64> = KNOWN.map(|(_, seed)| seed).into();
+    for seed in seeds {
+        assert_eq!(broken(seed), None, "{}", sim::replay(seed, None));
+    }
+}
+
+/// Prints the table in `docs/testing.md`.
+#[test]
+#[ignore = "takes a minute: looks for each mutant from seed 0 on"]
+fn every_mutant_is_caught_from_seed_0_on() {
+    let _alone = alone();
+    let mut survivors = Vec::new();
+    let mut most = 0;
+    for mutant in Mutant::ALL {
+        match hunt(mutant, 0..SEEDS_MAX) {
+            Some(seed) => most = most.max(seed),
+            None => survivors.push(mutant),
+        }
+    }
+    assert!(survivors.is_empty(), "nobody notices {survivors:?}");
+    for seed in 0..=most {
+        assert_eq!(broken(seed), None, "{}", sim::replay(seed, None));
+    }
+}
+
+/// The first of these seeds whose world breaks a promise under a mutant.
+fn hunt(mutant: Mutant, seeds: impl IntoIterator<Item = u64>) -> Option<u64> {
+    let _on = switch_on(mutant);
+    let mut worlds = 0u64;
+    let caught = seeds.into_iter().find_map(|seed| {
+        worlds += 1;
+        broken(seed).map(|violation| (seed, violation))
+    });
+    match &caught {
+        Some((seed, violation)) => {
+            println!("| {mutant:?} | {} | {seed} | {worlds} |", violation.promise);
+        }
+        None => println!("| {mutant:?} | nobody | | {worlds} |"),
+    }
+    caught.map(|(seed, _)| seed)
+}
+
+/// The first promise that a world breaks.
+fn broken(seed: u64) -> Option<region_sim::check::Violation> {
+    let outcomes = sim::run_seed(seed, None, TraceMode::Off);
+    outcomes.violations.into_iter().next()
+}
+
+/// A mutant is on for the whole process: tests take turns.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Worlds that a mutant may survive.
+const SEEDS_MAX: u64 = 1000;
