@@ -56,13 +56,11 @@ fn compare(ending: &Ending<'_>, host: &Holder) -> Vec<Violation> {
             let must = expected.get(*key).unwrap_or(&nothing);
             let does = host.keys.get(*key).unwrap_or(&nothing);
             (must != does).then(|| {
-                Violation::new(
-                    "P2",
-                    format!(
-                        "n{} holds under {key:?}\n    {does:?}\n  and wrote or took\n    {must:?}",
-                        host.index
-                    ),
-                )
+                let detail = format!(
+                    "n{} holds under {key:?}\n    {does:?}\n  and wrote or took\n    {must:?}",
+                    host.index
+                );
+                Violation::new("P2", detail).about(key)
             })
         })
         .collect()

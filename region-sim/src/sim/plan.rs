@@ -7,6 +7,7 @@ use std::{
 };
 
 use node::{
+    level::Level,
     names::{NodeName, RegionName},
     placement::Placement,
 };
@@ -15,6 +16,7 @@ use super::{
     dice::{Dice, Stream},
     fault::FaultKind,
     host::name,
+    variation::Variation,
 };
 use crate::workload::Mix;
 
@@ -35,6 +37,8 @@ pub struct Plan {
     pub think_max: Duration,
     /// What they ask.
     pub mix: Mix,
+    /// Whether the levels that they ask for were chosen by hand: then what is promised of quorums is looked for at any level.
+    pub is_level_forced: bool,
     /// Which faults strike, and how long it takes on average until the next of its kind does.
     pub faults: Vec<(FaultKind, Duration)>,
     /// One way between two hosts.
@@ -81,8 +85,8 @@ pub struct HostPlan {
 }
 
 impl Plan {
-    /// The world of a seed. `operations`: as many as this instead of as many as the seed says.
-    pub fn draw(seed: u64, operations: Option<usize>) -> Self {
+    /// The world of a seed, but for what is to be different.
+    pub fn draw(seed: u64, variation: &Variation) -> Self {
         let mut dice = Dice::new(seed, Stream::Plan);
         let (regions, replicas) = *dice.pick(&SHAPES);
         let hosts_count = regions * replicas;
@@ -103,12 +107,12 @@ impl Plan {
         let has_bounds = dice.chance(80) && replicas == 1;
         let clients = dice.between(1, 4) as usize;
         let drawn = dice.between(100, 500) as usize;
-        let operations = operations.unwrap_or(drawn);
+        let operations = variation.steps.unwrap_or(drawn);
         let storm = millis(dice.between(3000, 20_000));
-        // Bursts end before the storm, a steady load fills it.
+        // Bursts end before the storm, a steady load fills it. Fewer operations than drawn are the first of those.
         let hurry = *dice.pick(&[1, 1, 1, 10]);
         let think_max =
-            storm * 2 * (clients * hosts_count) as u32 / (operations.max(1) as u32 * hurry);
+            storm * 2 * (clients * hosts_count) as u32 / (operations.max(drawn) as u32 * hurry);
         let mut plan = Self {
             regions: hosts,
             replicas,
@@ -117,6 +121,7 @@ impl Plan {
             storm,
             think_max,
             mix: Mix::draw(&mut dice, replicas),
+            is_level_forced: false,
             faults: FaultKind::draw(&mut dice)
                 .into_iter()
                 .filter(|(kind, _)| {
@@ -145,6 +150,13 @@ impl Plan {
             },
         };
         plan.draw_far_start(&mut dice);
+        // Only now: what else is drawn is the same with and without them.
+        plan.faults
+            .retain(|(kind, _)| !variation.without.contains(kind));
+        if let Some(level) = variation.level {
+            plan.mix.levels = vec![level];
+            plan.is_level_forced = true;
+        }
         plan
     }
 
@@ -154,6 +166,11 @@ impl Plan {
         if dice.chance(200) && !self.has_tight_outbox() {
             self.faults.push((FaultKind::FarStart, mean));
         }
+    }
+
+    /// How many regions there are.
+    pub fn region_count(&self) -> usize {
+        self.regions.len() / self.replicas
     }
 
     /// The region of a host.
@@ -174,6 +191,17 @@ impl Plan {
             members.entry(region).or_default().insert(name(host));
         }
         Placement::new(members, &replicas)
+    }
+
+    /// Whether reads at this level see what was acknowledged at this level, inside a region.
+    pub fn overlaps(&self, level: Level) -> bool {
+        self.is_level_forced
+            || match level {
+                Level::Replicas(count) => usize::from(count.get()) > self.replicas / 2,
+                Level::LocalQuorum | Level::EachQuorum | Level::All => true,
+                // A majority of all replicas is perhaps none of this region's.
+                Level::Quorum => self.region_count() == 1,
+            }
     }
 
     /// Whether the outbox may drop rows that a region has not taken.

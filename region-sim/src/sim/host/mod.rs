@@ -538,9 +538,13 @@ impl Host {
         let rows = desk
             .ledger
             .committed(self.index, batch, is_synced, &trusted, desk.now);
-        for (actor, last) in rows {
-            desk.trace
-                .line(desk.now, || format!("n{} row {actor} {last}", self.index));
+        for row in rows
+            .into_iter()
+            .filter_map(|row| desk.ledger.rows().get(row))
+        {
+            desk.trace.row(&row.deltas, desk.now, || {
+                format!("n{} row {} {}", self.index, row.actor, row.last)
+            });
         }
         Ok(())
     }

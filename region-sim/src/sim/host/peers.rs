@@ -155,7 +155,7 @@ impl Host {
 
     /// A message arrives on a session.
     pub fn message(&mut self, session: SessionId, message: Message, desk: &mut Desk) {
-        desk.trace.line(desk.now, || {
+        desk.trace.message(&message, desk.now, || {
             format!("n{} gets on {session:?} {}", self.index, shown(&message))
         });
         match &message {
@@ -219,7 +219,7 @@ impl Host {
     ) {
         if desk.dice.chance(desk.plan.unsent) {
             let actor = message.actor();
-            desk.trace.line(desk.now, || {
+            desk.trace.message(&message, desk.now, || {
                 format!("n{} has no room for {}", self.index, shown(&message))
             });
             if let Some(actor) = actor {
@@ -290,7 +290,7 @@ impl Host {
                 }
                 Intent::Send { session, message } => {
                     if desk.dice.chance(desk.plan.unanswered) {
-                        desk.trace.line(desk.now, || {
+                        desk.trace.message(&message, desk.now, || {
                             format!("n{} does not answer {}", self.index, shown(&message))
                         });
                         continue;

@@ -378,9 +378,9 @@ impl Host {
     }
 
     fn answer(&self, asked: &Asked, reply: Reply, desk: &mut Desk) {
-        desk.trace.line(desk.now, || {
+        desk.trace.about(&asked.op.key, desk.now, || {
             format!(
-                "n{} #{} {:?} {:?} -> {reply:?}",
+                "n{} answers #{} {:?} {:?} -> {reply:?}",
                 self.index, asked.id, asked.op.key, asked.op.action
             )
         });
