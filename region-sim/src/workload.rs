@@ -1,6 +1,6 @@
 //! What clients ask, and what they were told: the history that the promises are checked on.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU8, time::Duration};
 
 use bytes::Bytes;
 use node::core::{
@@ -226,9 +226,9 @@ pub struct Mix {
 }
 
 impl Mix {
-    /// A mix by chance; some families are left out.
-    pub fn draw(dice: &mut Dice, replicas: usize) -> Self {
-        let mut weights: Vec<u64> = Family::ALL
+    /// A mix by chance; some families are left out, and most ask for one level alone.
+    pub fn draw(dice: &mut Dice) -> Self {
+        let weights: Vec<u64> = Family::ALL
             .iter()
             .map(|_| {
                 if dice.chance(650) {
@@ -238,22 +238,50 @@ impl Mix {
                 }
             })
             .collect();
-        if replicas > 1 {
-            // Replies come when others have answered, so not in the order in which one model would give them.
-            weights[Family::ALL.len() - 1] = 0;
-        }
-        if weights.iter().all(|weight| *weight == 0) {
-            weights[0] = 1;
-        }
-        Self {
+        let levels = if dice.chance(700) {
+            vec![Level::LocalQuorum]
+        } else {
+            (0..dice.between(2, 5))
+                .map(|_| *dice.pick(&LEVELS))
+                .collect()
+        };
+        let mut mix = Self {
             weights,
             keys: dice.between(1, 6),
             reads: dice.between(50, 400),
             expiry_ms_max: *dice.pick(&[50, 1000, 10_000]),
-            levels: vec![Level::default()],
+            levels,
+        };
+        mix.ask_something();
+        mix
+    }
+
+    /// Nothing of this family is asked.
+    pub fn leave_out(&mut self, family: Family) {
+        for (weight, other) in self.weights.iter_mut().zip(Family::ALL) {
+            *weight *= u64::from(other != family);
+        }
+        self.ask_something();
+    }
+
+    fn ask_something(&mut self) {
+        if self.weights.iter().all(|weight| *weight == 0) {
+            self.weights[0] = 1;
         }
     }
 }
+
+/// Levels that are asked for beside each other.
+const LEVELS: [Level; 8] = [
+    Level::LocalQuorum,
+    Level::LocalQuorum,
+    Level::LocalQuorum,
+    Level::Replicas(NonZeroU8::MIN),
+    Level::Replicas(NonZeroU8::new(2).expect("two is not zero")),
+    Level::EachQuorum,
+    Level::Quorum,
+    Level::All,
+];
 
 /// Makes up operations.
 #[derive(Debug)]

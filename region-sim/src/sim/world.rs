@@ -181,7 +181,7 @@ impl World {
 
     fn invoke(&mut self, client: ClientId) {
         let host = self.clients[client].host;
-        let region = host / self.desk.plan.replicas;
+        let region = host / self.desk.plan.nodes;
         let wall_ms = self.hosts[host].clock.wall_ms(self.desk.now);
         for _ in 0..self.workload.pipeline() {
             if self.budget == 0 {
@@ -408,7 +408,7 @@ impl World {
     fn is_settled(&self) -> bool {
         self.hosts.iter().all(|host| {
             host.waiting().is_empty()
-                && (self.desk.plan.replicas > 1
+                && (self.desk.plan.nodes > 1
                     || self
                         .desk
                         .ledger
@@ -444,7 +444,8 @@ impl World {
             ledger: &self.desk.ledger,
             hosts: holders,
             settled_after: self.settled_after,
-            are_replicas: self.desk.plan.replicas > 1,
+            are_replicas: self.desk.plan.nodes > 1,
+            asks_regions: self.desk.plan.asks_regions(),
             may_lack: self.desk.plan.has_tight_outbox()
                 || self.hosts.iter().any(|host| host.has_forgotten),
         };
@@ -494,6 +495,7 @@ fn hold(host: &Host, ledger: &Ledger) -> Result<Holder, Violation> {
     }
     Ok(Holder {
         index: host.index,
+        home: host.home(),
         keys: holding::keys(&*host.storage)?,
         positions,
         tally,

@@ -150,6 +150,7 @@ impl Host {
         process.dialling[peer] = Dialling::Waiting { attempts: 0 };
         process.sessions.remove(&session);
         self.tell_all(|| Input::SessionDown { session }, desk);
+        self.forwards_lost(session, desk);
         self.redial(peer, desk);
     }
 
@@ -166,8 +167,9 @@ impl Host {
                 let shard = usize::from(shard_of(*actor));
                 self.tell(shard, Input::Acknowledged { session, message }, desk);
             }
-            // Every host holds everything of its region: nothing is forwarded.
-            Message::Forward { .. } | Message::Forwarded { .. } => {}
+            Message::Forward { .. } | Message::Forwarded { .. } => {
+                self.handed(session, message, desk);
+            }
             Message::Compared { ask, .. } | Message::Mended { ask } => {
                 let shard = usize::from(ask.shard);
                 self.tell(shard, Input::Acknowledged { session, message }, desk);
@@ -202,6 +204,15 @@ impl Host {
                 }
                 self.intend(intents, desk);
             }
+        }
+    }
+
+    /// A request on its way to who holds its key, or what came of one.
+    fn handed(&mut self, session: SessionId, message: Message, desk: &mut Desk) {
+        match message {
+            Message::Forward { id, errand, .. } => self.run_errand(session, id, errand, desk),
+            Message::Forwarded { id, answer } => self.forwarded(id, answer, desk),
+            _ => {}
         }
     }
 
