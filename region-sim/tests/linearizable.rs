@@ -67,14 +67,12 @@ fn registers(
     seeds: std::ops::Range<u64>,
     variation: &Variation,
 ) -> impl Iterator<Item = Vec<Access>> {
-    let is_one_region = |seed| {
-        let plan = Plan::draw(seed, &Variation::default());
-        plan.replicas > 1 && plan.region_count() == 1
-    };
-    let worlds = seeds.filter(move |seed| is_one_region(*seed));
     let variation = variation.clone();
-    worlds.flat_map(move |seed| {
-        let history = sim::outcomes_of(seed, &variation, TraceMode::Off).history;
+    let plans = seeds.map(move |seed| (seed, Plan::draw(seed, &variation), variation.clone()));
+    let worlds = plans.filter(|(_, plan, _)| plan.replicas > 1 && plan.region_count() == 1);
+    worlds.flat_map(|(seed, plan, variation)| {
+        let recorded = sim::outcomes_of(seed, &variation, TraceMode::Off).history;
+        let history = recorded.promised(|level| plan.overlaps(level));
         let keys = history.keys().into_iter();
         let owned = keys.filter(|(_, family)| *family == Family::Owned);
         let registers: Vec<_> = owned.map(|(key, _)| accesses(&history, &key)).collect();
