@@ -12,7 +12,7 @@ mod core_support;
 use std::time::Duration;
 
 use core_support::{
-    Region, UNBOUNDED, acknowledge, add, bulk, connect, deliver, incr, set, ship, take, whole,
+    Region, UNBOUNDED, acknowledge, add, bulk, connect, deliver, home, incr, set, ship, take, whole,
 };
 use crdt::Hlc;
 use node::{
@@ -25,6 +25,7 @@ use node::{
         reply::{Refusal, Reply},
         ship::{OutboxBounds, ShipEvent},
     },
+    placement::Partition,
     storage::{Family, Storage, memory::CommitOutcome},
 };
 
@@ -381,6 +382,47 @@ fn a_wiped_receiver_is_noticed_and_gets_what_is_still_in_the_outbox() {
             .iter()
             .any(|event| matches!(event, InboxEvent::Missed { .. }))
     );
+}
+
+#[test]
+fn another_node_goes_on_behind_what_the_first_took_although_each_key_is_on_one_of_them() {
+    let place = |region, node| {
+        home(
+            region,
+            node,
+            &[("us", &["us-1"]), ("eu", &["eu-1", "eu-2"])],
+            1,
+        )
+    };
+    let open = |region, node, directory| {
+        Region::at(place(region, node), DirectoryId(directory), UNBOUNDED)
+    };
+    let (mut us, mut first) = (open("us", "us-1", 1), open("eu", "eu-1", 2));
+    let mut second = open("eu", "eu-2", 3);
+    let key_of = |node| {
+        let keys = (0..).map(|number: u32| number.to_string());
+        let mut held = keys.filter(|key| place("eu", node).holds(Partition::of(key.as_bytes())));
+        held.next().unwrap()
+    };
+    ship(&mut us, &mut first, 1);
+    us.write(&key_of("eu-1"), set("v"));
+    deliver(&mut us, &mut first, 1);
+    first.save_inbox();
+    us.pass(100);
+    us.tick();
+    deliver(&mut us, &mut first, 1);
+    maintain(&mut us);
+    assert_eq!(outbox_rows(&us), 0);
+
+    us.input(Input::SessionDown {
+        session: SessionId(1),
+    });
+    us.write(&key_of("eu-2"), set("w"));
+    ship(&mut us, &mut second, 2);
+    assert_eq!(second.get(&key_of("eu-2")), bulk("w"));
+    assert!(!us.lag("eu").needs_repair);
+    let is_missed = |event: &InboxEvent| matches!(event, InboxEvent::Missed { .. });
+    assert!(!second.inbox_events.iter().any(is_missed));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What clients ask, and what they were told: the history that the promises are checked on.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU8, time::Duration};
 
 use bytes::Bytes;
 use node::core::{
@@ -102,6 +102,22 @@ impl History {
             .filter(move |operation| operation.op.key == key)
     }
 
+    /// What quorums promise something about: of the rest, reads are left out, and writes may have been done at any time or never.
+    /// `is_promised`: of which level.
+    pub fn promised(&self, is_promised: impl Fn(Level) -> bool) -> Self {
+        let mut promised = self.clone();
+        promised.operations.retain(|operation| {
+            is_promised(operation.op.level) || matches!(operation.op.action, Action::Write(_))
+        });
+        for operation in &mut promised.operations {
+            let is_known = matches!(operation.outcome, Outcome::Refused | Outcome::Pending);
+            if !is_promised(operation.op.level) && !is_known {
+                operation.outcome = Outcome::Unknown;
+            }
+        }
+        promised
+    }
+
     /// Every key that was asked about, by its family.
     pub fn keys(&self) -> BTreeMap<Key, Family> {
         let key = |operation: &Operation| {
@@ -152,6 +168,8 @@ pub enum Family {
     Small,
     /// A register, set to values that no other operation sets.
     Register,
+    /// A register that one client alone sets, to values that no other operation sets.
+    Owned,
     /// Everything at once.
     Anything,
     /// Everything, by clients of one region alone.
@@ -160,13 +178,14 @@ pub enum Family {
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Counter,
         Self::Balance,
         Self::Resettable,
         Self::Unique,
         Self::Small,
         Self::Register,
+        Self::Owned,
         Self::Anything,
         Self::Local,
     ];
@@ -188,6 +207,7 @@ impl Family {
             Self::Unique => b'u',
             Self::Small => b's',
             Self::Register => b'r',
+            Self::Owned => b'o',
             Self::Anything => b'a',
             Self::Local => b'l',
         }
@@ -201,12 +221,14 @@ pub struct Mix {
     keys: u64,
     reads: u64,
     expiry_ms_max: u64,
+    /// The consistency levels that are asked for, each as often as it stands here.
+    pub levels: Vec<Level>,
 }
 
 impl Mix {
-    /// A mix by chance; some families are left out.
-    pub fn draw(dice: &mut Dice, replicas: usize) -> Self {
-        let mut weights: Vec<u64> = Family::ALL
+    /// A mix by chance; some families are left out, and most ask for one level alone.
+    pub fn draw(dice: &mut Dice) -> Self {
+        let weights: Vec<u64> = Family::ALL
             .iter()
             .map(|_| {
                 if dice.chance(650) {
@@ -216,21 +238,50 @@ impl Mix {
                 }
             })
             .collect();
-        if replicas > 1 {
-            // Replies come when others have answered, so not in the order in which one model would give them.
-            weights[Family::ALL.len() - 1] = 0;
-        }
-        if weights.iter().all(|weight| *weight == 0) {
-            weights[0] = 1;
-        }
-        Self {
+        let levels = if dice.chance(700) {
+            vec![Level::LocalQuorum]
+        } else {
+            (0..dice.between(2, 5))
+                .map(|_| *dice.pick(&LEVELS))
+                .collect()
+        };
+        let mut mix = Self {
             weights,
             keys: dice.between(1, 6),
             reads: dice.between(50, 400),
             expiry_ms_max: *dice.pick(&[50, 1000, 10_000]),
+            levels,
+        };
+        mix.ask_something();
+        mix
+    }
+
+    /// Nothing of this family is asked.
+    pub fn leave_out(&mut self, family: Family) {
+        for (weight, other) in self.weights.iter_mut().zip(Family::ALL) {
+            *weight *= u64::from(other != family);
+        }
+        self.ask_something();
+    }
+
+    fn ask_something(&mut self) {
+        if self.weights.iter().all(|weight| *weight == 0) {
+            self.weights[0] = 1;
         }
     }
 }
+
+/// Levels that are asked for beside each other.
+const LEVELS: [Level; 8] = [
+    Level::LocalQuorum,
+    Level::LocalQuorum,
+    Level::LocalQuorum,
+    Level::Replicas(NonZeroU8::MIN),
+    Level::Replicas(NonZeroU8::new(2).expect("two is not zero")),
+    Level::EachQuorum,
+    Level::Quorum,
+    Level::All,
+];
 
 /// Makes up operations.
 #[derive(Debug)]
@@ -268,8 +319,11 @@ impl Workload {
     }
 
     /// What a client of a region asks, whose wall clock shows about `wall_ms`.
-    pub fn next(&mut self, region: usize, wall_ms: u64) -> Op {
+    pub fn next(&mut self, client: ClientId, region: usize, wall_ms: u64) -> Op {
         let family = Family::ALL[self.dice.weighted(&self.mix.weights)];
+        if family == Family::Owned {
+            return self.owned(client);
+        }
         let number = self.dice.below(self.mix.keys);
         let letter = char::from(family.letter());
         let key = match family {
@@ -282,16 +336,39 @@ impl Workload {
         } else {
             Action::Write(self.write(family, &key, wall_ms))
         };
-        Op {
-            key,
-            action,
-            level: Level::default(),
+        self.op(key, action)
+    }
+
+    /// A client sets its own register, if it has one, or looks at anybody's.
+    fn owned(&mut self, client: ClientId) -> Op {
+        let letter = char::from(Family::Owned.letter());
+        let number = self.dice.below(self.mix.keys);
+        let is_owner = (client as u64) < self.mix.keys;
+        if is_owner && !self.dice.chance(self.mix.reads) {
+            let value = self.value("o");
+            return self.op(
+                Key::from(format!("{letter}{client}")),
+                Action::Write(set(value)),
+            );
         }
+        self.op(
+            Key::from(format!("{letter}{number}")),
+            Action::Read(Read::Get),
+        )
+    }
+
+    fn op(&mut self, key: Key, action: Action) -> Op {
+        let level = *self.dice.pick(&self.mix.levels);
+        Op { key, action, level }
     }
 
     fn read(&mut self, family: Family) -> Read {
         match family {
-            Family::Counter | Family::Balance | Family::Resettable | Family::Register => Read::Get,
+            Family::Counter
+            | Family::Balance
+            | Family::Resettable
+            | Family::Register
+            | Family::Owned => Read::Get,
             Family::Unique | Family::Small => match self.dice.below(4) {
                 0 => Read::Cardinality,
                 1 => Read::AreMembers {
@@ -344,6 +421,7 @@ impl Workload {
             Family::Unique => self.write_unique(key),
             Family::Small => self.write_small(),
             Family::Register => self.write_register(),
+            Family::Owned => set(self.value("o")),
             Family::Anything | Family::Local => self.write_anything(wall_ms),
         }
     }

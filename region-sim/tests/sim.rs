@@ -5,7 +5,19 @@
 
 use std::process::Command;
 
-use region_sim::sim::{self, trace::TraceMode};
+use clap::Parser;
+use node::level::Level;
+use region_sim::{
+    check::Violation,
+    sim::{
+        self, SimArgs,
+        plan::Plan,
+        shrink::{Shrunk, shrink},
+        trace::TraceMode,
+        variation::Variation,
+        world::Outcomes,
+    },
+};
 
 #[test]
 fn two_hundred_worlds_keep_every_promise() {
@@ -28,10 +40,109 @@ fn worlds_that_failed_once_keep_every_promise() {
 }
 
 #[test]
+fn what_failed_once_fails_no_more() {
+    for line in include_str!("seeds.txt").lines() {
+        let run = line.split('#').next().unwrap_or_default();
+        if run.trim().is_empty() {
+            continue;
+        }
+        let run = format!("sim --seed {run}");
+        let args = Arguments::try_parse_from(run.split_whitespace()).expect("a line is a run");
+        let seed = args.sim.seed.expect("a line begins with a seed");
+        let outcomes = sim::outcomes_of(seed, &args.sim.variation(), TraceMode::Off);
+        assert_eq!(outcomes.violations, [], "{line}");
+    }
+}
+
+#[test]
+fn a_level_below_a_quorum_is_caught_where_a_region_has_replicas() {
+    let caught = caught_at_level_one();
+    assert!(caught.count() > 5, "the checks of P7 find too little");
+}
+
+#[test]
+fn a_failing_run_is_shrunk_to_one_that_fails_alike() {
+    let (seed, outcomes) = caught_at_level_one().next().expect("some seed is caught");
+    let violation = outcomes
+        .violations
+        .iter()
+        .find(|violation| breaks_p7(violation));
+    let violation = violation.expect("it was caught");
+    let operations = Plan::draw(seed, &at_level_one()).operations;
+    let Shrunk { variation, .. } = shrink(seed, &at_level_one(), operations, violation);
+    assert!(variation.steps.is_some_and(|steps| steps * 2 < operations));
+    assert_eq!(variation.level, at_level_one().level);
+
+    let command = sim::replay_of(seed, &variation, Some(violation));
+    let key = violation.key.as_ref().expect("P7 is about a key");
+    let output = Command::new(env!("CARGO_BIN_EXE_region-sim"))
+        .args(command.split(' ').skip(1))
+        .output()
+        .expect("the program under test runs");
+    let shown = String::from_utf8(output.stdout).expect("a trace is text");
+    assert_eq!(output.status.code(), Some(1), "{command}");
+    assert!(shown.contains(&format!("seed {seed}: P7: ")), "{shown}");
+    let is_of_another_key =
+        |line: &&str| line.contains(" is asked #") && !line.contains(&format!("{key:?}"));
+    assert_eq!(shown.lines().find(is_of_another_key), None);
+}
+
+#[test]
+fn a_run_without_a_kind_of_fault_has_none_of_it() {
+    let seed = (0..100).find(|&seed| strikes(seed, &Variation::default()) > 0);
+    let seed = seed.expect("some worlds have hosts that stand still");
+    let variation = Variation {
+        without: ["pause".parse().expect("there is such a fault")].into(),
+        ..Variation::default()
+    };
+    assert_eq!(strikes(seed, &variation), 0);
+}
+
+fn strikes(seed: u64, variation: &Variation) -> usize {
+    let outcomes = sim::outcomes_of(seed, variation, TraceMode::Keep);
+    let lines = outcomes.trace.lines().iter();
+    lines.filter(|line| line.contains("Pause strikes")).count()
+}
+
+fn at_level_one() -> Variation {
+    Variation {
+        level: Some(Level::Replicas(std::num::NonZeroU8::MIN)),
+        ..Variation::default()
+    }
+}
+
+/// Worlds of one region with several replicas that break P7 when clients ask one replica alone.
+fn caught_at_level_one() -> impl Iterator<Item = (u64, Outcomes)> {
+    let is_one_region = |seed: &u64| {
+        let plan = Plan::draw(*seed, &Variation::default());
+        plan.region_count() == 1 && plan.replicas > 1
+    };
+    let worlds = (0..200).filter(is_one_region);
+    let runs = worlds.map(|seed| {
+        (
+            seed,
+            sim::outcomes_of(seed, &at_level_one(), TraceMode::Off),
+        )
+    });
+    runs.filter(|(_, outcomes)| outcomes.violations.iter().any(breaks_p7))
+}
+
+fn breaks_p7(violation: &Violation) -> bool {
+    violation.promise == "P7"
+}
+
+/// A line of the file of seeds.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(flatten)]
+    sim: SimArgs,
+}
+
+#[test]
 fn a_world_does_what_it_is_there_for() {
     let (mut operations, mut events) = (0, 0);
     for (_, outcomes) in sim::run_all(0..10, None, TraceMode::Off) {
-        operations += outcomes.operations;
+        operations += outcomes.history.operations.len();
         events += outcomes.events;
         assert!(outcomes.simulated.as_secs() >= 3);
     }

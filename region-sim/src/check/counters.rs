@@ -20,6 +20,7 @@ pub fn check(history: &History, ending: &Ending<'_>) -> Vec<Violation> {
             Family::Unique
             | Family::Small
             | Family::Register
+            | Family::Owned
             | Family::Anything
             | Family::Local => continue,
         };
@@ -34,13 +35,11 @@ pub fn check(history: &History, ending: &Ending<'_>) -> Vec<Violation> {
                 .get(&key)
                 .map_or(Some(0), |state| number(&state.string.value()));
             if value.is_none_or(|value| value < low || high < value) {
-                wrong.push(Violation::new(
-                    "P3",
-                    format!(
-                        "n{} counts {value:?} under {key:?}, not {low} to {high}",
-                        host.index
-                    ),
-                ));
+                let detail = format!(
+                    "n{} counts {value:?} under {key:?}, not {low} to {high}",
+                    host.index
+                );
+                wrong.push(Violation::new("P3", detail).about(&key));
             }
         }
         if family == Family::Counter {
@@ -75,13 +74,11 @@ fn check_reads(operations: &[&Operation], ending: &Ending<'_>) -> Vec<Violation>
             known
         };
         if shown < low || asked < shown {
-            wrong.push(Violation::new(
-                "P3",
-                format!(
-                    "a read of {:?} in r{} at {:?} showed {shown}, not {low} to {asked}",
-                    read.op.key, read.region, read.invoked
-                ),
-            ));
+            let detail = format!(
+                "a read of {:?} in r{} at {:?} showed {shown}, not {low} to {asked}",
+                read.op.key, read.region, read.invoked
+            );
+            wrong.push(Violation::new("P3", detail).about(&read.op.key));
         }
     }
     wrong

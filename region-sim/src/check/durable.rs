@@ -16,7 +16,7 @@ use crate::workload::{Family, History, Operation, Outcome};
 pub fn check(history: &History, ending: &Ending<'_>) -> Vec<Violation> {
     let mut wrong = Vec::new();
     for (key, family) in history.keys() {
-        if family != Family::Register {
+        if !matches!(family, Family::Register | Family::Owned) {
             continue;
         }
         let operations: Vec<&Operation> = history.of_key(&key).collect();
@@ -29,7 +29,8 @@ pub fn check(history: &History, ending: &Ending<'_>) -> Vec<Violation> {
                 .get(&key)
                 .map_or(StringValue::Absent, |state| state.string.value());
             wrong.extend(judge(&operations, &value).map(|detail| {
-                Violation::new("P1", format!("n{} under {key:?}: {detail}", host.index))
+                let detail = format!("n{} under {key:?}: {detail}", host.index);
+                Violation::new("P1", detail).about(&key)
             }));
         }
     }

@@ -20,7 +20,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     for (key, family) in history.keys() {
         let operations: Vec<&Operation> = history.of_key(&key).collect();
         let stale: fn(&[&Operation], &Operation) -> Option<String> = match family {
-            Family::Register => stale_register,
+            Family::Register | Family::Owned => stale_register,
             Family::Unique | Family::Small => stale_set,
             Family::Counter
             | Family::Balance
@@ -31,10 +31,8 @@ pub fn check(history: &History) -> Vec<Violation> {
         let reads = operations.iter().filter(|operation| is_read(operation));
         wrong.extend(reads.filter_map(|read| {
             let detail = stale(&operations, read)?;
-            Some(Violation::new(
-                "P7",
-                format!("{read:?} under {key:?}: {detail}"),
-            ))
+            let detail = format!("{read:?} under {key:?}: {detail}");
+            Some(Violation::new("P7", detail).about(&key))
         }));
     }
     wrong

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
 use bytes::Bytes;
 use crdt::{ActorId, Hlc, KeyState, Rows};
 use node::{
-    core::{op::Key, recover, tally::Tally},
-    placement::Position,
+    core::{op::Key, recover, ship::Home, tally::Tally},
+    placement::{Partition, Position},
     storage::{
         Family, Storage, StorageError, prefix_end,
         record::{
@@ -30,6 +30,8 @@ pub struct Ending<'a> {
     pub settled_after: Option<Duration>,
     /// Whether hosts share regions: then nothing is lost on a disk, and all of them have everything in the end.
     pub are_replicas: bool,
+    /// Whether reads ask other regions: what a host lost may come back with their answers.
+    pub asks_regions: bool,
     /// Whether a region may lack rows for good: bounds dropped them, or its data was deleted by hand.
     pub may_lack: bool,
 }
@@ -39,6 +41,8 @@ pub struct Ending<'a> {
 pub struct Holder {
     /// Which.
     pub index: usize,
+    /// Where it stands among the others: which keys are to be here.
+    pub home: Home,
     /// Its keys.
     pub keys: BTreeMap<Key, KeyState>,
     /// How far it has taken each actor.
@@ -56,7 +60,7 @@ pub struct Holder {
 }
 
 impl Ending<'_> {
-    /// Whether a host must have what a row says.
+    /// Whether a host must have what a row says about the keys that it holds.
     pub fn must_have(&self, host: &Holder, row: &Row) -> bool {
         if row.is_withdrawn {
             return false;
@@ -74,10 +78,19 @@ impl Ending<'_> {
 
     /// Whether a host must have everything that was ever written under a key, and no region forgot any of it.
     pub fn has_all_of(&self, host: &Holder, key: &[u8]) -> bool {
-        self.ledger
+        let mut rows = self
+            .ledger
             .standing()
-            .filter(|row| row.deltas.iter().any(|delta| delta.key == key))
-            .all(|row| !row.is_doubtful && !row.is_lost && self.must_have(host, row))
+            .filter(|row| row.deltas.iter().any(|delta| delta.key == key));
+        host.holds(key)
+            && rows.all(|row| !row.is_doubtful && !row.is_lost && self.must_have(host, row))
+    }
+}
+
+impl Holder {
+    /// Whether a key is to be here.
+    pub fn holds(&self, key: &[u8]) -> bool {
+        self.home.holds(Partition::of(key))
     }
 }
 

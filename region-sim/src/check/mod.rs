@@ -7,17 +7,21 @@
 //! | P3 | [`counters`] | counters count what was acknowledged, and no more than was asked |
 //! | P4 | [`sets`] | elements stay until a remove saw them |
 //! | P6 | [`settled`] | after faults are over, nothing waits |
+//! | P7 | [`fresh`], [`linear`] | inside a region, reads see what was acknowledged before they began |
 
 pub mod converged;
 pub mod counters;
 pub mod durable;
 pub mod fresh;
 pub mod holding;
+pub mod linear;
 pub mod reference;
 pub mod sets;
 pub mod settled;
 
 use std::fmt;
+
+use node::core::op::Key;
 
 /// Something that must never happen, and did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub struct Violation {
     pub promise: &'static str,
     /// What happened.
     pub detail: String,
+    /// The key that it is about, if it is about one.
+    pub key: Option<Key>,
 }
 
 impl Violation {
@@ -34,6 +40,16 @@ impl Violation {
         Self {
             promise,
             detail: detail.into(),
+            key: None,
+        }
+    }
+
+    /// It is about this key.
+    #[must_use]
+    pub fn about(self, key: &Key) -> Self {
+        Self {
+            key: Some(key.clone()),
+            ..self
         }
     }
 }

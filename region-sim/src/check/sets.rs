@@ -23,6 +23,7 @@ pub fn check(history: &History, ending: &Ending<'_>) -> Vec<Violation> {
             | Family::Balance
             | Family::Resettable
             | Family::Register
+            | Family::Owned
             | Family::Anything
             | Family::Local => continue,
         };
@@ -41,13 +42,11 @@ pub fn check(history: &History, ending: &Ending<'_>) -> Vec<Violation> {
                     Verdict::Either => true,
                 };
                 if !is_right {
-                    wrong.push(Violation::new(
-                        "P4",
-                        format!(
-                            "n{} under {key:?}: {element:?} is there: {is_there}",
-                            host.index
-                        ),
-                    ));
+                    let detail = format!(
+                        "n{} under {key:?}: {element:?} is there: {is_there}",
+                        host.index
+                    );
+                    wrong.push(Violation::new("P4", detail).about(&key));
                 }
             }
             let invented = set
@@ -55,10 +54,8 @@ pub fn check(history: &History, ending: &Ending<'_>) -> Vec<Violation> {
                 .flat_map(|set| set.keys())
                 .find(|held| !elements.contains(held));
             wrong.extend(invented.map(|held| {
-                Violation::new(
-                    "P4",
-                    format!("n{} under {key:?}: nobody added {held:?}", host.index),
-                )
+                let detail = format!("n{} under {key:?}: nobody added {held:?}", host.index);
+                Violation::new("P4", detail).about(&key)
             }));
         }
     }

@@ -65,6 +65,8 @@ pub enum Due {
     DialTimeout(DialId),
     /// The dialler of a session learns that it broke.
     Down(SessionId),
+    /// A host that was handed a request is waited for no longer.
+    ForwardTimeout(u64),
     /// A failed storage is opened again.
     Reopen,
 }

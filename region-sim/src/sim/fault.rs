@@ -1,6 +1,6 @@
 //! What breaks.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use super::{agenda::HostIndex, dice::Dice};
 
@@ -41,6 +41,22 @@ pub enum FaultKind {
     Restore,
 }
 
+/// A name that no kind of fault has. *State unchanged.*
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown fault '{0}'")]
+pub struct UnknownFault(String);
+
+impl FromStr for FaultKind {
+    type Err = UnknownFault;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFault> {
+        let mut kinds = Self::ALL.into_iter().chain([Self::FarStart]);
+        kinds
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| UnknownFault(name.to_owned()))
+    }
+}
+
 /// A fault that lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -63,6 +79,28 @@ pub enum Fault {
 }
 
 impl FaultKind {
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::PowerLoss => "power-loss",
+            Self::Stop => "stop",
+            Self::Pause => "pause",
+            Self::Cut => "cut",
+            Self::Isolate => "isolate",
+            Self::Reset => "reset",
+            Self::Lossy => "lossy",
+            Self::SlowDisk => "slow-disk",
+            Self::FullDisk => "full-disk",
+            Self::FailingDisk => "failing-disk",
+            Self::Step => "step",
+            Self::Leap => "leap",
+            Self::FarStart => "far-start",
+            Self::Wipe => "wipe",
+            Self::Restore => "restore",
+        }
+    }
+
     /// All but [`FaultKind::FarStart`], which a plan draws by itself.
     const ALL: [Self; 15] = [
         Self::Kill,

@@ -73,7 +73,7 @@ impl Ledger {
         self.rows.iter().filter(|row| !row.is_withdrawn)
     }
 
-    /// A commit happened. Gives its outbox rows. Rows of any other directory than the `trusted` ones are doubtful.
+    /// A commit happened. Gives the places of its outbox rows. Rows of any other directory than the `trusted` ones are doubtful.
     pub fn committed(
         &mut self,
         host: HostIndex,
@@ -81,7 +81,7 @@ impl Ledger {
         is_synced: bool,
         trusted: &[DirectoryId],
         now: Duration,
-    ) -> Vec<(ActorId, Hlc)> {
+    ) -> Vec<usize> {
         let mut rows = Vec::new();
         for change in &batch.changes {
             if let Change::Put {
@@ -96,10 +96,7 @@ impl Ledger {
             }
         }
         self.note_withdrawn(host, batch);
-        let entered = rows
-            .iter()
-            .map(|&row: &usize| (self.rows[row].actor, self.rows[row].last))
-            .collect();
+        let entered = rows.clone();
         self.unsynced[host].push_back(rows);
         if is_synced {
             self.synced(host);

@@ -9,8 +9,10 @@ pub mod host;
 pub mod ledger;
 pub mod network;
 pub mod plan;
+pub mod shrink;
 pub mod storm;
 pub mod trace;
+pub mod variation;
 pub mod world;
 
 use std::{
@@ -26,12 +28,16 @@ use std::{
 };
 
 use clap::Args;
+use node::{core::op::Key, level::Level};
 
 use self::{
+    fault::FaultKind,
+    plan::Plan,
     trace::TraceMode,
+    variation::Variation,
     world::{Outcomes, World},
 };
-use crate::check::Violation;
+use crate::{check::Violation, workload::History};
 
 /// Simulates worlds.
 #[derive(Debug, Clone, Args)]
@@ -45,9 +51,37 @@ pub struct SimArgs {
     /// Operations that clients ask while faults strike, instead of as many as the seed says.
     #[arg(long)]
     pub steps: Option<usize>,
+    /// Kinds of faults that do not strike: kill,pause,leap
+    #[arg(long, value_name = "FAULT,…", value_delimiter = ',')]
+    pub without: Vec<FaultKind>,
+    /// The level that every client asks for; the promises of quorums are looked for all the same.
+    #[arg(long)]
+    pub level: Option<Level>,
     /// Prints what happens, line by line.
     #[arg(long)]
     pub trace: bool,
+    /// Of what happens to keys, prints only what happens to this one.
+    #[arg(long, requires = "trace")]
+    pub key: Option<String>,
+}
+
+impl SimArgs {
+    /// How the runs differ from what their seeds say.
+    pub fn variation(&self) -> Variation {
+        Variation {
+            steps: self.steps,
+            without: self.without.iter().copied().collect(),
+            level: self.level,
+        }
+    }
+
+    fn trace_mode(&self) -> TraceMode {
+        match &self.key {
+            Some(key) => TraceMode::Follow(Key::from(key.clone())),
+            None if self.trace => TraceMode::Keep,
+            None => TraceMode::Off,
+        }
+    }
 }
 
 /// Runs seeds and prints what came of them. Gives whether all passed.
@@ -56,14 +90,10 @@ pub struct SimArgs {
 /// Where standard output cannot be written.
 pub fn run(args: &SimArgs, out: &mut impl Write) -> std::io::Result<bool> {
     let seeds = args.seed.map_or(args.seeds.clone(), |seed| seed..seed + 1);
+    let variation = args.variation();
     let begun = Instant::now();
     let (mut passed, mut failed, mut simulated, mut slowest) = (0u64, 0u64, 0.0, 0.0f64);
-    let mode = if args.trace {
-        TraceMode::Keep
-    } else {
-        TraceMode::Off
-    };
-    for (seed, outcomes) in run_all(seeds, args.steps, mode) {
+    for (seed, outcomes) in run_each(seeds, &variation, args.trace_mode()) {
         for line in outcomes.trace.lines() {
             writeln!(out, "{line}")?;
         }
@@ -75,14 +105,10 @@ pub fn run(args: &SimArgs, out: &mut impl Write) -> std::io::Result<bool> {
             continue;
         }
         failed += 1;
-        for violation in outcomes.violations.iter().take(VIOLATIONS_SHOWN) {
-            writeln!(out, "seed {seed}: {violation}")?;
+        tell(seed, &variation, &outcomes, out)?;
+        if !args.trace && failed <= SHRUNK_MAX {
+            tell_smallest(seed, &variation, &outcomes, out)?;
         }
-        writeln!(
-            out,
-            "seed {seed}: replay with: {}",
-            replay(seed, args.steps)
-        )?;
     }
     if !args.trace {
         // Not in a trace: that is the same however long it took.
@@ -101,9 +127,53 @@ pub fn run(args: &SimArgs, out: &mut impl Write) -> std::io::Result<bool> {
     Ok(failed == 0)
 }
 
+/// What a failing seed breaks, and how to see it again.
+fn tell(
+    seed: u64,
+    variation: &Variation,
+    outcomes: &Outcomes,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    for violation in outcomes.violations.iter().take(VIOLATIONS_SHOWN) {
+        writeln!(out, "seed {seed}: {violation}")?;
+    }
+    let first = outcomes.violations.first();
+    writeln!(
+        out,
+        "seed {seed}: replay with: {}",
+        replay_of(seed, variation, first)
+    )
+}
+
+/// The smallest run that breaks the same promise, and how to see it.
+fn tell_smallest(
+    seed: u64,
+    variation: &Variation,
+    outcomes: &Outcomes,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    let Some(violation) = outcomes.violations.first() else {
+        return Ok(());
+    };
+    let operations = Plan::draw(seed, variation).operations;
+    let shrunk = shrink::shrink(seed, variation, operations, violation);
+    writeln!(
+        out,
+        "seed {seed}: shrunk in {} runs: {}",
+        shrunk.runs, shrunk.violation
+    )?;
+    let command = replay_of(seed, &shrunk.variation, Some(&shrunk.violation));
+    writeln!(out, "seed {seed}: replay what is left with: {command}")
+}
+
 /// Runs one seed.
 pub fn run_seed(seed: u64, steps: Option<usize>, mode: TraceMode) -> Outcomes {
-    let run = AssertUnwindSafe(|| World::new(seed, steps, mode).run());
+    outcomes_of(seed, &Variation::of_steps(steps), mode)
+}
+
+/// Runs one seed, but for what is to be different.
+pub fn outcomes_of(seed: u64, variation: &Variation, mode: TraceMode) -> Outcomes {
+    let run = AssertUnwindSafe(|| World::new(seed, variation, mode).run());
     catch_unwind(run).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
@@ -115,7 +185,7 @@ pub fn run_seed(seed: u64, steps: Option<usize>, mode: TraceMode) -> Outcomes {
             trace: trace::Trace::default(),
             simulated: std::time::Duration::ZERO,
             events: 0,
-            operations: 0,
+            history: History::default(),
             settled_after: None,
         }
     })
@@ -127,15 +197,29 @@ pub fn run_all(
     steps: Option<usize>,
     mode: TraceMode,
 ) -> impl Iterator<Item = (u64, Outcomes)> {
+    run_each(seeds, &Variation::of_steps(steps), mode)
+}
+
+/// Runs seeds on every core, but for what is to be different; what comes of them comes in their order.
+pub fn run_each(
+    seeds: Range<u64>,
+    variation: &Variation,
+    mode: TraceMode,
+) -> impl Iterator<Item = (u64, Outcomes)> + use<> {
     let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
     let next = std::sync::Arc::new(AtomicU64::new(seeds.start));
     let (sender, receiver) = mpsc::sync_channel(RESULTS_WAITING);
     for _ in 0..cores.min(seeds.end.saturating_sub(seeds.start)) {
         let (next, sender, end) = (next.clone(), sender.clone(), seeds.end);
+        let (variation, mode) = (variation.clone(), mode.clone());
         thread::spawn(move || {
             loop {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= end || sender.send((seed, run_seed(seed, steps, mode))).is_err() {
+                if seed >= end {
+                    return;
+                }
+                let outcomes = outcomes_of(seed, &variation, mode.clone());
+                if sender.send((seed, outcomes)).is_err() {
                     return;
                 }
             }
@@ -154,8 +238,16 @@ pub fn run_all(
 
 /// The command that runs a seed again.
 pub fn replay(seed: u64, steps: Option<usize>) -> String {
-    let steps = steps.map_or(String::new(), |steps| format!(" --steps {steps}"));
-    format!("region-sim sim --seed {seed}{steps} --trace")
+    replay_of(seed, &Variation::of_steps(steps), None)
+}
+
+/// The command that runs a seed again, but for what was different, and shows what happened to the key that was wrong.
+pub fn replay_of(seed: u64, variation: &Variation, violation: Option<&Violation>) -> String {
+    let key = violation.and_then(|violation| violation.key.as_ref());
+    let key = key.map_or(String::new(), |key| {
+        format!(" --key {}", key.escape_ascii())
+    });
+    format!("region-sim sim --seed {seed}{variation} --trace{key}")
 }
 
 fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
@@ -173,5 +265,7 @@ fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
 
 /// Violations of one seed that are printed: the first ones say most.
 const VIOLATIONS_SHOWN: usize = 5;
+/// Failing seeds that are made smaller: it takes a hundred runs each.
+const SHRUNK_MAX: u64 = 3;
 /// Results that wait to be printed, at most.
 const RESULTS_WAITING: usize = 64;

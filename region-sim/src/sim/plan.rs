@@ -7,6 +7,7 @@ use std::{
 };
 
 use node::{
+    level::Level,
     names::{NodeName, RegionName},
     placement::Placement,
 };
@@ -15,15 +16,18 @@ use super::{
     dice::{Dice, Stream},
     fault::FaultKind,
     host::name,
+    variation::Variation,
 };
-use crate::workload::Mix;
+use crate::workload::{Family, Mix};
 
 /// A world before it begins.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The hosts, region by region.
     pub regions: Vec<HostPlan>,
-    /// Hosts in each region, each of which holds everything.
+    /// Hosts in each region.
+    pub nodes: usize,
+    /// How many of them hold each key; the others forward.
     pub replicas: usize,
     /// Clients in each region.
     pub clients: usize,
@@ -35,6 +39,8 @@ pub struct Plan {
     pub think_max: Duration,
     /// What they ask.
     pub mix: Mix,
+    /// Whether the levels that they ask for were chosen by hand: then what is promised of quorums is looked for at any level.
+    pub is_level_forced: bool,
     /// Which faults strike, and how long it takes on average until the next of its kind does.
     pub faults: Vec<(FaultKind, Duration)>,
     /// One way between two hosts.
@@ -81,11 +87,11 @@ pub struct HostPlan {
 }
 
 impl Plan {
-    /// The world of a seed. `operations`: as many as this instead of as many as the seed says.
-    pub fn draw(seed: u64, operations: Option<usize>) -> Self {
+    /// The world of a seed, but for what is to be different.
+    pub fn draw(seed: u64, variation: &Variation) -> Self {
         let mut dice = Dice::new(seed, Stream::Plan);
-        let (regions, replicas) = *dice.pick(&SHAPES);
-        let hosts_count = regions * replicas;
+        let (regions, nodes, replicas) = *dice.pick(&SHAPES);
+        let hosts_count = regions * nodes;
         let is_fsync_equal = dice.chance(500);
         let is_fsync_always = dice.chance(500);
         let hosts = (0..hosts_count)
@@ -100,27 +106,31 @@ impl Plan {
             .collect();
         let delay_min = dice.between(0, 100);
         // A replica that lacks rows for good wants a reconciliation, which is not there yet.
-        let has_bounds = dice.chance(80) && replicas == 1;
+        let has_bounds = dice.chance(80) && nodes == 1;
+        // Only what other regions have as well comes back by itself.
+        let is_refilled = nodes == 1 && regions > 1;
         let clients = dice.between(1, 4) as usize;
         let drawn = dice.between(100, 500) as usize;
-        let operations = operations.unwrap_or(drawn);
+        let operations = variation.steps.unwrap_or(drawn);
         let storm = millis(dice.between(3000, 20_000));
-        // Bursts end before the storm, a steady load fills it.
+        // Bursts end before the storm, a steady load fills it. Fewer operations than drawn are the first of those.
         let hurry = *dice.pick(&[1, 1, 1, 10]);
         let think_max =
-            storm * 2 * (clients * hosts_count) as u32 / (operations.max(1) as u32 * hurry);
+            storm * 2 * (clients * hosts_count) as u32 / (operations.max(drawn) as u32 * hurry);
         let mut plan = Self {
             regions: hosts,
+            nodes,
             replicas,
             clients,
             operations,
             storm,
             think_max,
-            mix: Mix::draw(&mut dice, replicas),
+            mix: Mix::draw(&mut dice),
+            is_level_forced: false,
             faults: FaultKind::draw(&mut dice)
                 .into_iter()
                 .filter(|(kind, _)| {
-                    replicas == 1 || !kind.takes_data(is_fsync_equal && is_fsync_always)
+                    is_refilled || !kind.takes_data(is_fsync_equal && is_fsync_always)
                 })
                 .collect(),
             delay: (millis(delay_min), millis(delay_min + dice.between(0, 80))),
@@ -131,8 +141,7 @@ impl Plan {
             refused: *dice.pick(&[0, 0, 5, 50]),
             has_stragglers: dice.chance(500),
             slow_commits: *dice.pick(&[0, 10, 100]),
-            // Where other replicas are asked, it is a shard that asks them.
-            direct_reads: *dice.pick(&[0, 300, 1000]) * u64::from(replicas == 1),
+            direct_reads: *dice.pick(&[0, 300, 1000]),
             outbox_window: if has_bounds && dice.chance(500) {
                 millis(dice.between(1500, 6000))
             } else {
@@ -145,6 +154,17 @@ impl Plan {
             },
         };
         plan.draw_far_start(&mut dice);
+        // Only now: what else is drawn is the same with and without them.
+        plan.faults
+            .retain(|(kind, _)| !variation.without.contains(kind));
+        if let Some(level) = variation.level {
+            plan.mix.levels = vec![level];
+            plan.is_level_forced = true;
+        }
+        if plan.has_waiting_requests() || nodes > 1 {
+            // Replies come when others have answered, so not in the order in which one model would give them.
+            plan.mix.leave_out(Family::Local);
+        }
         plan
     }
 
@@ -156,15 +176,20 @@ impl Plan {
         }
     }
 
+    /// How many regions there are.
+    pub fn region_count(&self) -> usize {
+        self.regions.len() / self.nodes
+    }
+
     /// The region of a host.
     pub fn region(&self, host: usize) -> RegionName {
-        let region = host / self.replicas;
+        let region = host / self.nodes;
         format!("r{region}")
             .parse()
             .expect("names of the simulator are made of a letter and a number")
     }
 
-    /// Who holds what: every host everything of its region.
+    /// Who holds what.
     pub fn placement(&self) -> Placement {
         let mut members: BTreeMap<RegionName, BTreeSet<NodeName>> = BTreeMap::new();
         let mut replicas = BTreeMap::new();
@@ -174,6 +199,39 @@ impl Plan {
             members.entry(region).or_default().insert(name(host));
         }
         Placement::new(members, &replicas)
+    }
+
+    /// Whether a request at this level waits for other hosts.
+    pub fn asks_others(&self, level: Level) -> bool {
+        match level {
+            Level::Replicas(count) => count.get() > 1,
+            Level::LocalQuorum => self.replicas > 1,
+            Level::EachQuorum | Level::Quorum | Level::All => self.regions.len() > 1,
+        }
+    }
+
+    /// Whether any request waits for other regions.
+    pub fn asks_regions(&self) -> bool {
+        let is_wide =
+            |level: &Level| matches!(level, Level::EachQuorum | Level::Quorum | Level::All);
+        self.region_count() > 1 && self.mix.levels.iter().any(is_wide)
+    }
+
+    /// Whether any request waits for other hosts.
+    pub fn has_waiting_requests(&self) -> bool {
+        self.mix.levels.iter().any(|level| self.asks_others(*level))
+    }
+
+    /// Whether reads at this level see what was acknowledged at this level, inside a region.
+    pub fn overlaps(&self, level: Level) -> bool {
+        self.is_level_forced
+            || self.replicas == 1
+            || match level {
+                Level::Replicas(count) => usize::from(count.get()) > self.replicas / 2,
+                Level::LocalQuorum | Level::EachQuorum | Level::All => true,
+                // A majority of all replicas is perhaps none of this region's.
+                Level::Quorum => self.region_count() == 1,
+            }
     }
 
     /// Whether the outbox may drop rows that a region has not taken.
@@ -201,18 +259,28 @@ impl HostPlan {
     }
 }
 
-/// Regions, and hosts in each of them.
-const SHAPES: [(usize, usize); 10] = [
-    (2, 1),
-    (2, 1),
-    (3, 1),
-    (3, 1),
-    (4, 1),
-    (1, 3),
-    (1, 3),
-    (2, 3),
-    (2, 2),
-    (3, 2),
+/// Regions, hosts in each of them, and how many of those hold each key.
+const SHAPES: [(usize, usize, usize); 20] = [
+    (1, 1, 1),
+    (2, 1, 1),
+    (2, 1, 1),
+    (2, 5, 3),
+    (3, 1, 1),
+    (3, 1, 1),
+    (4, 2, 2),
+    (4, 1, 1),
+    (4, 1, 1),
+    (1, 2, 2),
+    (1, 3, 3),
+    (1, 3, 3),
+    (1, 4, 3),
+    (1, 5, 3),
+    (1, 5, 5),
+    (2, 2, 2),
+    (2, 2, 1),
+    (2, 3, 3),
+    (2, 4, 3),
+    (3, 3, 3),
 ];
 /// Two clocks that are off by this much either way stay within `clock.max_skew` of each other.
 pub const OFFSET_MAX_MS: i64 = 400;

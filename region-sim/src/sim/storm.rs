@@ -63,7 +63,9 @@ impl World {
         let kind = self.desk.plan.faults[kind].0;
         let hosts = self.hosts.len() as u64;
         let host = self.storm.dice.below(hosts) as usize;
-        let other = (host + 1 + self.storm.dice.below(hosts - 1) as usize) % self.hosts.len();
+        // One that is alone is its own other.
+        let apart = 1 + self.storm.dice.below((hosts - 1).max(1)) as usize;
+        let other = (host + apart) % self.hosts.len();
         self.desk.trace.line(self.desk.now, || {
             format!("{kind:?} strikes n{host}, n{other}")
         });

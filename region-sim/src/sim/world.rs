@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use node::core::message::SessionId;
+use node::core::{message::SessionId, op::Op};
 
 use super::{
     agenda::{Agenda, Event},
@@ -15,6 +15,7 @@ use super::{
     plan::Plan,
     storm::Storm,
     trace::{Trace, TraceMode},
+    variation::Variation,
 };
 use crate::{
     check::{
@@ -59,16 +60,16 @@ pub struct Outcomes {
     pub simulated: Duration,
     /// Things that happened.
     pub events: u64,
-    /// What clients asked.
-    pub operations: usize,
+    /// What clients asked, and were told.
+    pub history: History,
     /// From the end of the last fault until nothing waited any more.
     pub settled_after: Option<Duration>,
 }
 
 impl World {
     /// The world of a seed.
-    pub fn new(seed: u64, operations: Option<usize>, trace: TraceMode) -> Self {
-        let plan = Plan::draw(seed, operations);
+    pub fn new(seed: u64, variation: &Variation, trace: TraceMode) -> Self {
+        let plan = Plan::draw(seed, variation);
         let hosts: Vec<Host> = (0..plan.regions.len())
             .map(|index| Host::new(index, &plan))
             .collect();
@@ -129,7 +130,7 @@ impl World {
             trace: self.desk.trace,
             simulated: self.desk.now,
             events: self.events,
-            operations: self.history.operations.len(),
+            history: self.history,
             settled_after: self.settled_after,
         }
     }
@@ -180,14 +181,14 @@ impl World {
 
     fn invoke(&mut self, client: ClientId) {
         let host = self.clients[client].host;
-        let region = host / self.desk.plan.replicas;
+        let region = host / self.desk.plan.nodes;
         let wall_ms = self.hosts[host].clock.wall_ms(self.desk.now);
         for _ in 0..self.workload.pipeline() {
             if self.budget == 0 {
                 break;
             }
             self.budget -= 1;
-            let op = self.workload.next(region, wall_ms);
+            let op = self.workload.next(client, region, wall_ms);
             let id = self.history.invoke(client, region, op, self.desk.now);
             self.clients[client].waiting_for += 1;
             self.desk
@@ -211,6 +212,10 @@ impl World {
             return;
         }
         let op = self.history.operations[id].op.clone();
+        self.desk.trace.about(&op.key, self.desk.now, || {
+            let Op { key, action, level } = &op;
+            format!("n{host} is asked #{id} {key:?} {action:?} at {level}")
+        });
         if !self.hosts[host].ask(id, op, &mut self.desk) {
             self.abandon(id, Outcome::Refused);
         }
@@ -403,7 +408,7 @@ impl World {
     fn is_settled(&self) -> bool {
         self.hosts.iter().all(|host| {
             host.waiting().is_empty()
-                && (self.desk.plan.replicas > 1
+                && (self.desk.plan.nodes > 1
                     || self
                         .desk
                         .ledger
@@ -439,18 +444,23 @@ impl World {
             ledger: &self.desk.ledger,
             hosts: holders,
             settled_after: self.settled_after,
-            are_replicas: self.desk.plan.replicas > 1,
+            are_replicas: self.desk.plan.nodes > 1,
+            asks_regions: self.desk.plan.asks_regions(),
             may_lack: self.desk.plan.has_tight_outbox()
                 || self.hosts.iter().any(|host| host.has_forgotten),
         };
         wrong.extend(check::settled::check(&ending, SETTLE_MAX));
         wrong.extend(check::converged::check(&ending));
-        wrong.extend(check::durable::check(&self.history, &ending));
-        wrong.extend(check::counters::check(&self.history, &ending));
-        wrong.extend(check::sets::check(&self.history, &ending));
+        let promised = self
+            .history
+            .promised(|level| self.desk.plan.overlaps(level));
+        wrong.extend(check::durable::check(&promised, &ending));
+        wrong.extend(check::counters::check(&promised, &ending));
+        wrong.extend(check::sets::check(&promised, &ending));
         if ending.are_replicas {
             // Elsewhere a disk that is replaced takes what was acknowledged with it.
-            wrong.extend(check::fresh::check(&self.history));
+            wrong.extend(check::fresh::check(&promised));
+            wrong.extend(check::linear::check(&promised));
         }
         wrong
     }
@@ -485,6 +495,7 @@ fn hold(host: &Host, ledger: &Ledger) -> Result<Holder, Violation> {
     }
     Ok(Holder {
         index: host.index,
+        home: host.home(),
         keys: holding::keys(&*host.storage)?,
         positions,
         tally,

@@ -84,12 +84,14 @@ impl Home {
         region.is_some_and(|region| region.members().len() < usize::from(region.replicas()))
     }
 
+    /// Whether several nodes take for a destination and pass on to each other what they took: then one that lacks rows is not all
+    /// that is there. So it is with several replicas of a key, and with several nodes that each keep some of the keys.
     pub(super) fn is_shared(&self, destination: &Destination) -> bool {
         let Destination::Region(region) = destination else {
             return false;
         };
         let region = self.placement.region(region);
-        region.is_some_and(|region| region.replicas() > 1)
+        region.is_some_and(|region| region.replicas() > 1 || region.members().len() > 1)
     }
 
     /// Whether everything concerns this destination, so that rows need not be looked into.

@@ -6,7 +6,9 @@
 //! ```
 //! A process can die between any two of these. What it leaves is its storage, its clock and its boot.
 
+mod forward;
 mod peers;
+mod requests;
 mod work;
 
 use std::{
@@ -19,7 +21,7 @@ use std::{
 use crdt::ActorId;
 use node::{
     core::{
-        Input, Now, Shard, ShardConfig,
+        Input, Now, RequestId, Shard, ShardConfig,
         identity::{BootId, DirectoryId, Identity},
         inbox::Inbox,
         message::SessionId,
@@ -31,6 +33,7 @@ use node::{
     storage::{Batch, Durability, Family, Storage, StorageError, memory::MemoryStorage},
 };
 
+use self::forward::Forwards;
 pub use self::peers::{Dialling, PROBE};
 use super::{
     agenda::{Due, Event, HostIndex, Run},
@@ -38,7 +41,7 @@ use super::{
     desk::Desk,
     plan::{HostPlan, Plan},
 };
-use crate::{check::Violation, workload::OperationId};
+use crate::check::Violation;
 
 /// One node, alive or not.
 #[derive(Debug)]
@@ -97,6 +100,8 @@ pub struct Process {
     pub inbox: Inbox,
     /// How far it is with each other host.
     pub dialling: Vec<Dialling>,
+    /// Requests that it handed to others, and they to it.
+    forwards: Forwards,
     /// The sessions that it ships on, as a shard that is opened again is told of them.
     sessions: BTreeMap<SessionId, Met>,
     /// Which other hosts it has had a handshake with.
@@ -126,7 +131,7 @@ enum Queued {
 /// A request as it was handled.
 #[derive(Debug, Clone)]
 struct Asked {
-    id: OperationId,
+    id: RequestId,
     op: Op,
     wall_ms: u64,
 }
@@ -334,6 +339,16 @@ impl Host {
         }
     }
 
+    /// Where it stands among the others.
+    pub fn home(&self) -> Home {
+        Home {
+            region: self.region.clone(),
+            node: self.name.clone(),
+            placement: Arc::clone(&self.placement),
+            is_sloppy: false,
+        }
+    }
+
     /// Whether the process runs and its storage works.
     pub fn is_well(&self) -> bool {
         self.process
@@ -415,6 +430,7 @@ impl Host {
             identity,
             workers,
             dialling: vec![Dialling::Waiting { attempts: 0 }; desk.plan.regions.len()],
+            forwards: Forwards::default(),
             sessions: BTreeMap::new(),
             is_met: vec![false; desk.plan.regions.len()],
             started: desk.now,
@@ -463,12 +479,7 @@ impl Host {
                 .iter()
                 .map(|former| former.actor(shard))
                 .collect(),
-            home: Home {
-                region: self.region.clone(),
-                node: self.name.clone(),
-                placement: Arc::clone(&self.placement),
-                is_sloppy: false,
-            },
+            home: self.home(),
             timeout: TIMEOUT,
             outbox: OutboxBounds {
                 window: desk.plan.outbox_window,
@@ -539,9 +550,13 @@ impl Host {
         let rows = desk
             .ledger
             .committed(self.index, batch, is_synced, &trusted, desk.now);
-        for (actor, last) in rows {
-            desk.trace
-                .line(desk.now, || format!("n{} row {actor} {last}", self.index));
+        for row in rows
+            .into_iter()
+            .filter_map(|row| desk.ledger.rows().get(row))
+        {
+            desk.trace.row(&row.deltas, desk.now, || {
+                format!("n{} row {} {}", self.index, row.actor, row.last)
+            });
         }
         Ok(())
     }

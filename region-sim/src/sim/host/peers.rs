@@ -150,12 +150,13 @@ impl Host {
         process.dialling[peer] = Dialling::Waiting { attempts: 0 };
         process.sessions.remove(&session);
         self.tell_all(|| Input::SessionDown { session }, desk);
+        self.forwards_lost(session, desk);
         self.redial(peer, desk);
     }
 
     /// A message arrives on a session.
     pub fn message(&mut self, session: SessionId, message: Message, desk: &mut Desk) {
-        desk.trace.line(desk.now, || {
+        desk.trace.message(&message, desk.now, || {
             format!("n{} gets on {session:?} {}", self.index, shown(&message))
         });
         match &message {
@@ -166,8 +167,9 @@ impl Host {
                 let shard = usize::from(shard_of(*actor));
                 self.tell(shard, Input::Acknowledged { session, message }, desk);
             }
-            // Every host holds everything of its region: nothing is forwarded.
-            Message::Forward { .. } | Message::Forwarded { .. } => {}
+            Message::Forward { .. } | Message::Forwarded { .. } => {
+                self.handed(session, message, desk);
+            }
             Message::Compared { ask, .. } | Message::Mended { ask } => {
                 let shard = usize::from(ask.shard);
                 self.tell(shard, Input::Acknowledged { session, message }, desk);
@@ -205,6 +207,15 @@ impl Host {
         }
     }
 
+    /// A request on its way to who holds its key, or what came of one.
+    fn handed(&mut self, session: SessionId, message: Message, desk: &mut Desk) {
+        match message {
+            Message::Forward { id, errand, .. } => self.run_errand(session, id, errand, desk),
+            Message::Forwarded { id, answer } => self.forwarded(id, answer, desk),
+            _ => {}
+        }
+    }
+
     fn met(&mut self, session: SessionId) -> Option<&mut Met> {
         self.process.as_mut()?.sessions.get_mut(&session)
     }
@@ -219,7 +230,7 @@ impl Host {
     ) {
         if desk.dice.chance(desk.plan.unsent) {
             let actor = message.actor();
-            desk.trace.line(desk.now, || {
+            desk.trace.message(&message, desk.now, || {
                 format!("n{} has no room for {}", self.index, shown(&message))
             });
             if let Some(actor) = actor {
@@ -290,7 +301,7 @@ impl Host {
                 }
                 Intent::Send { session, message } => {
                     if desk.dice.chance(desk.plan.unanswered) {
-                        desk.trace.line(desk.now, || {
+                        desk.trace.message(&message, desk.now, || {
                             format!("n{} does not answer {}", self.index, shown(&message))
                         });
                         continue;

@@ -4,73 +4,19 @@ use std::time::Duration;
 
 use crdt::Hlc;
 use node::{
-    core::{
-        Event as CoreEvent, Input, Output, RequestId,
-        op::Action,
-        read,
-        reply::{Refusal, Reply},
-        ship::ShipEvent,
-        view::Committed,
-    },
+    core::{Event as CoreEvent, Input, Output, ship::ShipEvent},
     placement::Position,
     storage::{Batch, Durability, Storage},
 };
 
-use super::{Asked, FULL, Host, Phase, Queued, RETRY, SAVE_INTERVAL, TICK, Worker};
+use super::{FULL, Host, Phase, Queued, RETRY, SAVE_INTERVAL, TICK, Worker, requests::failed};
 use crate::{
     check::Violation,
     sim::{agenda::Due, desk::Desk},
-    workload::{Family, OperationId},
+    workload::Family,
 };
 
 impl Host {
-    /// A client's operation arrives. Gives whether there is a process to take it.
-    pub fn ask(&mut self, id: OperationId, op: node::core::op::Op, desk: &mut Desk) -> bool {
-        let wall_ms = self.clock.wall_ms(desk.now);
-        let Some(process) = &mut self.process else {
-            return false;
-        };
-        let shard = usize::from(
-            Position::of(&op.key)
-                .partition
-                .shard(process.identity.shards.get()),
-        );
-        let worker = &mut process.workers[shard];
-        let is_over = matches!(worker.phase, Phase::Over);
-        let is_half_written = matches!(
-            worker.phase,
-            Phase::Committing {
-                written: Some(_),
-                ..
-            }
-        );
-        let is_read = matches!(op.action, Action::Read(_));
-        let is_beside = desk.dice.chance(desk.plan.direct_reads) || is_over;
-        // Where other replicas are asked, only a shard can.
-        if is_read && !is_half_written && is_beside && desk.plan.replicas == 1 {
-            let asked = Asked { id, op, wall_ms };
-            let reply = read_committed(&*self.storage, &asked);
-            self.answer(&asked, reply, desk);
-            return true;
-        }
-        if is_over {
-            desk.replies.push((RequestId(id as u64), failed()));
-            return true;
-        }
-        if worker.queue.len() >= QUEUE_MAX {
-            desk.replies.push((
-                RequestId(id as u64),
-                Refusal::Busy("queue full".to_owned()).into(),
-            ));
-            return true;
-        }
-        worker
-            .queue
-            .push_back(Queued::Asked(Asked { id, op, wall_ms }));
-        self.schedule(shard, desk);
-        true
-    }
-
     /// Puts an input in the queue of a shard.
     pub(super) fn tell(&mut self, shard: usize, input: Input, desk: &mut Desk) {
         let Some(process) = &mut self.process else {
@@ -114,12 +60,13 @@ impl Host {
             Due::Dial(peer) => self.dial(peer, desk),
             Due::DialTimeout(dial) => self.dial_timeout(dial, desk),
             Due::Down(session) => self.session_down(session, desk),
+            Due::ForwardTimeout(id) => self.forward_timeout(id, desk),
             Due::Reopen => self.reopen(desk),
         }
     }
 
     /// A shard that was idle gets to work in a moment.
-    fn schedule(&mut self, shard: usize, desk: &mut Desk) {
+    pub(super) fn schedule(&mut self, shard: usize, desk: &mut Desk) {
         let Some(process) = &mut self.process else {
             return;
         };
@@ -243,9 +190,7 @@ impl Host {
             .map(|process| std::mem::take(&mut process.workers[shard].queue));
         for queued in queue.into_iter().flatten() {
             match queued {
-                Queued::Asked(asked) => {
-                    desk.replies.push((RequestId(asked.id as u64), failed()));
-                }
+                Queued::Asked(asked) => self.give(asked.id, failed(), desk),
                 Queued::Input(Input::Remote { ticket, .. }) => {
                     self.refuse(shard, ticket, desk);
                 }
@@ -358,41 +303,6 @@ impl Host {
         }
         self.due_in(desk, until_written, Due::Write(shard));
         self.due_in(desk, duration, Due::Told(shard));
-    }
-
-    fn reply(&mut self, shard: usize, id: RequestId, reply: Reply, desk: &mut Desk) {
-        let are_replicas = desk.plan.replicas > 1;
-        let asked = self.process.as_mut().and_then(|process| {
-            let handled = &mut process.workers[shard].handled;
-            let at = handled.iter().position(|asked| asked.id as u64 == id.0)?;
-            // What waits for other replicas is overtaken by what does not.
-            (at == 0 || are_replicas).then(|| handled.remove(at))?
-        });
-        match asked {
-            Some(asked) => self.answer(&asked, reply, desk),
-            _ => desk.violations.push(Violation::new(
-                "core",
-                format!("n{} replies out of order to {id:?}", self.index),
-            )),
-        }
-    }
-
-    fn answer(&self, asked: &Asked, reply: Reply, desk: &mut Desk) {
-        desk.trace.line(desk.now, || {
-            format!(
-                "n{} #{} {:?} {:?} -> {reply:?}",
-                self.index, asked.id, asked.op.key, asked.op.action
-            )
-        });
-        if Family::of(&asked.op.key) == Family::Local {
-            let wrong = desk
-                .reference
-                .replied(self.index, &asked.op, asked.wall_ms, &reply);
-            desk.violations.extend(wrong.map(|detail| {
-                Violation::new("P1", format!("n{} #{}: {detail}", self.index, asked.id))
-            }));
-        }
-        desk.replies.push((RequestId(asked.id as u64), reply));
     }
 
     fn report(&mut self, event: CoreEvent, desk: &mut Desk) {
@@ -561,27 +471,15 @@ impl Worker {
             Queued::Input(input) => input,
             Queued::Asked(asked) => {
                 let input = Input::Request {
-                    id: RequestId(asked.id as u64),
+                    id: asked.id,
                     op: asked.op.clone(),
                 };
-                self.handled.push_back(Asked { wall_ms, ..asked });
+                self.handled.push_back(super::Asked { wall_ms, ..asked });
                 input
             }
         }
     }
 }
 
-fn read_committed(storage: &dyn Storage, asked: &Asked) -> Reply {
-    let Action::Read(action) = &asked.op.action else {
-        unreachable!("only reads are answered beside the shard");
-    };
-    read::read(&Committed(storage), &asked.op.key, action, asked.wall_ms)
-        .unwrap_or_else(|error| Refusal::Unavailable(error.to_string()).into())
-}
-
-fn failed() -> Reply {
-    Refusal::ReadOnly("the storage failed".to_owned()).into()
-}
-
 /// Inputs that wait for a shard, at most, before clients are told that it is busy.
-const QUEUE_MAX: usize = 256;
+pub(super) const QUEUE_MAX: usize = 256;
