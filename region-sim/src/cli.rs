@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use region_sim::{
+    chaos::ChaosArgs,
     link::Loss,
     live::{
         Builder, Change, Cluster, Ends, Error, Limit, RoundTrip, assignment, control, duration,
@@ -31,6 +32,8 @@ pub enum Command {
     Up(Box<UpArgs>),
     /// Simulate worlds under virtual time, with faults, and check the promises
     Sim(SimArgs),
+    /// Start a cluster, strike it with faults while clients use it, and check the promises
+    Chaos(ChaosArgs),
     /// Something to a running cluster.
     #[command(flatten)]
     Verb(Verb),
@@ -248,7 +251,7 @@ mod tests {
     fn verb(line: &str) -> control::Verb {
         match parse(line).unwrap().command {
             Command::Verb(verb) => verb.try_into().unwrap(),
-            Command::Up(_) | Command::Sim(_) => panic!("{line} is no verb"),
+            Command::Up(_) | Command::Sim(_) | Command::Chaos(_) => panic!("{line} is no verb"),
         }
     }
 
