@@ -137,33 +137,66 @@ pub fn history(asked: &[Asked]) -> History {
     }
 }
 
-/// Makes up what clients ask: one mix of commands on a few keys after another, so that keys are contended for and then left
-/// alone until the end.
+/// Makes up what clients ask. Half of it is about keys that live through many faults, half about keys that are contended for
+/// briefly and then left alone until the end.
 #[derive(Debug)]
 struct Source {
-    seed: u64,
-    epoch: u64,
-    left: u32,
-    workload: Workload,
+    dice: Dice,
+    long: Epochs,
+    brief: Epochs,
 }
 
 impl Source {
     fn new(seed: u64) -> Self {
-        let workload = epoch_of(seed, 0);
+        let mut dice = Dice::new(seed, Stream::Workload);
         Self {
-            seed,
-            epoch: 0,
-            left: EPOCH_OPERATIONS,
-            workload,
+            long: Epochs::new("long", dice.bits(), LONG_OPERATIONS),
+            brief: Epochs::new("brief", dice.bits(), BRIEF_OPERATIONS),
+            dice,
         }
     }
 
     /// What a client of a region asks next, and how long it waits afterwards.
     fn next(&mut self, region: usize, think: Duration) -> (Op, Duration) {
+        let epochs = if self.dice.chance(500) {
+            &mut self.long
+        } else {
+            &mut self.brief
+        };
+        (epochs.next(region), epochs.workload.think(think))
+    }
+}
+
+/// One mix of commands on a few keys after another.
+#[derive(Debug)]
+struct Epochs {
+    name: &'static str,
+    dice: Dice,
+    operations: u32,
+    epoch: u64,
+    left: u32,
+    workload: Workload,
+}
+
+impl Epochs {
+    fn new(name: &'static str, seed: u64, operations: u32) -> Self {
+        let mut dice = Dice::new(seed, Stream::Workload);
+        let workload = workload(&mut dice);
+        Self {
+            name,
+            dice,
+            operations,
+            epoch: 0,
+            left: operations,
+            workload,
+        }
+    }
+
+    fn next(&mut self, region: usize) -> Op {
         if self.left == 0 {
             self.epoch += 1;
-            self.left = EPOCH_OPERATIONS;
-            self.workload = epoch_of(self.seed, self.epoch);
+            self.left = self.operations;
+            self.workload = workload(&mut self.dice);
         }
         self.left -= 1;
         let wall = SystemTime::now()
@@ -172,17 +205,16 @@ impl Source {
         let mut op = self.workload.next(region, wall.as_millis() as u64);
         // A key of its own in each epoch: values are unique in one only.
         let mut key = op.key.to_vec();
-        key.extend_from_slice(format!("@{}", self.epoch).as_bytes());
+        key.extend_from_slice(format!("@{}{}", self.name, self.epoch).as_bytes());
         op.key = key.into();
-        (op, self.workload.think(think))
+        op
     }
 }
 
-fn epoch_of(seed: u64, epoch: u64) -> Workload {
-    let mut dice = Dice::new(seed.wrapping_add(epoch << 40), Stream::Workload);
+fn workload(dice: &mut Dice) -> Workload {
     // More than one replica: what is exact only for one shard's own order is left out.
-    let mix = Mix::draw(&mut dice, 2);
-    Workload::new(dice, mix)
+    let mix = Mix::draw(dice, 2);
+    Workload::new(Dice::new(dice.bits(), Stream::Workload), mix)
 }
 
 /// Where a node takes clients.
@@ -341,8 +373,9 @@ fn answer(connection: &mut redis::Connection, op: &Op) -> Option<Reply> {
     }
 }
 
-/// Operations on the keys of one epoch.
-const EPOCH_OPERATIONS: u32 = 3_000;
+/// Operations on the keys of a long epoch, and of a brief one.
+const LONG_OPERATIONS: u32 = 8_000;
+const BRIEF_OPERATIONS: u32 = 500;
 /// Operations that one client remembers: it stops asking there.
 const ASKED_MAX: usize = 1_000_000;
 const CONNECT_LIMIT: Duration = Duration::from_millis(500);

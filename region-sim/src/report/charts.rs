@@ -67,7 +67,7 @@ pub fn lines(chart: &Chart<'_>, bands: &[Band]) -> io::Result<String> {
             .light_line_style(WHITE)
             .bold_line_style(GRID)
             .axis_style(GRID)
-            .label_style(("sans-serif", 11))
+            .label_style(("sans-serif", FONT))
             .x_label_formatter(&|x| format!("{x:.0} s"))
             .y_label_formatter(&|y| number(*y))
             .y_labels(5)
@@ -112,7 +112,7 @@ pub fn timeline(bands: &[Band], seconds: f64) -> io::Result<String> {
         area.configure_mesh()
             .disable_mesh()
             .axis_style(GRID)
-            .label_style(("sans-serif", 11))
+            .label_style(("sans-serif", FONT))
             .x_label_formatter(&|x| format!("{x:.0} s"))
             .y_labels(0)
             .draw()
@@ -122,7 +122,7 @@ pub fn timeline(bands: &[Band], seconds: f64) -> io::Result<String> {
             let corners = [(band.from, floor + 0.1), (band.to, floor + 0.9)];
             let bar = Rectangle::new(corners, FAULT.mix(0.35).filled());
             area.draw_series([bar]).map_err(failed)?;
-            let font = ("sans-serif", 11).into_font().color(&INK);
+            let font = ("sans-serif", FONT).into_font().color(&INK);
             let name = Text::new(band.name.clone(), (band.from, floor + 0.75), font);
             area.draw_series([name]).map_err(failed)?;
         }
@@ -176,6 +176,8 @@ const WIDTH: u32 = 1000;
 const HEIGHT: u32 = 190;
 const LABELS: u32 = 52;
 const ROW: u32 = 18;
+/// The library takes this for the height of a line; letters are four fifths of it.
+const FONT: u32 = 15;
 /// About as wide as a letter, in pixels.
 const LETTER: f64 = 6.5;
 const GRID: RGBColor = RGBColor(224, 224, 230);
