@@ -242,6 +242,8 @@ impl TryFrom<Verb> for control::Verb {
 
 #[cfg(test)]
 mod tests {
+    use region_sim::chaos::scenario::Kind;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -345,5 +347,17 @@ mod tests {
         assert!(args.detach && args.fresh);
         assert!(parse("up --rtt us-eu").is_err());
         assert!(parse("up --set nonsense").is_err());
+    }
+
+    #[test]
+    fn chaos_takes_kinds_of_faults_by_the_words_of_a_scenario() {
+        let line = "chaos --seed 7 --duration 5s --faults kill,loss --regions us,eu --set storage.fsync=always";
+        let Command::Chaos(args) = parse(line).unwrap().command else {
+            panic!("it is chaos")
+        };
+        assert_eq!(args.seed, Some(7));
+        assert_eq!(args.faults, [Kind::Kill, Kind::Link]);
+        let said = parse("chaos --faults wipe").unwrap_err().to_string();
+        assert!(said.contains("wipe is no fault here"), "{said}");
     }
 }

@@ -32,6 +32,7 @@ fn a_short_storm_keeps_every_promise_and_one_lost_write_would_be_found() {
         faults: Vec::new(),
         regions: vec!["us".to_owned(), "eu".to_owned()],
         nodes: Some(3),
+        set: Vec::new(),
         report: dir.path().join("report"),
         meridian: None,
     };

@@ -104,3 +104,22 @@ const WRITERS: usize = 3;
 const BLOCK_BYTES: usize = 4 * 1024 * 1024;
 const FILE_BYTES: u64 = 64 * 1024 * 1024;
 const SYNCS_MAX: usize = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_disk_syncs_until_it_is_ended_and_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let syncs = Syncs::default();
+        let disk = BusyDisk::start(dir.path(), &syncs).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while syncs.lock().unwrap().is_empty() {
+            assert!(Instant::now() < deadline, "no sync within a minute");
+            thread::yield_now();
+        }
+        disk.finish().unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

@@ -46,7 +46,7 @@ use self::{
     storm::{Target, Wound, Wounds},
 };
 use crate::{
-    live::{Cluster, Error, NodeEntry, Topology, duration},
+    live::{Cluster, Error, NodeEntry, Topology, assignment, duration},
     report,
     workload::Outcome,
 };
@@ -72,6 +72,9 @@ pub struct ChaosArgs {
     /// Nodes in each region, instead of the scenario's
     #[arg(long)]
     pub nodes: Option<u16>,
+    /// A setting for every node's configuration besides the scenario's, like storage.fsync=always
+    #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
+    pub set: Vec<(String, String)>,
     /// Where the report goes; an older one there is replaced
     #[arg(long, value_name = "DIR", default_value = "chaos-report")]
     pub report: PathBuf,
@@ -139,8 +142,8 @@ impl Run {
                 .count()
         };
         let settled = match self.ending.settled_after {
-            Some(after) => format!("settled {:.1} s after them", after.as_secs_f64()),
-            None => format!("not settled {:?} after them", self.scenario.settle),
+            Some(after) => format!("settled {:.1} s after the storm", after.as_secs_f64()),
+            None => format!("not settled {:?} after the storm", self.scenario.settle),
         };
         format!(
             "seed {}: {} commands answered, {} refused, {} unknown, under {} faults; {settled}",
@@ -195,7 +198,10 @@ fn scenario(args: &ChaosArgs) -> Result<Scenario, ScenarioError> {
         scenario.nodes = nodes;
     }
     if !args.faults.is_empty() {
-        scenario.keep(&args.faults);
+        scenario.keep(|kind| args.faults.contains(&kind));
+    }
+    if args.scenario.is_none() && scenario.regions.len() == 1 {
+        scenario.keep(|kind| !kind.is_between_regions());
     }
     scenario.check()?;
     Ok(scenario)
@@ -225,6 +231,8 @@ fn again(args: &ChaosArgs, seed: u64) -> String {
     if let Some(nodes) = args.nodes {
         words.push(format!("--nodes {nodes}"));
     }
+    let settings = args.set.iter();
+    words.extend(settings.map(|(key, value)| format!("--set {key}={value}")));
     words.join(" ")
 }
 
@@ -272,6 +280,9 @@ impl Trial {
         }
         for (key, value) in &scenario.node {
             builder = builder.set(key, &value.to_string());
+        }
+        for (key, value) in &args.set {
+            builder = builder.set(key, value);
         }
         if let Some(program) = &args.meridian {
             builder = builder.meridian(program);

@@ -323,9 +323,9 @@ impl Scenario {
         Ok(scenario)
     }
 
-    /// Leaves only faults of these kinds.
-    pub fn keep(&mut self, kinds: &[Kind]) {
-        self.faults.retain(|rule| kinds.contains(&rule.kind));
+    /// Leaves only faults of some kinds.
+    pub fn keep(&mut self, is_kept: impl Fn(Kind) -> bool) {
+        self.faults.retain(|rule| is_kept(rule.kind));
     }
 
     /// The cluster that it is about.
@@ -426,7 +426,8 @@ impl Rule {
 }
 
 impl Kind {
-    const fn is_between_regions(self) -> bool {
+    /// Whether there is none of it where there is only one region.
+    pub const fn is_between_regions(self) -> bool {
         matches!(self, Self::Partition | Self::OneWay | Self::Link)
     }
 }
