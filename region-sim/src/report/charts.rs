@@ -123,7 +123,11 @@ pub fn timeline(bands: &[Band], seconds: f64) -> io::Result<String> {
             let bar = Rectangle::new(corners, FAULT.mix(0.35).filled());
             area.draw_series([bar]).map_err(failed)?;
             let font = ("sans-serif", FONT).into_font().color(&INK);
-            let name = Text::new(band.name.clone(), (band.from, floor + 0.75), font);
+            let name = Text::new(
+                band.name.clone(),
+                (name_from(band, seconds), floor + 0.75),
+                font,
+            );
             area.draw_series([name]).map_err(failed)?;
         }
         root.present().map_err(failed)?;
@@ -133,13 +137,11 @@ pub fn timeline(bands: &[Band], seconds: f64) -> io::Result<String> {
 
 /// The row of each band: the first in which nothing, not even a name, stands in its way.
 fn rows(bands: &[Band], seconds: f64) -> Vec<usize> {
-    let per_letter = seconds * LETTER / f64::from(WIDTH - LABELS);
     let mut free_from: Vec<f64> = Vec::new();
     let row = |band: &Band| {
-        let end = band
-            .to
-            .max(band.from + band.name.chars().count() as f64 * per_letter);
-        let found = free_from.iter().position(|free| *free <= band.from);
+        let begin = name_from(band, seconds);
+        let end = band.to.max(begin + name_width(band, seconds));
+        let found = free_from.iter().position(|free| *free <= begin);
         let row = found.unwrap_or(free_from.len());
         match found {
             Some(row) => free_from[row] = end,
@@ -148,6 +150,15 @@ fn rows(bands: &[Band], seconds: f64) -> Vec<usize> {
         row
     };
     bands.iter().map(row).collect()
+}
+
+/// Where a band's name begins: with it, or so that it ends within the chart.
+fn name_from(band: &Band, seconds: f64) -> f64 {
+    band.from.min(seconds - name_width(band, seconds)).max(0.0)
+}
+
+fn name_width(band: &Band, seconds: f64) -> f64 {
+    band.name.chars().count() as f64 * seconds * LETTER / f64::from(WIDTH - LABELS)
 }
 
 /// The colour of a line, for legends.
@@ -161,7 +172,7 @@ fn stroke(index: usize) -> ShapeStyle {
 }
 
 fn number(value: f64) -> String {
-    if value >= 10.0 || value == 0.0 {
+    if value >= 10.0 || value.fract() == 0.0 {
         format!("{value:.0}")
     } else {
         format!("{value:.1}")
@@ -213,6 +224,8 @@ mod tests {
             band("c", 6.0, 7.0),
         ];
         assert_eq!(rows(&bands, 60.0), [0, 1, 0]);
+        let late = band("a fault with a long name", 59.0, 60.0);
+        assert!(name_from(&late, 60.0) < 55.0);
         let bands = [
             band("a fault with a long name", 0.0, 0.1),
             band("b", 1.0, 2.0),
