@@ -24,6 +24,8 @@ use crate::{
 pub struct Ending {
     /// From the end of the last fault until nothing waited any more; `None` if something still did when patience ended.
     pub settled_after: Option<Duration>,
+    /// What still waited when it was looked at for the last time before nothing did, if anything.
+    pub waited_last: Vec<String>,
     /// How nodes that exchanged everything differ.
     pub differences: Vec<String>,
     /// The nodes, in order of index.
@@ -60,6 +62,9 @@ pub fn await_settled(nodes: &[NodeEntry], topology: &Topology, patience: Duratio
         let is_last = begun.elapsed() >= patience;
         ending.nodes = nodes.iter().map(look_at).collect();
         let is_settled = ending.nodes.iter().all(|node| node.waiting.is_empty());
+        if !is_settled {
+            ending.waited_last = waiting_anywhere(&ending.nodes);
+        }
         if is_settled {
             ending.settled_after = ending.settled_after.or(Some(begun.elapsed()));
             ending.differences = differences(nodes, topology);
@@ -69,6 +74,15 @@ pub fn await_settled(nodes: &[NodeEntry], topology: &Topology, patience: Duratio
         }
         thread::sleep(PAUSE);
     }
+}
+
+fn waiting_anywhere(nodes: &[NodeEnding]) -> Vec<String> {
+    let said = nodes.iter().flat_map(|node| {
+        node.waiting
+            .iter()
+            .map(|text| format!("{} {text}", node.name))
+    });
+    said.collect()
 }
 
 fn look_at(entry: &NodeEntry) -> NodeEnding {

@@ -96,6 +96,10 @@ fn figures(run: &Run) -> String {
             run.syncs.len()
         );
     }
+    if !run.ending.waited_last.is_empty() {
+        let last = escaped(&run.ending.waited_last.join("; "));
+        let _ = write!(text, " Waited for last of all: {last}.");
+    }
     text.push_str(" Every command is in <a href=\"history.jsonl\">history.jsonl</a>.</p>");
     text
 }

@@ -24,8 +24,8 @@ fn run() -> Evidence {
     Evidence {
         ending: Ending {
             settled_after: Some(ms(900)),
-            differences: Vec::new(),
             nodes: vec![node("us-1"), node("us-2")],
+            ..Ending::default()
         },
         settle_bound: ms(30_000),
         ..Evidence::default()
