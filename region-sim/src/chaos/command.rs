@@ -1,18 +1,27 @@
 //! The workload's operations as commands of the Redis protocol, and the replies as the workload knows them.
 
 use bytes::Bytes;
-use node::core::{
-    op::{Action, Condition, ExpireCondition, Op, Pick, Read, SetExpiry, Write},
-    reply::{Refusal, Reply},
+use node::{
+    core::{
+        op::{Action, Condition, ExpireCondition, Op, Pick, Read, SetExpiry, Write},
+        reply::{Refusal, Reply},
+    },
+    level::Level,
 };
 use redis::Value;
 
-/// The command's name and arguments.
+/// The command's name and arguments, at another level than the connection's where it asks for one.
 pub fn arguments(op: &Op) -> Vec<Bytes> {
-    match &op.action {
+    let mut words = Vec::new();
+    if op.level != Level::default() {
+        let level = Bytes::from(op.level.to_string());
+        words.extend([Bytes::from_static(b"AT"), level]);
+    }
+    words.extend(match &op.action {
         Action::Read(action) => read(&op.key, action),
         Action::Write(action) => write(&op.key, action),
-    }
+    });
+    words
 }
 
 /// The command as a person would write it.
@@ -215,8 +224,6 @@ pub fn refusal(code: &str, detail: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use node::level::Level;
-
     use super::*;
 
     fn op(action: Action) -> Op {
@@ -260,6 +267,11 @@ mod tests {
             shown(&op(Action::Read(Read::MemoryUsage))),
             "MEMORY USAGE k"
         );
+        let everywhere = Op {
+            level: Level::All,
+            ..op(Action::Read(Read::Get))
+        };
+        assert_eq!(shown(&everywhere), "AT all GET k");
     }
 
     #[test]
