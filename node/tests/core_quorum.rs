@@ -8,162 +8,16 @@ mod core_support;
 
 use std::collections::BTreeSet;
 
-use core_support::{Region, UNBOUNDED, WALL_MS, add, bulk, incr, place_of, remove, set};
+use core_support::{WALL_MS, add, bulk, incr, remove, replicas::Replicas, set};
 use node::{
     core::{
-        Input, RequestId,
-        identity::{DirectoryId, relay_of},
+        RequestId,
         message::{Message, SessionId},
         op::{Action, Read, Write},
         reply::{Refusal, Reply},
-        ship::Met,
     },
     storage::Storage,
 };
-
-/// Three replicas, and the links between them that do not carry anything now.
-struct Three {
-    nodes: Vec<Region>,
-    cut: BTreeSet<(usize, usize)>,
-    /// Counts the sessions between each two: an old one is of no use any more.
-    generation: u64,
-}
-
-impl Three {
-    /// All of them joined.
-    fn joined() -> Self {
-        let nodes = (0..3)
-            .map(|index| Region::at(place_of(index), DirectoryId(10 + index as u64), UNBOUNDED));
-        let mut three = Self {
-            nodes: nodes.collect(),
-            cut: BTreeSet::new(),
-            generation: 0,
-        };
-        three.join();
-        three
-    }
-
-    /// Opens a session from each to each other one.
-    fn join(&mut self) {
-        self.generation += 1;
-        for from in 0..3 {
-            for to in (0..3).filter(|to| *to != from) {
-                self.connect(from, to);
-            }
-        }
-        self.deliver();
-    }
-
-    fn connect(&mut self, from: usize, to: usize) {
-        let actor = self.nodes[from].actor();
-        let held = self.nodes[to].inbox.held(&[actor, relay_of(actor)]);
-        let met = Met {
-            region: self.nodes[to].name.clone(),
-            node: self.nodes[to].node.clone(),
-            session: self.session(from, to),
-            directory: self.nodes[to].directory,
-            held,
-        };
-        self.nodes[from].input(Input::SessionUp(met));
-    }
-
-    fn session(&self, from: usize, to: usize) -> SessionId {
-        SessionId(self.generation * 100 + from as u64 * 10 + to as u64)
-    }
-
-    /// The sessions of a node end.
-    fn lose(&mut self, node: usize) {
-        for other in (0..3).filter(|other| *other != node) {
-            for (from, to) in [(node, other), (other, node)] {
-                let session = self.session(from, to);
-                self.nodes[from].input(Input::SessionDown { session });
-                for end in [from, to] {
-                    self.nodes[end].sent.retain(|(of, _)| *of != session);
-                    self.nodes[end].returned.retain(|(of, _)| *of != session);
-                }
-            }
-        }
-    }
-
-    /// Carries everything that is under way, and what comes of it, but on links that are cut.
-    fn deliver(&mut self) {
-        while (0..3).any(|node| self.deliver_from(node)) {}
-    }
-
-    fn deliver_from(&mut self, node: usize) -> bool {
-        let mut moved = false;
-        let sent = std::mem::take(&mut self.nodes[node].sent);
-        let returned = std::mem::take(&mut self.nodes[node].returned);
-        for (session, message) in sent.into_iter().chain(returned) {
-            let (from, to) = (session.0 as usize / 10 % 10, session.0 as usize % 10);
-            let is_stale = session.0 / 100 != self.generation;
-            let other = if node == from { to } else { from };
-            if self.cut.contains(&(node, other)) {
-                self.nodes[node].sent.push((session, message));
-            } else if !is_stale {
-                self.take(other, node == from, session, message);
-                moved = true;
-            }
-        }
-        moved
-    }
-
-    fn take(&mut self, node: usize, is_asked: bool, session: SessionId, message: Message) {
-        let node = &mut self.nodes[node];
-        match message {
-            Message::Compare(_) | Message::Mend { .. } => {
-                node.input(Input::Asked { session, message });
-            }
-            message if is_asked => node.receive(session, message),
-            message => node.input(Input::Acknowledged { session, message }),
-        }
-        node.close();
-    }
-
-    fn begin(&mut self, node: usize, key: &str, action: Action) -> RequestId {
-        let id = self.nodes[node].request(key, action);
-        self.nodes[node].close();
-        id
-    }
-
-    fn reply(&mut self, node: usize, id: RequestId) -> Option<Reply> {
-        let replies = &mut self.nodes[node].replies;
-        let at = replies.iter().position(|(other, _)| *other == id)?;
-        Some(replies.remove(at).1)
-    }
-
-    fn write(&mut self, node: usize, key: &str, write: Write) -> Reply {
-        let id = self.begin(node, key, Action::Write(write));
-        self.deliver();
-        self.reply(node, id).expect("the write is answered")
-    }
-
-    fn read(&mut self, node: usize, key: &str, read: Read) -> Reply {
-        let id = self.begin(node, key, Action::Read(read));
-        self.deliver();
-        // Where one of those that were asked is silent, another one is.
-        self.nodes[node].pass(100);
-        self.nodes[node].tick();
-        self.deliver();
-        self.reply(node, id).expect("the read is answered")
-    }
-
-    fn get(&mut self, node: usize, key: &str) -> Reply {
-        self.read(node, key, Read::Get)
-    }
-
-    /// Nothing gets from or to a node.
-    fn cut_off(&mut self, node: usize) {
-        for other in (0..3).filter(|other| *other != node) {
-            self.cut.extend([(node, other), (other, node)]);
-        }
-    }
-
-    fn mend(&mut self) {
-        self.cut.clear();
-        self.deliver();
-    }
-}
 
 fn members(reply: &Reply) -> BTreeSet<String> {
     let Reply::Set(items) = reply else {
@@ -174,7 +28,7 @@ fn members(reply: &Reply) -> BTreeSet<String> {
 
 #[test]
 fn a_write_is_acknowledged_when_a_majority_has_it() {
-    let mut three = Three::joined();
+    let mut three = Replicas::three();
     three.cut_off(2);
     assert_eq!(three.write(0, "k", set("v")), Reply::Ok);
     assert_eq!(three.nodes[1].storage_value("k"), Some("v".to_owned()));
@@ -185,7 +39,7 @@ fn a_write_is_acknowledged_when_a_majority_has_it() {
 
 #[test]
 fn a_write_is_not_acknowledged_before_that() {
-    let mut three = Three::joined();
+    let mut three = Replicas::three();
     three.cut_off(0);
     let id = three.begin(0, "k", Action::Write(set("v")));
     three.deliver();
@@ -196,7 +50,7 @@ fn a_write_is_not_acknowledged_before_that() {
 
 #[test]
 fn a_read_through_a_replica_that_missed_a_write_sees_it_and_leaves_it_on_a_majority() {
-    let mut three = Three::joined();
+    let mut three = Replicas::three();
     three.cut_off(2);
     assert_eq!(three.write(0, "k", set("v")), Reply::Ok);
     // What was shipped to it stays under way; questions and answers come through.
@@ -215,7 +69,7 @@ fn a_read_through_a_replica_that_missed_a_write_sees_it_and_leaves_it_on_a_major
 
 #[test]
 fn a_read_brings_what_it_shows_to_the_replica_that_lacks_it() {
-    let mut three = Three::joined();
+    let mut three = Replicas::three();
     three.cut_off(0);
     // An unfinished write: it may be shown, and then by every read that follows.
     let id = three.begin(0, "k", Action::Write(set("v")));
@@ -232,7 +86,7 @@ fn a_read_brings_what_it_shows_to_the_replica_that_lacks_it() {
 
 #[test]
 fn a_set_through_a_slow_clock_wins_over_one_that_was_acknowledged_before_it_began() {
-    let mut three = Three::joined();
+    let mut three = Replicas::three();
     three.nodes[0].wall_ms = WALL_MS + 600;
     three.cut_off(2);
     assert_eq!(three.write(0, "k", set("first")), Reply::Ok);
@@ -248,7 +102,7 @@ fn a_set_through_a_slow_clock_wins_over_one_that_was_acknowledged_before_it_bega
 
 #[test]
 fn an_element_that_was_acknowledged_elsewhere_is_removed_through_a_replica_that_missed_it() {
-    let mut three = Three::joined();
+    let mut three = Replicas::three();
     three.cut_off(2);
     assert_eq!(three.write(0, "s", add(&["e"])), Reply::Int(1));
     let held = std::mem::take(&mut three.nodes[0].sent);
@@ -271,7 +125,7 @@ fn an_element_that_was_acknowledged_elsewhere_is_removed_through_a_replica_that_
 #[test]
 fn a_key_that_was_acknowledged_elsewhere_is_deleted_through_a_replica_that_missed_it() {
     for write in [set("v"), add(&["a", "b"])] {
-        let mut three = Three::joined();
+        let mut three = Replicas::three();
         three.cut_off(2);
         three.write(0, "k", write);
         let held = std::mem::take(&mut three.nodes[0].sent);
@@ -286,8 +140,8 @@ fn a_key_that_was_acknowledged_elsewhere_is_deleted_through_a_replica_that_misse
 }
 
 /// A set that the other two acknowledged and the third one missed; what was shipped to it is held back.
-fn with_a_set_that_one_missed() -> (Three, Vec<(SessionId, Message)>) {
-    let mut three = Three::joined();
+fn with_a_set_that_one_missed() -> (Replicas, Vec<(SessionId, Message)>) {
+    let mut three = Replicas::three();
     three.nodes[0].wall_ms = WALL_MS + 600;
     three.cut_off(2);
     assert_eq!(three.write(0, "k", add(&["a", "b"])), Reply::Int(2));
@@ -328,7 +182,7 @@ fn a_delete_that_is_taught_empties_the_set_although_a_later_write_took_its_place
 
 #[test]
 fn an_add_through_a_replica_that_missed_a_remove_stays() {
-    let mut three = Three::joined();
+    let mut three = Replicas::three();
     three.write(0, "s", add(&["e"]));
     three.cut_off(2);
     assert_eq!(three.write(0, "s", remove(&["e"])), Reply::Int(1));
@@ -345,7 +199,7 @@ fn an_add_through_a_replica_that_missed_a_remove_stays() {
 
 #[test]
 fn a_set_floors_the_increments_that_were_acknowledged_before_it() {
-    let mut three = Three::joined();
+    let mut three = Replicas::three();
     three.cut_off(2);
     assert_eq!(three.write(0, "n", incr(5)), Reply::Int(5));
     let held = std::mem::take(&mut three.nodes[0].sent);
@@ -360,7 +214,7 @@ fn a_set_floors_the_increments_that_were_acknowledged_before_it() {
 
 #[test]
 fn an_increment_of_text_that_only_others_know_is_refused_and_counts_nothing() {
-    let mut three = Three::joined();
+    let mut three = Replicas::three();
     three.cut_off(2);
     assert_eq!(three.write(0, "k", set("abc")), Reply::Ok);
     let held = std::mem::take(&mut three.nodes[0].sent);
@@ -375,7 +229,7 @@ fn an_increment_of_text_that_only_others_know_is_refused_and_counts_nothing() {
 
 #[test]
 fn two_writes_of_one_connection_keep_their_order_when_the_first_is_taught() {
-    let mut three = Three::joined();
+    let mut three = Replicas::three();
     three.nodes[0].wall_ms = WALL_MS + 600;
     three.cut_off(2);
     three.write(0, "k", set("old"));
@@ -396,8 +250,8 @@ fn two_writes_of_one_connection_keep_their_order_when_the_first_is_taught() {
 }
 
 /// The slow clock's write has arrived at the others, and their words about it are lost with their sessions.
-fn with_lost_words() -> (Three, RequestId) {
-    let mut three = Three::joined();
+fn with_lost_words() -> (Replicas, RequestId) {
+    let mut three = Replicas::three();
     three.nodes[0].wall_ms = WALL_MS + 600;
     three.cut_off(2);
     three.write(0, "k", set("first"));
@@ -445,7 +299,7 @@ fn a_write_whose_replicas_stay_away_is_said_to_be_unknown_and_on_how_many_it_is(
 
 #[test]
 fn a_level_that_is_known_to_be_out_of_reach_is_refused_and_nothing_is_written() {
-    let mut three = Three::joined();
+    let mut three = Replicas::three();
     three.lose(0);
     let id = three.begin(0, "k", Action::Write(set("v")));
     let refused = three.reply(0, id);
@@ -468,7 +322,7 @@ fn a_level_that_is_known_to_be_out_of_reach_is_refused_and_nothing_is_written() 
 
 #[test]
 fn one_replica_may_be_down_and_gets_its_hints_when_it_returns() {
-    let mut three = Three::joined();
+    let mut three = Replicas::three();
     three.lose(2);
     for number in 0..20 {
         let key = format!("k{number}");
@@ -495,7 +349,7 @@ fn one_replica_may_be_down_and_gets_its_hints_when_it_returns() {
 
 #[test]
 fn a_write_that_runs_out_of_time_says_so() {
-    let mut three = Three::joined();
+    let mut three = Replicas::three();
     three.cut_off(0);
     let id = three.begin(0, "k", Action::Write(set("v")));
     three.nodes[0].pass(2_100);
@@ -508,7 +362,7 @@ fn a_write_that_runs_out_of_time_says_so() {
 
 #[test]
 fn commands_of_one_key_keep_their_order_behind_a_question() {
-    let mut three = Three::joined();
+    let mut three = Replicas::three();
     three.write(0, "k", set("a"));
     let append = |text: &str| {
         Action::Write(Write::Append {
@@ -539,7 +393,7 @@ fn commands_of_one_key_keep_their_order_behind_a_question() {
 
 #[test]
 fn nothing_waits_where_all_is_said() {
-    let mut three = Three::joined();
+    let mut three = Replicas::three();
     three.write(0, "k", set("v"));
     three.get(1, "k");
     three.get(2, "missing");
@@ -560,4 +414,66 @@ fn nothing_waits_where_all_is_said() {
             "what everybody has is trimmed, once it is saved: {rows}"
         );
     }
+}
+
+#[test]
+fn a_node_whose_replicas_do_not_answer_refuses_what_it_has_no_room_for_and_still_takes_what_others_send()
+ {
+    let mut three = Replicas::three();
+    three.cut_off(0);
+    let large = "x".repeat(1 << 20);
+    let mut taken = 0;
+    let refusal = loop {
+        let key = format!("k{taken}");
+        let id = three.begin(0, &key, Action::Write(set(&large)));
+        match three.reply(0, id) {
+            None => taken += 1,
+            Some(reply) => break reply,
+        }
+        assert!(taken < 300, "{taken} values of 1 MB wait");
+    };
+    assert!(
+        matches!(refusal, Reply::Error(Refusal::Busy(_))),
+        "{refusal:?}"
+    );
+    assert!(taken > 10, "{taken}");
+    // Others are not refused, nor is what asks nobody.
+    three.cut.clear();
+    assert_eq!(three.write(1, "other", set("v")), Reply::Ok);
+    assert_eq!(three.nodes[0].storage_value("other"), Some("v".to_owned()));
+    three.deliver();
+    assert_eq!(
+        three.write(0, "k", set("v")),
+        Reply::Ok,
+        "there is room again"
+    );
+}
+
+#[test]
+fn sets_of_several_pages_that_differ_are_brought_together() {
+    let mut three = Replicas::three();
+    let elements = |who: &str| -> Vec<String> {
+        let wide = "x".repeat(50_000);
+        (0..40).map(|n| format!("{who}{n}{wide}")).collect()
+    };
+    let mut wanted = BTreeSet::new();
+    let mut held = Vec::new();
+    for (writer, away) in [(0, 2), (2, 0)] {
+        three.cut_off(away);
+        let elements = elements(&format!("by {writer}: "));
+        let added = elements.iter().map(String::as_str).collect::<Vec<_>>();
+        assert_eq!(three.write(writer, "s", add(&added)), Reply::Int(40));
+        wanted.extend(elements);
+        held.push((writer, std::mem::take(&mut three.nodes[writer].sent)));
+        three.cut.clear();
+    }
+    for reader in [0, 2] {
+        let found = members(&three.read(reader, "s", Read::Members));
+        assert!(found == wanted, "{} of 80 through {reader}", found.len());
+    }
+    for (writer, held) in held {
+        three.nodes[writer].sent.extend(held);
+    }
+    three.deliver();
+    assert!(members(&three.read(1, "s", Read::Members)) == wanted);
 }

@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Level, Reason, Warning, duration, faults::Faults};
+use super::{Level, Reason, duration, faults::Faults};
 
 /// The levels of connections that chose none, and how long a command may take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,8 +14,8 @@ pub struct Consistency {
     pub read: Level,
     /// Replicas on which a write is durable before it is acknowledged. Default `local_quorum`.
     pub write: Level,
-    /// Is to let a node that is no replica hold a write as a hint and count for the level while a replica is away. Default
-    /// `false`. Without effect in this version.
+    /// Lets nodes that are no replicas hold writes as hints and count for their level while replicas are away; not for `all`.
+    /// Default `false`. Reads ask replicas only, so what stand-ins hold is not seen until it is handed back.
     pub sloppy: bool,
     /// How long a command may wait before it is answered `-TIMEOUT`; 10 ms to 5 min, default `2s`. Rule of thumb: ten
     /// times the round trip that the level needs, and more than the disk's worst pause. Too small: writes that took
@@ -36,13 +36,6 @@ impl Default for Consistency {
 }
 
 impl Consistency {
-    pub(super) fn warnings(&self) -> Option<Warning> {
-        self.sloppy.then(|| Warning {
-            key: "consistency.sloppy".to_owned(),
-            detail: "has no effect in this version: no node stands in for a replica",
-        })
-    }
-
     pub(super) fn check(&self, replicas: u8, faults: &mut Faults) {
         if self.read == Level::EachQuorum {
             faults.note("consistency.read", Reason::EachQuorumRead);

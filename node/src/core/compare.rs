@@ -225,14 +225,23 @@ fn visit(
     let end = prefix_end(&prefix)
         .expect("a prefix begins with a partition below 1024, so a larger key exists");
     let start = row::from_hash(&position, key, from);
-    for (stored, dots) in working.live_rows(storage, &start, &end)? {
-        let (hash, element) = row::element(&stored, prefix.len())?;
-        debug_assert_eq!(hash, xxh3_64(element));
-        if visit(hash, element, &dots).is_break() {
-            break;
-        }
-    }
-    Ok(())
+    let mut failed = None;
+    working.visit_live_rows(
+        storage,
+        &start,
+        &end,
+        &mut |stored, dots| match row::element(stored, prefix.len()) {
+            Ok((hash, element)) => {
+                debug_assert_eq!(hash, xxh3_64(element));
+                visit(hash, element, dots)
+            }
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        },
+    )?;
+    failed.map_or(Ok(()), Err)
 }
 
 /// Rows of one page, in bytes: well below the largest frame.

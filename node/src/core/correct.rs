@@ -10,10 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use crdt::{
-    Context, Dots, Expiry, Hlc, Named, Part, Register, Stamp, StringState, StringValue, join_row,
-    parse_integer,
-};
+use crdt::{Context, Dots, Expiry, Hlc, Named, Part, Register, Stamp, StringState, join_row};
 
 use super::{
     coordinate::{Coordinator, Effect, Floors, Target},
@@ -206,12 +203,6 @@ impl Coordinator<'_> {
     fn take_back_increments(&mut self, target: &Target<'_>) -> Result<Option<Part>, StorageError> {
         let actor = self.actor;
         let string = &self.head(target)?.string;
-        debug_assert!(
-            !matches!(string.value(), StringValue::Bytes(text) if parse_integer(&text).is_none())
-                || string.has_conflict()
-                || string.counts.is_empty(),
-            "text hides increments"
-        );
         let own = string.counts.get(&actor).copied();
         Ok(own.map(|count| {
             Part::String(StringState {

@@ -20,8 +20,10 @@ use std::{
 
 use super::{
     RequestId,
+    asks::{Ask, Asks},
     message::SessionId,
     op::{Action, Key, Op},
+    room::Room,
 };
 use crate::names::NodeName;
 
@@ -29,10 +31,10 @@ use crate::names::NodeName;
 #[derive(Debug)]
 pub struct Gates {
     gates: BTreeMap<Key, Gate>,
-    /// Whose each question is.
-    asks: BTreeMap<u64, Ask>,
-    next_ask: u64,
-    waiting: usize,
+    asks: Asks,
+    waiting: Room,
+    /// No gate's `hedge_at` is before it.
+    hedge_at: Option<Duration>,
 }
 
 /// A request that waits.
@@ -56,22 +58,11 @@ struct Gate {
     /// Replicas that are still to be heard of, of those that were asked or can be.
     needed: usize,
     asked: Vec<NodeName>,
+    /// Questions that are under way.
+    asks: Vec<u64>,
     others: VecDeque<(NodeName, SessionId)>,
     /// When another one is asked in the place of one that is silent.
     hedge_at: Duration,
-}
-
-/// A question that is under way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ask {
-    /// About which key.
-    pub key: Key,
-    /// Whom.
-    pub node: NodeName,
-    /// On which session.
-    pub session: SessionId,
-    /// From which hash on; `None`: whether what was sent is durable there.
-    pub from: Option<u64>,
 }
 
 /// What became of a gate.
@@ -89,9 +80,9 @@ impl Gates {
     pub fn new(first_ask: u64) -> Self {
         Self {
             gates: BTreeMap::new(),
-            asks: BTreeMap::new(),
-            next_ask: first_ask,
-            waiting: 0,
+            asks: Asks::new(first_ask),
+            waiting: Room::default(),
+            hedge_at: None,
         }
     }
 
@@ -100,8 +91,8 @@ impl Gates {
         self.gates.is_empty()
     }
 
-    /// How many requests wait.
-    pub fn len(&self) -> usize {
+    /// How much waits.
+    pub fn room(&self) -> Room {
         self.waiting
     }
 
@@ -113,9 +104,14 @@ impl Gates {
     /// Waits behind a gate that is closed.
     pub fn queue(&mut self, waiting: Waiting) {
         if let Some(gate) = self.gates.get_mut(&waiting.op.key) {
+            self.waiting += Room::of(&waiting.op);
             gate.queue.push_back(waiting);
-            self.waiting += 1;
         }
+    }
+
+    /// Whom to ask, of those that can be.
+    pub fn arrange(&self, others: &mut Vec<(NodeName, SessionId)>, now: Duration) {
+        self.asks.arrange(others, now);
     }
 
     /// Closes a gate over what is to be carried out when `needed` of `others` have answered. Gives whom to ask now.
@@ -125,13 +121,13 @@ impl Gates {
         covered: Vec<Waiting>,
         needed: usize,
         others: Vec<(NodeName, SessionId)>,
-        hedge_at: Duration,
+        now: Duration,
     ) -> Vec<(NodeName, SessionId)> {
         assert!(
             needed > 0 && needed <= others.len(),
             "there are enough to ask"
         );
-        self.waiting += covered.len();
+        self.waiting += room(&covered);
         let mut others: VecDeque<_> = others.into();
         let first: Vec<_> = others.drain(..needed).collect();
         let gate = self.gates.entry(key).or_default();
@@ -139,33 +135,45 @@ impl Gates {
         gate.needed = needed;
         gate.asked = first.iter().map(|(node, _)| node.clone()).collect();
         gate.others = others;
-        gate.hedge_at = hedge_at;
+        gate.hedge_at = now + self.asks.patience(gate.asked.iter());
+        let earliest = self.hedge_at.unwrap_or(gate.hedge_at);
+        self.hedge_at = Some(earliest.min(gate.hedge_at));
         first
     }
 
+    /// When others are to be asked in the place of those that are silent, or earlier.
+    pub fn hedge_at(&self) -> Option<Duration> {
+        self.hedge_at
+    }
+
     /// A question is under way. Gives its number.
-    pub fn ask(&mut self, ask: Ask) -> u64 {
-        let number = self.next_ask;
-        self.next_ask = self.next_ask.wrapping_add(1);
-        self.asks.insert(number, ask);
+    pub fn ask(&mut self, ask: Ask, now: Duration) -> u64 {
+        let key = ask.key.clone();
+        let number = self.asks.insert(ask, now);
+        if let Some(gate) = self.gates.get_mut(&key) {
+            gate.asks.push(number);
+        }
         number
     }
 
     /// A question was answered, on this session. `None` for one that nobody waits for any more.
-    pub fn answered(&mut self, number: u64, session: SessionId) -> Option<Ask> {
-        let is_asked = self.asks.get(&number)?.session == session;
-        is_asked.then(|| self.asks.remove(&number))?
+    pub fn answered(&mut self, number: u64, session: SessionId, now: Duration) -> Option<Ask> {
+        let ask = self.asks.answered(number, session, now)?;
+        if let Some(gate) = self.gates.get_mut(&ask.key) {
+            gate.asks.retain(|other| *other != number);
+        }
+        Some(ask)
     }
 
     /// A replica's copy and the one here agree now, unless more questions to it are under way.
     pub fn agrees(&mut self, key: &Key, node: &NodeName) -> Turned {
-        let mut asks = self.asks.values();
-        if asks.any(|ask| ask.key == *key && ask.node == *node) {
-            return Turned::Waits;
-        }
         let Some(gate) = self.gates.get_mut(key) else {
             return Turned::Waits;
         };
+        let mut asks = gate.asks.iter().filter_map(|ask| self.asks.get(*ask));
+        if asks.any(|ask| ask.node == *node) {
+            return Turned::Waits;
+        }
         let Some(at) = gate.asked.iter().position(|asked| asked == node) else {
             return Turned::Waits;
         };
@@ -174,9 +182,8 @@ impl Gates {
         if gate.needed > 0 {
             return Turned::Waits;
         }
-        self.asks.retain(|_, ask| ask.key != *key);
-        let covered = std::mem::take(&mut gate.covered);
-        self.waiting -= covered.len();
+        let covered = gate.end(&mut self.asks);
+        self.waiting -= room(&covered);
         Turned::Opens(covered)
     }
 
@@ -199,7 +206,7 @@ impl Gates {
             };
             next.push(more);
         }
-        self.waiting -= next.len();
+        self.waiting -= room(&next);
         if next.is_empty() {
             self.gates.remove(key);
         }
@@ -209,15 +216,24 @@ impl Gates {
     /// Others to ask in the place of those that are silent, by key.
     pub fn hedge(&mut self, now: Duration) -> Vec<(Key, NodeName, SessionId)> {
         let mut more = Vec::new();
+        if self.hedge_at.is_none_or(|at| at > now) {
+            return more;
+        }
         for (key, gate) in &mut self.gates {
             if gate.hedge_at > now || gate.needed == 0 {
                 continue;
             }
             if let Some((node, session)) = gate.others.pop_front() {
+                gate.asked
+                    .iter()
+                    .for_each(|silent| self.asks.missed(silent, now));
                 gate.asked.push(node.clone());
+                gate.hedge_at = now + self.asks.patience([&node].into_iter());
                 more.push((key.clone(), node, session));
             }
         }
+        let waiting = self.gates.values().filter(|gate| gate.can_hedge());
+        self.hedge_at = waiting.map(|gate| gate.hedge_at).min();
         more
     }
 
@@ -225,17 +241,14 @@ impl Gates {
     /// are not enough left, with what waited there.
     pub fn lose(&mut self, session: SessionId) -> Lost {
         let mut lost = Lost::default();
-        let gone: Vec<Ask> = self
-            .asks
-            .values()
-            .filter(|ask| ask.session == session)
-            .cloned()
-            .collect();
-        self.asks.retain(|_, ask| ask.session != session);
+        let gone = self.asks.lose(session);
         for gate in self.gates.values_mut() {
             gate.others.retain(|(_, other)| *other != session);
         }
-        for ask in gone {
+        for (number, ask) in gone {
+            if let Some(gate) = self.gates.get_mut(&ask.key) {
+                gate.asks.retain(|other| *other != number);
+            }
             self.replace(&ask, &mut lost);
         }
         lost
@@ -244,8 +257,9 @@ impl Gates {
     /// One that was asked is of no use: another one is asked in its place.
     pub fn give_up(&mut self, ask: &Ask) -> Lost {
         let mut lost = Lost::default();
-        self.asks
-            .retain(|_, other| other.key != ask.key || other.node != ask.node);
+        if let Some(gate) = self.gates.get_mut(&ask.key) {
+            gate.forget(&ask.node, &mut self.asks);
+        }
         self.replace(ask, &mut lost);
         lost
     }
@@ -262,37 +276,25 @@ impl Gates {
             gate.asked.push(node.clone());
             lost.instead.push((ask.key.clone(), node, session));
         } else if gate.asked.len() < gate.needed {
-            let covered = std::mem::take(&mut gate.covered);
-            self.waiting -= covered.len();
-            gate.needed = 0;
-            gate.asked.clear();
+            let covered = gate.end(&mut self.asks);
+            self.waiting -= room(&covered);
             lost.failed.push((ask.key.clone(), covered));
         }
     }
 
     /// A question cannot be answered. Gives what waited for it.
     pub fn fail(&mut self, key: &Key) -> Vec<Waiting> {
-        self.asks.retain(|_, ask| ask.key != *key);
         let Some(gate) = self.gates.get_mut(key) else {
             return Vec::new();
         };
-        let covered = std::mem::take(&mut gate.covered);
-        self.waiting -= covered.len();
-        gate.needed = 0;
-        gate.asked.clear();
+        let covered = gate.end(&mut self.asks);
+        self.waiting -= room(&covered);
         covered
     }
 
     /// Who is asked, and on which sessions.
     pub fn sessions(&self) -> Vec<(NodeName, SessionId)> {
-        let mut sessions: Vec<_> = self
-            .asks
-            .values()
-            .map(|ask| (ask.node.clone(), ask.session))
-            .collect();
-        sessions.sort_unstable();
-        sessions.dedup();
-        sessions
+        self.asks.sessions()
     }
 
     /// Requests whose time is up, taken from where they wait.
@@ -300,27 +302,57 @@ impl Gates {
         let mut overdue = Vec::new();
         for (key, gate) in &mut self.gates {
             if gate.covered.iter().any(|waiting| waiting.deadline <= now) {
-                let covered = std::mem::take(&mut gate.covered);
-                self.waiting -= covered.len();
-                gate.needed = 0;
-                gate.asked.clear();
+                gate.asked
+                    .iter()
+                    .for_each(|silent| self.asks.missed(silent, now));
+                let covered = gate.end(&mut self.asks);
+                self.waiting -= room(&covered);
                 overdue.push((key.clone(), covered));
             }
-        }
-        for (key, _) in &overdue {
-            self.asks.retain(|_, ask| ask.key != *key);
         }
         overdue
     }
 
     /// Everything that waits, in order; nothing does afterwards.
     pub fn drain(&mut self) -> Vec<Waiting> {
-        self.asks.clear();
-        self.waiting = 0;
-        let gates = std::mem::take(&mut self.gates).into_values();
+        self.waiting = Room::default();
+        let mut gates = std::mem::take(&mut self.gates);
+        for gate in gates.values_mut() {
+            gate.asks.drain(..).for_each(|ask| self.asks.forget(ask));
+        }
+        let gates = gates.into_values();
         gates
             .flat_map(|gate| gate.covered.into_iter().chain(gate.queue))
             .collect()
+    }
+}
+
+fn room(waiting: &[Waiting]) -> Room {
+    waiting.iter().map(|waiting| &waiting.op).collect()
+}
+
+impl Gate {
+    /// Nothing is asked any more. Gives what waited for it.
+    fn end(&mut self, asks: &mut Asks) -> Vec<Waiting> {
+        self.asks.drain(..).for_each(|ask| asks.forget(ask));
+        self.needed = 0;
+        self.asked.clear();
+        std::mem::take(&mut self.covered)
+    }
+
+    /// Nothing is asked of a node any more.
+    fn forget(&mut self, node: &NodeName, asks: &mut Asks) {
+        self.asks.retain(|&number| {
+            let is_other = asks.get(number).is_some_and(|ask| ask.node != *node);
+            if !is_other {
+                asks.forget(number);
+            }
+            is_other
+        });
+    }
+
+    fn can_hedge(&self) -> bool {
+        self.needed > 0 && !self.others.is_empty()
     }
 }
 

@@ -32,6 +32,7 @@
 //! Dying between any two lines is safe: before `Committed` the client was told nothing; after it the row is in the outbox and
 //! is sent from the cursor, again if need be; a join that happens twice changes nothing.
 
+mod asks;
 pub mod compare;
 pub mod coordinate;
 mod correct;
@@ -49,6 +50,7 @@ mod reach;
 pub mod read;
 pub mod recover;
 pub mod reply;
+mod room;
 pub mod sample;
 mod sets;
 pub mod shard;
@@ -135,6 +137,8 @@ pub enum Input {
     },
     /// Some time passed: about ten a second.
     Tick,
+    /// The time has come that [`Shard::wake_at`] gave.
+    Wake,
     /// The batch ends here.
     Close,
     /// The batch is durable.

@@ -21,6 +21,26 @@ pub struct Op {
     pub level: Level,
 }
 
+impl Op {
+    /// What it keeps in memory while it waits, about.
+    pub fn bytes(&self) -> usize {
+        let members = |members: &[Bytes]| -> usize {
+            let sizes = members.iter().map(|member| member.len() + OP_BYTES);
+            sizes.sum()
+        };
+        let asked = match &self.action {
+            Action::Write(
+                Write::Set { value, .. } | Write::Append { value } | Write::SetRange { value, .. },
+            ) => value.len(),
+            Action::Write(Write::Add { members: list } | Write::Remove { members: list }) => {
+                members(list)
+            }
+            Action::Write(_) | Action::Read(_) => 0,
+        };
+        self.key.len() + asked + OP_BYTES
+    }
+}
+
 /// What is asked of a key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Action {
@@ -187,3 +207,6 @@ impl Kind {
         }
     }
 }
+
+/// What an op, or a member in one, takes besides its bytes.
+const OP_BYTES: usize = 64;

@@ -16,6 +16,7 @@ use crdt::Hlc;
 
 use super::{
     RequestId, coordinate::Effect, correct::Lesson, message::Teaching, op::Key, reply::Reply,
+    room::Room,
 };
 use crate::{level::Level, placement::Partition};
 
@@ -30,6 +31,8 @@ pub struct Awaiting {
     pub partition: Partition,
     /// How many replicas must have it.
     pub level: Level,
+    /// What it takes of the room for those that wait.
+    pub room: Room,
     /// What it came to.
     pub effects: Vec<Effect>,
     /// The answer, once it may be given.
@@ -56,12 +59,13 @@ pub struct Quorum {
     /// places.
     last: HashMap<Key, u64>, // looked up, never iterated
     next_number: u64,
+    room: Room,
 }
 
 impl Quorum {
-    /// How many wait.
-    pub fn len(&self) -> usize {
-        self.waiting.len()
+    /// How much waits.
+    pub fn room(&self) -> Room {
+        self.room
     }
 
     /// Whether none waits.
@@ -82,6 +86,7 @@ impl Quorum {
         if awaiting.effects.iter().any(Effect::is_replaced_by_later) {
             self.last.insert(awaiting.key.clone(), number);
         }
+        self.room += awaiting.room;
         self.waiting.insert(Turn { place, number }, awaiting);
     }
 
@@ -95,6 +100,7 @@ impl Quorum {
             let last = self.last.entry(awaiting.key.clone()).or_insert(turn.number);
             *last = turn.number.max(*last);
         }
+        self.room += awaiting.room;
         self.waiting.insert(turn, awaiting);
     }
 
@@ -132,6 +138,7 @@ impl Quorum {
     /// Ends one's waiting. Gives it, and whether no later write of this shard has replaced it.
     pub fn take(&mut self, turn: Turn) -> Option<(Awaiting, bool)> {
         let awaiting = self.waiting.remove(&turn)?;
+        self.room -= awaiting.room;
         let last = self.last.get(&awaiting.key).copied();
         if last == Some(turn.number) {
             self.last.remove(&awaiting.key);
@@ -142,6 +149,7 @@ impl Quorum {
     /// Ends everybody's waiting.
     pub fn drain(&mut self) -> impl Iterator<Item = Awaiting> {
         self.last.clear();
+        self.room = Room::default();
         std::mem::take(&mut self.waiting).into_values()
     }
 }

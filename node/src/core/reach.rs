@@ -48,11 +48,18 @@ pub struct Asked {
 struct Share {
     replicas: u8,
     have: u8,
+    /// Others that have it in the place of replicas.
+    stand_ins: u8,
 }
 
 impl Share {
     fn has_majority(&self) -> bool {
-        self.replicas == 0 || self.have > self.replicas / 2
+        self.replicas == 0 || self.counted() > self.replicas / 2
+    }
+
+    /// With those that stand in, as far as they can count.
+    fn counted(&self) -> u8 {
+        self.have.saturating_add(self.stand_ins).min(self.replicas)
     }
 
     fn has_every(&self) -> bool {
@@ -68,7 +75,11 @@ impl<'a> Reach<'a> {
 
     /// Refuses a write whose level is known to be out of reach.
     pub fn admits_write(&self, level: Level, partition: Partition) -> Result<(), Refusal> {
-        let local = self.reachable_share(partition);
+        let local = self.local_share(
+            partition,
+            |node| self.is_reachable(node),
+            |stand_in| self.is_reachable(stand_in),
+        );
         let remote = || {
             self.remote_regions()
                 .map(|(region, placement)| self.reachable_remote(region, placement, partition))
@@ -81,7 +92,11 @@ impl<'a> Reach<'a> {
 
     /// How many replicas have everything of this shard's own log up to `place`.
     pub fn count(&self, level: Level, partition: Partition, place: Hlc) -> Count {
-        let local = self.local_share(partition, |node| self.has(node, place));
+        let local = self.local_share(
+            partition,
+            |node| self.has(node, place),
+            |stand_in| self.stands_in(stand_in, place),
+        );
         let remote = || {
             self.remote_regions()
                 .map(|(region, placement)| self.remote_share(region, placement, place))
@@ -89,7 +104,7 @@ impl<'a> Reach<'a> {
         let is_wide = matches!(level, Level::EachQuorum | Level::Quorum | Level::All);
         let have = remote()
             .filter(|_| is_wide)
-            .fold(local.have, |sum, share| sum.saturating_add(share.have));
+            .fold(local.counted(), |sum, share| sum.saturating_add(share.have));
         let is_met = meets(level, &local, remote);
         Count { have, is_met }
     }
@@ -184,16 +199,20 @@ impl<'a> Reach<'a> {
             .filter(|node| **node != home.node)
     }
 
-    fn local_share(&self, partition: Partition, has: impl Fn(&NodeName) -> bool) -> Share {
-        let others = self.others_here(partition).filter(|node| has(node)).count();
+    fn local_share(
+        &self,
+        partition: Partition,
+        has: impl Fn(&NodeName) -> bool,
+        stands_in: impl Fn(&NodeName) -> bool,
+    ) -> Share {
+        let others = self.others_here(partition).filter(|node| has(node));
+        let stand_ins = self.shipper.stand_ins(partition);
+        let stand_ins = stand_ins.filter(|node| stands_in(node));
         Share {
             replicas: self.shipper.home().replicas(),
-            have: u8::try_from(1 + others).unwrap_or(u8::MAX),
+            have: u8::try_from(1 + others.count()).unwrap_or(u8::MAX),
+            stand_ins: u8::try_from(stand_ins.count()).unwrap_or(u8::MAX),
         }
-    }
-
-    fn reachable_share(&self, partition: Partition) -> Share {
-        self.local_share(partition, |node| self.is_reachable(node))
     }
 
     fn reachable_remote(
@@ -213,6 +232,7 @@ impl<'a> Reach<'a> {
         Share {
             replicas: placement.replicas(),
             have: u8::try_from(trusted.count()).unwrap_or(u8::MAX),
+            stand_ins: 0,
         }
     }
 
@@ -225,13 +245,24 @@ impl<'a> Reach<'a> {
             Some(progress) if progress.taken >= place => 1,
             _ => 0,
         };
-        Share { replicas, have }
+        Share {
+            replicas,
+            have,
+            stand_ins: 0,
+        }
     }
 
     fn has(&self, node: &NodeName, place: Hlc) -> bool {
         let destination = Destination::Replica(node.clone());
         let progress = self.shipper.progress(&destination, self.actor);
         progress.is_some_and(|progress| progress.answered >= place && progress.taken >= place)
+    }
+
+    /// Whether a node that is no replica has a write as a hint for one.
+    fn stands_in(&self, node: &NodeName, place: Hlc) -> bool {
+        let destination = Destination::Replica(node.clone());
+        let progress = self.shipper.progress(&destination, self.actor);
+        progress.is_some_and(|progress| progress.assigned_after < place) && self.has(node, place)
     }
 
     fn is_reachable(&self, node: &NodeName) -> bool {
@@ -248,7 +279,7 @@ impl<'a> Reach<'a> {
 
 fn meets<I: Iterator<Item = Share>>(level: Level, local: &Share, remote: impl Fn() -> I) -> bool {
     match level {
-        Level::Replicas(count) => local.have >= count.get(),
+        Level::Replicas(count) => local.counted() >= count.get(),
         Level::LocalQuorum => local.has_majority(),
         Level::EachQuorum => local.has_majority() && remote().all(|share| share.has_majority()),
         Level::All => local.has_every() && remote().all(|share| share.has_every()),
@@ -258,7 +289,7 @@ fn meets<I: Iterator<Item = Share>>(level: Level, local: &Share, remote: impl Fn
                     sum + u32::from(of(&share))
                 })
             };
-            sum(|share| share.have) > sum(|share| share.replicas) / 2
+            sum(Share::counted) > sum(|share| share.replicas) / 2
         }
     }
 }

@@ -33,9 +33,11 @@ use crdt::{ActorId, Hlc};
 pub use self::{destination::Destination, home::Home};
 use self::{
     extent::{cut_beyond, measure},
+    home::Trusted,
     log::Log,
     route::{Choice, Route},
     sieve::Sieve,
+    stream::Stream,
 };
 use super::{
     identity::{DirectoryId, relay_of},
@@ -59,8 +61,7 @@ pub struct Shipper {
     bounds: OutboxBounds,
     logs: BTreeMap<ActorId, Log>,
     routes: BTreeMap<Destination, Route>,
-    /// The nodes that are believed to live; `None` until somebody says.
-    trusted: Option<Arc<BTreeSet<NodeName>>>,
+    trusted: Trusted,
     jitter: Sampler,
 }
 
@@ -123,6 +124,8 @@ pub struct Progress {
     pub majority: Hlc,
     /// All of its replicas have.
     pub every: Hlc,
+    /// What came after this was sent to it under the stand-ins of today.
+    pub assigned_after: Hlc,
 }
 
 impl Shipper {
@@ -160,6 +163,7 @@ impl Shipper {
         placement: Arc<Placement>,
     ) -> Result<(), StorageError> {
         self.home.placement = placement;
+        self.reassign();
         let wanted: BTreeSet<Destination> = self.home.destinations().collect();
         self.routes
             .retain(|destination, _| wanted.contains(destination));
@@ -264,8 +268,21 @@ impl Shipper {
         awaited: Option<(ActorId, Hlc)>,
         events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
+        let has_changed = self.trusted.as_ref() != Some(&trusted);
         self.trusted = Some(trusted);
+        if has_changed {
+            self.reassign();
+        }
         self.choose(storage, awaited, events)
+    }
+
+    /// Others stand in from now on.
+    fn reassign(&mut self) {
+        let streams = self
+            .routes
+            .values_mut()
+            .flat_map(|route| route.streams.values_mut());
+        streams.for_each(Stream::reassign);
     }
 
     fn choose(
@@ -279,7 +296,7 @@ impl Shipper {
             let choice = Choice {
                 destination,
                 shard: self.shard,
-                trusted: self.trusted.as_deref(),
+                trusted: &self.trusted,
                 awaited,
             };
             route.choose(storage, &choice, &self.logs, events)?;
@@ -366,6 +383,7 @@ impl Shipper {
             let sieve = Sieve {
                 home: &self.home,
                 destination,
+                trusted: &self.trusted,
                 is_whole: self.home.is_whole(destination),
             };
             for (&actor, stream) in &mut route.streams {

@@ -3,6 +3,7 @@
 //! Everything that changes a key, a client's command or a peer's delta, goes through [`Working::join`]. Each touched row is
 //! written once per batch, however often it was touched; heads stay decoded in a bounded cache between batches.
 
+mod live;
 mod rewrite;
 
 use std::collections::BTreeMap;
@@ -54,7 +55,6 @@ pub use self::rewrite::Touched;
 pub use crate::storage::record::head::Conflict;
 
 /// Rows by their stored keys.
-type StoredRows = Vec<(Vec<u8>, Dots<()>)>;
 
 /// What a closed batch leaves to be done once it is committed.
 #[derive(Debug)]
@@ -478,43 +478,6 @@ impl Working {
                 set,
             )
         })
-    }
-
-    /// Every row in `from..to` that has dots.
-    pub(super) fn live_rows(
-        &self,
-        storage: &dyn Storage,
-        from: &[u8],
-        to: &[u8],
-    ) -> Result<StoredRows, StorageError> {
-        let mut live: BTreeMap<Vec<u8>, Dots<()>> = BTreeMap::new();
-        if !self.is_cleared(from) {
-            let mut failed = None;
-            storage.scan(
-                Family::Row,
-                from,
-                Some(to),
-                &mut |stored, value| match row::decode(stored, value) {
-                    Ok(dots) => {
-                        live.insert(stored.to_vec(), dots);
-                        std::ops::ControlFlow::Continue(())
-                    }
-                    Err(error) => {
-                        failed = Some(error);
-                        std::ops::ControlFlow::Break(())
-                    }
-                },
-            )?;
-            failed.map_or(Ok(()), Err)?;
-        }
-        for (stored, dots) in self.touched_rows(from, to) {
-            if dots.is_empty() {
-                live.remove(stored);
-            } else {
-                live.insert(stored.to_vec(), dots.clone());
-            }
-        }
-        Ok(live.into_iter().collect())
     }
 
     /// Queues a delta, merged into the delta that the same key has in the open outbox row: a hot key costs one delta per batch.

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::core::{
     Input,
-    op::{Action, Op, Write},
+    op::Op,
     reply::{Refusal, Reply},
     ship::{Destination, Lag},
     tally::Tally,
@@ -92,7 +92,7 @@ pub fn shard_queue(index: u16) -> (ShardQueue, Receiver<Work>, Arc<AtomicUsize>)
 impl ShardQueue {
     /// Queues the requests of a client, unless the shard has enough to do.
     pub fn request(&self, ops: Vec<Op>) -> Result<oneshot::Receiver<Vec<Reply>>, Refusal> {
-        let bytes = ops.iter().map(op_bytes).sum();
+        let bytes = ops.iter().map(Op::bytes).sum();
         let is_full = self.sender.len() >= CLIENT_WORKS_MAX
             || self.queued_bytes.load(Ordering::Relaxed) >= CLIENT_BYTES_MAX;
         if is_full {
@@ -134,30 +134,11 @@ impl ShardQueue {
     }
 }
 
-/// What an op keeps in memory while it is queued, about.
-fn op_bytes(op: &Op) -> usize {
-    let members =
-        |members: &[bytes::Bytes]| members.iter().map(|member| member.len() + OP_BYTES).sum();
-    op.key.len()
-        + OP_BYTES
-        + match &op.action {
-            Action::Write(
-                Write::Set { value, .. } | Write::Append { value } | Write::SetRange { value, .. },
-            ) => value.len(),
-            Action::Write(Write::Add { members: list } | Write::Remove { members: list }) => {
-                members(list)
-            }
-            Action::Write(_) | Action::Read(_) => 0,
-        }
-}
-
 /// Entries of a queue.
 const QUEUE_WORKS_MAX: usize = 16_384;
 /// Clients are refused from here on; the rest is for peers and upkeep.
 const CLIENT_WORKS_MAX: usize = 8_192;
 /// Clients are refused when their queued requests hold this much.
 const CLIENT_BYTES_MAX: usize = 256 << 20;
-/// What an op takes besides its bytes.
-const OP_BYTES: usize = 64;
 
 const _: () = assert!(CLIENT_WORKS_MAX < QUEUE_WORKS_MAX);

@@ -158,7 +158,7 @@ impl ShardLoop {
     /// Works until it is told to stop, or nobody can tell it any more.
     pub fn run(mut self) {
         loop {
-            let first = match self.queue.recv_deadline(self.tick_at) {
+            let first = match self.queue.recv_deadline(self.wake_at()) {
                 Ok(work) => Some(work),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -191,9 +191,32 @@ impl ShardLoop {
         if Instant::now() >= self.tick_at {
             self.tick_at = Instant::now() + TICK_INTERVAL;
             self.input(Input::Tick);
+        } else if self.wants_waking() {
+            self.input(Input::Wake);
         }
         self.close();
         stop
+    }
+
+    /// When there is something to do without any work: at the next tick, or before it.
+    fn wake_at(&self) -> Instant {
+        let State::Works(shard) = &self.state else {
+            return self.tick_at;
+        };
+        let Some(wake_at) = shard.wake_at() else {
+            return self.tick_at;
+        };
+        let left = wake_at.saturating_sub(self.clock.now().mono);
+        self.tick_at.min(Instant::now() + left)
+    }
+
+    fn wants_waking(&self) -> bool {
+        let State::Works(shard) = &self.state else {
+            return false;
+        };
+        shard
+            .wake_at()
+            .is_some_and(|at| at <= self.clock.now().mono)
     }
 
     fn work(&mut self, work: Work) {
@@ -263,6 +286,9 @@ impl ShardLoop {
 
     /// Puts a reply in its place; the last one of those that were asked together sends them all.
     fn reply(&mut self, id: RequestId, reply: Reply) {
+        if matches!(reply, Reply::Error(Refusal::Busy(_))) {
+            metrics::counter!(crate::metrics::BUSY_TOTAL).increment(1);
+        }
         let chunk = id.0 >> REQUEST_BITS;
         let place = (id.0 & ((1 << REQUEST_BITS) - 1)) as usize;
         let Some(open) = self.open.get_mut(&chunk) else {

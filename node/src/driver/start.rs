@@ -355,6 +355,7 @@ fn shard_config(
             region: config.node.region.clone(),
             node: config.node.name.clone(),
             placement: Arc::clone(placement),
+            is_sloppy: config.consistency.sloppy,
         },
         timeout: config.consistency.timeout,
         outbox: OutboxBounds {

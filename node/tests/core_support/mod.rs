@@ -6,6 +6,8 @@
     reason = "each test uses its share; a test fails by panicking, its helpers too"
 )]
 
+pub mod replicas;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -139,12 +141,16 @@ impl Region {
 
     /// One operation of a batch that stays open.
     pub fn request(&mut self, key: &str, action: Action) -> RequestId {
+        self.request_at(key, action, Level::default())
+    }
+
+    pub fn request_at(&mut self, key: &str, action: Action, level: Level) -> RequestId {
         self.next_id += 1;
         let id = RequestId(self.next_id);
         let op = Op {
             key: Bytes::copy_from_slice(key.as_bytes()),
             action,
-            level: Level::default(),
+            level,
         };
         self.input(Input::Request { id, op });
         id
@@ -399,6 +405,7 @@ pub fn home(region: &str, node: &str, others: &[(&str, &[&str])], replicas: u8) 
         region: own,
         node: node.parse().unwrap(),
         placement: Arc::new(Placement::new(members, &counts)),
+        is_sloppy: false,
     }
 }
 

@@ -63,14 +63,21 @@ impl Shard {
     ) -> Result<(), StorageError> {
         let partition = Partition::of(&delta.key);
         self.observe(delta.newest());
-        if self.shipper.home().holds(partition) {
+        let holds = self.shipper.home().holds(partition);
+        if holds {
             if purpose == Purpose::Teach {
                 done.taught
                     .extend(teach(storage, &mut self.working, &delta)?);
             }
             self.working.join(storage, &delta)?;
         }
-        if purpose == Purpose::PassOn && self.shipper.home().passes_on(partition) {
+        let is_passed_on = match purpose {
+            Purpose::PassOn => self.shipper.home().passes_on(partition),
+            // This node stands in for a replica: the row is that one's hint, and counts because it is as durable as a copy.
+            Purpose::Teach => !holds,
+            Purpose::Join => false,
+        };
+        if is_passed_on {
             let place = self.clock.tick(now.wall_ms);
             self.working.relay(delta, place);
             done.place = Some(place);

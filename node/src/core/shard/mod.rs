@@ -25,6 +25,7 @@ use super::{
     quorum::{Awaiting, Quorum, Turn},
     recover,
     reply::{Refusal, Reply},
+    room::Room,
     ship::{Home, OutboxBounds, ShipEvent, Shipper},
     tally::Tallies,
     working::{TallyMove, Working},
@@ -100,6 +101,8 @@ struct Waiting {
     replies: Vec<(RequestId, Reply)>,
     /// Writes that will wait for other replicas then, and the places of those that waited before they were corrected.
     awaiting: Vec<(Hlc, Option<Turn>, Awaiting)>,
+    /// What these take.
+    room: Room,
     /// Answers to other nodes' questions.
     answers: Vec<(SessionId, Message)>,
     applied: Vec<(Ticket, Done)>,
@@ -194,6 +197,7 @@ impl Shard {
                 }
             }
             Input::Tick => self.tick(storage, now, out),
+            Input::Wake => self.hedge(storage, now, out),
             Input::Close => self.close(storage, now, out),
             Input::Committed => self.committed(storage, now, out),
             Input::CommitFailed(reason) => self.commit_failed(&reason, out),
@@ -204,6 +208,11 @@ impl Shard {
     /// Bytes of the batch so far, about: a driver closes it before it grows large.
     pub fn batch_bytes(&self) -> usize {
         self.working.bytes()
+    }
+
+    /// When it wants [`Input::Wake`], since the process started: before the next tick, or not.
+    pub fn wake_at(&self) -> Option<Duration> {
+        self.gates.hedge_at()
     }
 
     /// Keys and digests of the shard's partitions, as of the last closed batch.

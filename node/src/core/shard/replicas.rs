@@ -1,22 +1,23 @@
 //! Requests of clients, and the other replicas that are asked before they are carried out.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 
 use super::Shard;
 use crate::{
     core::{
         Event, Now, Output, RequestId,
+        asks::Ask,
         compare::{self, Difference},
         coordinate::{Effect, Stop},
         correct::Lesson,
-        gate::{Ask, Lost, Turned, Waiting},
+        gate::{Lost, Turned, Waiting},
         message::{AskId, Compare, KeyCopy, Message, SessionId},
         op::{Action, Condition, Key, Op, SetExpiry, Write},
         quorum::Awaiting,
+        reach::Asked,
         read::read,
         reply::{Refusal, Reply},
+        room::Room,
         view::Uncommitted,
     },
     names::NodeName,
@@ -72,10 +73,20 @@ impl Shard {
         let (key, level) = (first.op.key.clone(), first.op.level);
         let asked = self.reach(now).asked(level, Partition::of(&key));
         let asked = match asked {
-            Ok(asked) if asked.needed > 0 => asked,
+            Ok(mut asked) if asked.needed > 0 => {
+                self.gates.arrange(&mut asked.others, now.mono);
+                asked
+            }
             Ok(_) => return self.open_gate(storage, &key, covered, now, out),
             Err(refusal) => return self.refuse_all(storage, &key, covered, &refusal, now, out),
         };
+        if asked.others.len() < asked.needed {
+            let refusal = Refusal::Busy(
+                "other replicas of the key have too many questions of this node to answer"
+                    .to_owned(),
+            );
+            return self.refuse_all(storage, &key, covered, &refusal, now, out);
+        }
         let digest = match compare::digest(storage, &mut self.working, &key) {
             Ok(digest) => digest,
             Err(error) => {
@@ -83,30 +94,30 @@ impl Shard {
                 return self.refuse_all(storage, &key, covered, &refusal, now, out);
             }
         };
-        let hedge_at = now.mono + HEDGE_AFTER;
-        let others = self
+        let Asked { needed, others } = asked;
+        let first = self
             .gates
-            .close(key.clone(), covered, asked.needed, asked.others, hedge_at);
-        for (node, session) in others {
-            self.ask(&key, node, session, digest, 0, out);
+            .close(key.clone(), covered, needed, others, now.mono);
+        for (node, session) in first {
+            self.ask(&key, (node, session), (digest, 0), now, out);
         }
     }
 
     fn ask(
         &mut self,
         key: &Key,
-        node: NodeName,
-        session: SessionId,
-        digest: u128,
-        from: u64,
+        (node, session): (NodeName, SessionId),
+        (digest, from): (u128, u64),
+        now: Now,
         out: &mut Vec<Output>,
     ) {
-        let ask = self.question_id(Ask {
+        let ask = Ask {
             key: key.clone(),
             node,
             session,
             from: Some(from),
-        });
+        };
+        let ask = self.question_id(ask, now);
         let message = Message::Compare(Compare {
             ask,
             key: key.clone(),
@@ -116,10 +127,10 @@ impl Shard {
         out.push(Output::Send { session, message });
     }
 
-    fn question_id(&mut self, ask: Ask) -> AskId {
+    fn question_id(&mut self, ask: Ask, now: Now) -> AskId {
         AskId {
             shard: self.config.index,
-            number: self.gates.ask(ask),
+            number: self.gates.ask(ask, now.mono),
         }
     }
 
@@ -133,7 +144,7 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        let Some(ask) = self.gates.answered(ask.number, session) else {
+        let Some(ask) = self.gates.answered(ask.number, session, now.mono) else {
             return;
         };
         let met = match copy {
@@ -164,7 +175,7 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        if let Some(ask) = self.gates.answered(ask.number, session) {
+        if let Some(ask) = self.gates.answered(ask.number, session, now.mono) {
             self.agreed(storage, &ask, now, out);
         }
     }
@@ -194,15 +205,17 @@ impl Shard {
             self.working.join(storage, &delta)?;
         }
         if let Some(delta) = compare::delta(key, theirs) {
-            let ask_id = self.question_id(Ask {
+            let mend = Ask {
                 from: None,
                 ..ask.clone()
-            });
+            };
+            let ask_id = self.question_id(mend, now);
             let message = Message::Mend { ask: ask_id, delta };
             self.waiting.answers.push((ask.session, message));
         }
         if let Some(next) = copy.next {
-            self.ask(key, ask.node.clone(), ask.session, 0, next, out);
+            let whom = (ask.node.clone(), ask.session);
+            self.ask(key, whom, (0, next), now, out);
         }
         Ok(true)
     }
@@ -248,11 +261,12 @@ impl Shard {
         &mut self,
         storage: &dyn Storage,
         instead: Vec<(Key, NodeName, SessionId)>,
+        now: Now,
         out: &mut Vec<Output>,
     ) {
         for (key, node, session) in instead {
             match compare::digest(storage, &mut self.working, &key) {
-                Ok(digest) => self.ask(&key, node, session, digest, 0, out),
+                Ok(digest) => self.ask(&key, (node, session), (digest, 0), now, out),
                 Err(error) => out.push(Output::Report(Event::Damaged(error))),
             }
         }
@@ -266,7 +280,7 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        self.ask_instead(storage, lost.instead, out);
+        self.ask_instead(storage, lost.instead, now, out);
         for (key, covered) in lost.failed {
             self.fail_question(storage, &key, covered, now, out);
         }
@@ -305,6 +319,7 @@ impl Shard {
     /// Does what is asked, on the copy that is here.
     fn carry_out(&mut self, storage: &dyn Storage, waiting: Waiting, now: Now) {
         let Waiting { id, op, deadline } = waiting;
+        let room = Room::of(&op);
         let write = match &op.action {
             Action::Read(action) => {
                 let view = Uncommitted {
@@ -326,13 +341,13 @@ impl Shard {
                     partition: Partition::of(&op.key),
                     key: op.key,
                     level: op.level,
+                    room,
                     effects,
                     reply,
                     deadline,
                     lesson: Some(Lesson::default()),
                 };
-                let place = self.clock.last();
-                self.waiting.awaiting.push((place, None, awaiting));
+                self.await_others(None, awaiting);
             }
             Err(Stop::Refused(refusal)) => self.reply(id, refusal.into()),
             Err(Stop::Storage(error)) => {
@@ -395,6 +410,3 @@ fn kept(mut waiting: Waiting) -> Waiting {
     waiting.op.key = Bytes::copy_from_slice(&waiting.op.key);
     waiting
 }
-
-/// A replica that is silent for so long is joined by another one: above a round trip inside a region and a commit together.
-const HEDGE_AFTER: Duration = Duration::from_millis(50);

@@ -13,6 +13,7 @@ use crate::{
         quorum::{Awaiting, Turn},
         reach::Reach,
         reply::{Refusal, Reply},
+        room::Room,
         ship::Met,
     },
     names::NodeName,
@@ -47,11 +48,11 @@ impl Shard {
 
     /// Why no more requests may wait for other replicas, if so.
     pub(super) fn is_crowded(&self) -> Option<Refusal> {
-        let waiting = self.quorum.len() + self.gates.len() + self.waiting.awaiting.len();
-        (waiting >= WAITING_MAX).then(|| {
+        let room = self.quorum.room() + self.gates.room() + self.waiting.room;
+        room.is_full().then(|| {
             Refusal::Busy(format!(
-                "{waiting} requests wait for other replicas in shard {} of this node",
-                self.config.index
+                "{} requests of {} bytes wait for other replicas in shard {} of this node",
+                room.requests, room.bytes, self.config.index
             ))
         })
     }
@@ -186,8 +187,16 @@ impl Shard {
         report(events, met, out);
     }
 
+    /// A write waits for others once the batch is durable: for the first time, or again with its correction.
+    pub(super) fn await_others(&mut self, turn: Option<Turn>, awaiting: Awaiting) {
+        let place = self.clock.last();
+        self.waiting.room += awaiting.room;
+        self.waiting.awaiting.push((place, turn, awaiting));
+    }
+
     /// The batch is durable: its writes wait for the others from now on.
     pub(super) fn begin_waiting(&mut self) {
+        self.waiting.room = Room::default();
         for (place, turn, awaiting) in std::mem::take(&mut self.waiting.awaiting) {
             match turn {
                 None => self.quorum.wait(place, awaiting),
@@ -237,8 +246,7 @@ impl Shard {
             Ok((false, reply)) => out.push(Output::Reply { id, reply }),
             Ok((true, reply)) => {
                 awaiting.reply = reply;
-                let place = self.clock.last();
-                self.waiting.awaiting.push((place, Some(turn), awaiting));
+                self.await_others(Some(turn), awaiting);
             }
             Err(error) => {
                 let reply = Refusal::Timeout(format!(
@@ -286,8 +294,13 @@ impl Shard {
             ));
             self.refuse_all(storage, &key, covered, &refusal, now, out);
         }
+        self.hedge(storage, now, out);
+    }
+
+    /// Asks others in the place of those that are silent for longer than they usually are.
+    pub(super) fn hedge(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
         let more = self.gates.hedge(now.mono);
-        self.ask_instead(storage, more, out);
+        self.ask_instead(storage, more, now, out);
     }
 
     /// Tells those whose level can no longer be met. Not at once when a session ends: many come back within a moment, and what waited
@@ -340,5 +353,3 @@ impl Shard {
 
 /// How long after the end of a session those who wait for its other end are told that it is gone.
 const DOUBT: Duration = Duration::from_millis(500);
-/// Requests of one shard that wait for other replicas, at most.
-const WAITING_MAX: usize = 65_536;

@@ -1,6 +1,6 @@
 //! Where a shard stands among those that it ships to.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::Destination;
 use crate::{
@@ -18,6 +18,8 @@ pub struct Home {
     pub node: NodeName,
     /// Who holds what.
     pub placement: Arc<Placement>,
+    /// Whether nodes that are no replicas take writes in the place of replicas that are not believed to live.
+    pub is_sloppy: bool,
 }
 
 impl Home {
@@ -97,14 +99,52 @@ impl Home {
             || region.is_none_or(RegionPlacement::is_whole)
     }
 
-    /// Whether a partition's rows go to a destination.
-    pub(super) fn concerns(&self, destination: &Destination, partition: Partition) -> bool {
+    /// Whether a partition's rows go to a destination, while these nodes are believed to live.
+    pub(super) fn concerns(
+        &self,
+        destination: &Destination,
+        partition: Partition,
+        trusted: &Trusted,
+    ) -> bool {
         match destination {
             Destination::Region(_) => true,
             Destination::Replica(node) => {
                 let region = self.placement.region(&self.region);
                 region.is_some_and(|region| region.is_replica(node, partition))
+                    || self
+                        .stand_ins(partition, trusted)
+                        .any(|stand_in| stand_in == node)
             }
         }
     }
+
+    /// Who takes a partition's writes in the place of its replicas that are not believed to live: as many others, in rendezvous
+    /// order. DeCandia et al., "Dynamo: Amazon's Highly Available Key-value Store" (2007), §4.6.
+    pub(super) fn stand_ins<'a>(
+        &'a self,
+        partition: Partition,
+        trusted: &'a Trusted,
+    ) -> impl Iterator<Item = &'a NodeName> {
+        let lives = |node: &NodeName| *node == self.node || is_trusted(trusted, node);
+        let region = self.placement.region(&self.region);
+        let region = region.filter(|region| self.is_sloppy && !region.is_whole());
+        let away = region.map_or(0, |region| {
+            let replicas = region.preferred_nodes(partition);
+            replicas.filter(|node| !lives(node)).count()
+        });
+        let others = region
+            .into_iter()
+            .flat_map(move |region| region.stand_ins(partition));
+        let others = others.filter(move |node| **node != self.node && is_trusted(trusted, node));
+        others.take(away)
+    }
+}
+
+/// The nodes that are believed to live; `None` until somebody says, and then all are.
+pub(super) type Trusted = Option<Arc<BTreeSet<NodeName>>>;
+
+pub(super) fn is_trusted(trusted: &Trusted, node: &NodeName) -> bool {
+    trusted
+        .as_ref()
+        .is_none_or(|trusted| trusted.contains(node))
 }

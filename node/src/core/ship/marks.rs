@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use crdt::{ActorId, Hlc};
 
-use super::{Destination, Progress, Shipper};
+use super::{Destination, Progress, Shipper, home::is_trusted};
 use crate::{
     core::{identity::relay_of, inbox::RelayMark, message::SessionId},
     names::NodeName,
+    placement::Partition,
 };
 
 impl Shipper {
@@ -19,6 +20,7 @@ impl Shipper {
             taken: stream.cursor.taken,
             majority: stream.majority,
             every: stream.every,
+            assigned_after: stream.assigned_after,
         })
     }
 
@@ -90,8 +92,11 @@ impl Shipper {
 
     /// Whether a node is believed to live.
     pub fn trusts(&self, node: &NodeName) -> bool {
-        self.trusted
-            .as_ref()
-            .is_none_or(|trusted| trusted.contains(node))
+        is_trusted(&self.trusted, node)
+    }
+
+    /// Who takes a partition's writes in the place of its replicas that are not believed to live.
+    pub fn stand_ins(&self, partition: Partition) -> impl Iterator<Item = &NodeName> {
+        self.home.stand_ins(partition, &self.trusted)
     }
 }

@@ -1,6 +1,6 @@
 //! The way to one destination: the nodes there that can be shipped to, the one that is, and a stream for each log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crdt::{ActorId, Hlc};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::{
     Lag, ShipEvent,
     destination::Destination,
+    home::{Trusted, is_trusted},
     log::Log,
     stream::{Place, Stream},
 };
@@ -212,14 +213,13 @@ impl Route {
 pub(super) struct Choice<'a> {
     pub(super) destination: &'a Destination,
     pub(super) shard: u16,
-    /// `None`: nobody has said yet, and all are.
-    pub(super) trusted: Option<&'a BTreeSet<NodeName>>,
+    pub(super) trusted: &'a Trusted,
     /// The log in which clients wait for the word of replicas, and the place before the oldest such row.
     pub(super) awaited: Option<(ActorId, Hlc)>,
 }
 
 impl Choice<'_> {
     fn trusts(&self, node: &NodeName) -> bool {
-        self.trusted.is_none_or(|trusted| trusted.contains(node))
+        is_trusted(self.trusted, node)
     }
 }

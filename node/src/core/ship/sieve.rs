@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 
-use super::{Destination, Home};
+use super::{Destination, Home, home::Trusted};
 use crate::{core::message::Message, placement::Partition, storage::record::outbox};
 
 /// Leaves in a message what concerns its receiver, where that is not everything.
 pub(super) struct Sieve<'a> {
     pub(super) home: &'a Home,
     pub(super) destination: &'a Destination,
+    pub(super) trusted: &'a Trusted,
     pub(super) is_whole: bool,
 }
 
@@ -34,8 +35,9 @@ impl Sieve<'_> {
         };
         let count = deltas.len();
         deltas.retain(|delta| {
+            let partition = Partition::of(&delta.key);
             self.home
-                .concerns(self.destination, Partition::of(&delta.key))
+                .concerns(self.destination, partition, self.trusted)
         });
         match deltas.len() {
             0 => None,

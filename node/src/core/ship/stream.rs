@@ -36,6 +36,8 @@ pub(super) struct Stream {
     pub(super) patience: Duration,
     /// Up to here the destination has said, within this session, what it knew that the rows did not.
     pub(super) answered: Hlc,
+    /// Rows behind this were sent, or will be, under the stand-ins of today.
+    pub(super) assigned_after: Hlc,
     /// How far the destination's replicas are, as it said last.
     pub(super) majority: Hlc,
     pub(super) every: Hlc,
@@ -130,7 +132,14 @@ impl Stream {
             self.sent = awaited.max(log.trimmed);
             self.answered = self.sent;
         }
+        self.assigned_after = self.sent;
         Ok(())
+    }
+
+    /// The destination stands in for others than before: what was sent so far was sent without their rows, so its answers to that
+    /// say nothing about these.
+    pub(super) fn reassign(&mut self) {
+        self.assigned_after = self.assigned_after.max(self.sent);
     }
 
     /// The one node there says what it has.

@@ -467,6 +467,7 @@ impl Host {
                 region: self.region.clone(),
                 node: self.name.clone(),
                 placement: Arc::clone(&self.placement),
+                is_sloppy: false,
             },
             timeout: TIMEOUT,
             outbox: OutboxBounds {

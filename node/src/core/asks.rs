@@ -1,0 +1,254 @@
+//! Questions to other nodes that are under way: how many wait for each node, and how long each usually takes.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{message::SessionId, op::Key};
+use crate::names::NodeName;
+
+/// A question that is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// About which key.
+    pub key: Key,
+    /// Whom.
+    pub node: NodeName,
+    /// On which session.
+    pub session: SessionId,
+    /// From which hash on; `None`: whether what was sent is durable there.
+    pub from: Option<u64>,
+}
+
+/// The questions of one shard, by number.
+#[derive(Debug, Default)]
+pub struct Asks {
+    under_way: BTreeMap<u64, (Ask, Duration)>,
+    next: u64,
+    peers: BTreeMap<NodeName, Peer>,
+}
+
+/// A node that was asked something.
+#[derive(Debug, Default)]
+struct Peer {
+    /// How many questions it has not answered.
+    in_flight: usize,
+    /// How long an answer takes, smoothed; `None` before the first one.
+    usual: Option<Duration>,
+    /// Questions in a row for which others had to be asked in its place.
+    missed: u32,
+    /// Until then others are asked first.
+    avoided_until: Duration,
+}
+
+impl Asks {
+    /// None, to be numbered from `next` on.
+    pub fn new(next: u64) -> Self {
+        Self {
+            next,
+            ..Self::default()
+        }
+    }
+
+    /// A question leaves. Gives its number.
+    pub fn insert(&mut self, ask: Ask, now: Duration) -> u64 {
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.peer(&ask.node).in_flight += 1;
+        self.under_way.insert(number, (ask, now));
+        number
+    }
+
+    /// A question, while it is under way.
+    pub fn get(&self, number: u64) -> Option<&Ask> {
+        Some(&self.under_way.get(&number)?.0)
+    }
+
+    /// A question was answered, on this session; `None` if it is not under way there.
+    pub fn answered(&mut self, number: u64, session: SessionId, now: Duration) -> Option<Ask> {
+        self.get(number).filter(|ask| ask.session == session)?;
+        let (ask, since) = self.under_way.remove(&number)?;
+        let peer = self.peer(&ask.node);
+        peer.in_flight -= 1;
+        peer.note(now.saturating_sub(since));
+        Some(ask)
+    }
+
+    /// Nobody waits for an answer any more.
+    pub fn forget(&mut self, number: u64) {
+        if let Some((ask, _)) = self.under_way.remove(&number) {
+            self.peer(&ask.node).in_flight -= 1;
+        }
+    }
+
+    /// Ends those on a session, and gives them.
+    pub fn lose(&mut self, session: SessionId) -> Vec<(u64, Ask)> {
+        let of_session = |(number, (ask, _)): (&u64, &(Ask, Duration))| {
+            (ask.session == session).then(|| (*number, ask.clone()))
+        };
+        let lost: Vec<_> = self.under_way.iter().filter_map(of_session).collect();
+        lost.iter().for_each(|(number, _)| self.forget(*number));
+        lost
+    }
+
+    /// Who is asked, and on which sessions.
+    pub fn sessions(&self) -> Vec<(NodeName, SessionId)> {
+        let asks = self.under_way.values();
+        let mut sessions: Vec<_> = asks
+            .map(|(ask, _)| (ask.node.clone(), ask.session))
+            .collect();
+        sessions.sort_unstable();
+        sessions.dedup();
+        sessions
+    }
+
+    /// Another one had to be asked in a node's place. Nygard, "Release It!" (2007), "Circuit Breaker": where that happens again and
+    /// again it is asked last, and tried again after a while.
+    pub fn missed(&mut self, node: &NodeName, now: Duration) {
+        let peer = self.peer(node);
+        peer.missed = peer.missed.saturating_add(1);
+        if peer.missed >= MISSED_MAX {
+            peer.avoided_until = now + AVOIDED_FOR;
+        }
+    }
+
+    /// How long the answers of these nodes are waited for before others are asked too: twice what the slowest of them usually takes.
+    /// Dean and Barroso, "The Tail at Scale" (2013), "Hedged requests".
+    pub fn patience<'a>(&self, nodes: impl Iterator<Item = &'a NodeName>) -> Duration {
+        let usual = |node| self.peers.get(node)?.usual;
+        let slowest = nodes
+            .map(|node| usual(node).unwrap_or(USUAL_AT_FIRST))
+            .max();
+        let slowest = slowest.unwrap_or(USUAL_AT_FIRST);
+        (slowest * 2).clamp(PATIENCE_MIN, PATIENCE_MAX)
+    }
+
+    /// Whom to ask first: those that answer come before those that did not of late, otherwise the order stays. Those that
+    /// already have as many questions as they may are left out.
+    pub fn arrange(&self, others: &mut Vec<(NodeName, SessionId)>, now: Duration) {
+        others.retain(|(node, _)| self.in_flight(node) < IN_FLIGHT_MAX);
+        others.sort_by_key(|(node, _)| self.is_avoided(node, now));
+    }
+
+    fn in_flight(&self, node: &NodeName) -> usize {
+        self.peers.get(node).map_or(0, |peer| peer.in_flight)
+    }
+
+    fn is_avoided(&self, node: &NodeName, now: Duration) -> bool {
+        let peer = self.peers.get(node);
+        peer.is_some_and(|peer| peer.avoided_until > now)
+    }
+
+    fn peer(&mut self, node: &NodeName) -> &mut Peer {
+        self.peers.entry(node.clone()).or_default()
+    }
+}
+
+impl Peer {
+    /// Jacobson, "Congestion Avoidance and Control" (1988): a gain of an eighth.
+    fn note(&mut self, took: Duration) {
+        self.missed = 0;
+        self.avoided_until = Duration::ZERO;
+        self.usual = Some(match self.usual {
+            None => took,
+            Some(usual) => (usual * 7 + took) / 8,
+        });
+    }
+}
+
+/// What a node takes of which nothing is known: a round trip inside a region and a commit, with room.
+const USUAL_AT_FIRST: Duration = Duration::from_millis(25);
+/// Below it the answers of a healthy node differ for reasons of their own.
+const PATIENCE_MIN: Duration = Duration::from_millis(10);
+/// However slow one is, asking another costs less than to wait longer.
+const PATIENCE_MAX: Duration = Duration::from_secs(1);
+/// Answers that a node owes one shard, at most.
+const IN_FLIGHT_MAX: usize = 8_192;
+/// So many unanswered questions in a row, and others are asked first.
+const MISSED_MAX: u32 = 3;
+/// For so long.
+const AVOIDED_FOR: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> NodeName {
+        name.parse().expect("a name of letters and a number")
+    }
+
+    fn ask(name: &str) -> Ask {
+        Ask {
+            key: Key::from_static(b"k"),
+            node: node(name),
+            session: SessionId(1),
+            from: None,
+        }
+    }
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn patience_is_twice_what_the_slowest_usually_takes() {
+        let mut asks = Asks::new(7);
+        for (name, takes) in [("us-2", 8), ("us-3", 40)] {
+            for turn in 0..50u64 {
+                let begun = ms(turn * 100);
+                let number = asks.insert(ask(name), begun);
+                assert!(
+                    asks.answered(number, SessionId(1), begun + ms(takes))
+                        .is_some()
+                );
+            }
+        }
+        let (quick, slow) = (node("us-2"), node("us-3"));
+        assert_eq!(asks.patience([&quick].into_iter()), ms(16));
+        assert_eq!(asks.patience([&quick, &slow].into_iter()), ms(80));
+    }
+
+    #[test]
+    fn who_misses_answers_is_asked_last_for_a_while() {
+        let mut asks = Asks::new(0);
+        let order = |asks: &Asks, now| {
+            let mut others = vec![(node("us-2"), SessionId(2)), (node("us-3"), SessionId(3))];
+            asks.arrange(&mut others, now);
+            others
+                .into_iter()
+                .map(|(_, session)| session.0)
+                .collect::<Vec<_>>()
+        };
+        for _ in 0..MISSED_MAX {
+            assert_eq!(order(&asks, ms(5)), [2, 3]);
+            asks.missed(&node("us-2"), ms(5));
+        }
+        assert_eq!(order(&asks, ms(6)), [3, 2]);
+        assert_eq!(order(&asks, ms(5) + AVOIDED_FOR), [2, 3]);
+        let number = asks.insert(ask("us-2"), ms(7));
+        assert!(asks.answered(number, SessionId(1), ms(8)).is_some());
+        assert_eq!(order(&asks, ms(9)), [2, 3], "it answers again");
+    }
+
+    #[test]
+    fn a_node_is_asked_only_so_much_at_a_time() {
+        let mut asks = Asks::new(0);
+        let numbers: Vec<u64> = (0..IN_FLIGHT_MAX)
+            .map(|_| asks.insert(ask("us-2"), ms(0)))
+            .collect();
+        let mut others = vec![(node("us-2"), SessionId(1))];
+        asks.arrange(&mut others, ms(0));
+        assert_eq!(others, []);
+        asks.forget(numbers[0]);
+        others = vec![(node("us-2"), SessionId(1))];
+        asks.arrange(&mut others, ms(0));
+        assert_eq!(others.len(), 1);
+    }
+
+    #[test]
+    fn an_answer_on_another_session_is_none() {
+        let mut asks = Asks::new(3);
+        let number = asks.insert(ask("us-2"), ms(0));
+        assert_eq!(asks.answered(number, SessionId(2), ms(1)), None);
+        assert_eq!(asks.lose(SessionId(1)), [(number, ask("us-2"))]);
+        assert_eq!(asks.answered(number, SessionId(1), ms(2)), None);
+    }
+}

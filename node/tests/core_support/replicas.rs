@@ -1,0 +1,163 @@
+//! Several nodes of one region, joined by hand: each message can be held back.
+
+use std::collections::BTreeSet;
+
+use node::core::{
+    Input, RequestId,
+    identity::{DirectoryId, relay_of},
+    message::{Message, SessionId},
+    op::{Action, Read, Write},
+    reply::Reply,
+    ship::{Home, Met},
+};
+
+use super::{Region, UNBOUNDED, place_of};
+
+/// Nodes of one region, and the links between them that do not carry anything now.
+pub struct Replicas {
+    pub nodes: Vec<Region>,
+    pub cut: BTreeSet<(usize, usize)>,
+    /// Counts the sessions between each two: an old one is of no use any more.
+    generation: u64,
+}
+
+impl Replicas {
+    /// Three that hold everything, all of them joined.
+    pub fn three() -> Self {
+        Self::joined((0..3).map(place_of))
+    }
+
+    /// Nodes at these places, all of them joined.
+    pub fn joined(places: impl Iterator<Item = Home>) -> Self {
+        let nodes = places.zip(10..);
+        let nodes = nodes.map(|(place, id)| Region::at(place, DirectoryId(id), UNBOUNDED));
+        let mut replicas = Self {
+            nodes: nodes.collect(),
+            cut: BTreeSet::new(),
+            generation: 0,
+        };
+        replicas.join();
+        replicas
+    }
+
+    /// Opens a session from each to each other one.
+    pub fn join(&mut self) {
+        self.generation += 1;
+        for from in 0..self.nodes.len() {
+            for to in (0..self.nodes.len()).filter(|to| *to != from) {
+                self.connect(from, to);
+            }
+        }
+        self.deliver();
+    }
+
+    pub fn connect(&mut self, from: usize, to: usize) {
+        let actor = self.nodes[from].actor();
+        let held = self.nodes[to].inbox.held(&[actor, relay_of(actor)]);
+        let met = Met {
+            region: self.nodes[to].name.clone(),
+            node: self.nodes[to].node.clone(),
+            session: self.session(from, to),
+            directory: self.nodes[to].directory,
+            held,
+        };
+        self.nodes[from].input(Input::SessionUp(met));
+    }
+
+    pub fn session(&self, from: usize, to: usize) -> SessionId {
+        SessionId(self.generation * 100 + from as u64 * 10 + to as u64)
+    }
+
+    /// The sessions of a node end.
+    pub fn lose(&mut self, node: usize) {
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            for (from, to) in [(node, other), (other, node)] {
+                let session = self.session(from, to);
+                self.nodes[from].input(Input::SessionDown { session });
+                for end in [from, to] {
+                    self.nodes[end].sent.retain(|(of, _)| *of != session);
+                    self.nodes[end].returned.retain(|(of, _)| *of != session);
+                }
+            }
+        }
+    }
+
+    /// Carries everything that is under way, and what comes of it, but on links that are cut.
+    pub fn deliver(&mut self) {
+        while (0..self.nodes.len()).any(|node| self.deliver_from(node)) {}
+    }
+
+    pub fn deliver_from(&mut self, node: usize) -> bool {
+        let mut moved = false;
+        let sent = std::mem::take(&mut self.nodes[node].sent);
+        let returned = std::mem::take(&mut self.nodes[node].returned);
+        for (session, message) in sent.into_iter().chain(returned) {
+            let (from, to) = (session.0 as usize / 10 % 10, session.0 as usize % 10);
+            let is_stale = session.0 / 100 != self.generation;
+            let other = if node == from { to } else { from };
+            if self.cut.contains(&(node, other)) {
+                self.nodes[node].sent.push((session, message));
+            } else if !is_stale {
+                self.take(other, node == from, session, message);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    pub fn take(&mut self, node: usize, is_asked: bool, session: SessionId, message: Message) {
+        let node = &mut self.nodes[node];
+        match message {
+            Message::Compare(_) | Message::Mend { .. } => {
+                node.input(Input::Asked { session, message });
+            }
+            message if is_asked => node.receive(session, message),
+            message => node.input(Input::Acknowledged { session, message }),
+        }
+        node.close();
+    }
+
+    pub fn begin(&mut self, node: usize, key: &str, action: Action) -> RequestId {
+        let id = self.nodes[node].request(key, action);
+        self.nodes[node].close();
+        id
+    }
+
+    pub fn reply(&mut self, node: usize, id: RequestId) -> Option<Reply> {
+        let replies = &mut self.nodes[node].replies;
+        let at = replies.iter().position(|(other, _)| *other == id)?;
+        Some(replies.remove(at).1)
+    }
+
+    pub fn write(&mut self, node: usize, key: &str, write: Write) -> Reply {
+        let id = self.begin(node, key, Action::Write(write));
+        self.deliver();
+        self.reply(node, id).expect("the write is answered")
+    }
+
+    pub fn read(&mut self, node: usize, key: &str, read: Read) -> Reply {
+        let id = self.begin(node, key, Action::Read(read));
+        self.deliver();
+        // Where one of those that were asked is silent, another one is.
+        self.nodes[node].pass(100);
+        self.nodes[node].tick();
+        self.deliver();
+        self.reply(node, id).expect("the read is answered")
+    }
+
+    pub fn get(&mut self, node: usize, key: &str) -> Reply {
+        self.read(node, key, Read::Get)
+    }
+
+    /// Nothing gets from or to a node.
+    pub fn cut_off(&mut self, node: usize) {
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            self.cut.extend([(node, other), (other, node)]);
+        }
+    }
+
+    pub fn mend(&mut self) {
+        self.cut.clear();
+        self.deliver();
+    }
+}
