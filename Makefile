@@ -46,5 +46,5 @@ redis-suite: release ## Redis's own test suite against a node; fails on what is 
 clients: release ## redis-cli, redis-benchmark and redis-py against a node, and random commands beside redis-server
 	@scripts/clients.sh $(ARGS)
 
-soak: release ## the long tier: ten thousand seeds, the end-to-end tests twenty times
+soak: release ## the long tier: ten thousand seeds, chaos, the end-to-end tests twenty times
 	@scripts/with-rocksdb.sh scripts/soak.sh $(ARGS)

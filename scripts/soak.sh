@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# The long tier: many seeds of the simulator, the search for a seed that catches each mutant, the tests that take minutes, then the
-# end-to-end tests again and again.
+# The long tier: many seeds of the simulator, chaos on real clusters, the search for a seed that catches each mutant, the tests that take
+# minutes, then the end-to-end tests again and again.
 #
-#   scripts/soak.sh [--seeds A..B] [--rounds N]     defaults 0..10000 and 20; a part given as nothing ('--rounds 0') is left out
+#   scripts/soak.sh [--seeds A..B] [--chaos N] [--rounds N]
+#
+# Defaults: 0..10000, 10 seeds of a minute of every fault (and each scenario once), 20. A part given as nothing ('--seeds ""', '--chaos 0',
+# '--rounds 0') is left out.
 #
 # Every part runs to its end; the exit code is 1 when any of it failed.
 set -euo pipefail
@@ -12,13 +15,15 @@ cd "$(dirname "$0")/.."
 find_cargo
 
 seeds=0..10000
+chaos=10
 rounds=20
 while [ $# -gt 0 ]; do
     case "$1" in
         --seeds) seeds=${2?--seeds needs A..B} ;;
+        --chaos) chaos=${2?--chaos needs a number} ;;
         --rounds) rounds=${2?--rounds needs a number} ;;
         *)
-            echo "usage: scripts/soak.sh [--seeds A..B] [--rounds N]" >&2
+            echo "usage: scripts/soak.sh [--seeds A..B] [--chaos N] [--rounds N]" >&2
             exit 2
             ;;
     esac
@@ -39,6 +44,34 @@ if [ -n "$seeds" ]; then
         summary+=("simulator: FAILED, see $logs/sim.log")
         failures=$((failures + 1))
     fi
+fi
+
+# One run of chaos. Its report is kept if it fails.
+run_chaos() {
+    local name=$1 report="$logs/chaos-$1"
+    shift
+    if "$target/release/region-sim" chaos --report "$report" "$@" </dev/null >"$report.log" 2>&1; then
+        echo "soak: chaos $name passed: $(grep '^seed .*answered' "$report.log")" >&2
+        rm -rf "$report"
+    else
+        echo "soak: chaos $name FAILED, see $report.log and $report/index.html" >&2
+        failed_chaos+=("$name")
+    fi
+}
+
+if [ "$chaos" -gt 0 ]; then
+    failed_chaos=()
+    runs=0
+    for ((seed = 1; seed <= chaos; seed++)); do
+        run_chaos "seed-$seed" --seed "$seed" --duration 60s
+        runs=$((runs + 1))
+    done
+    for scenario in configs/chaos/*.toml; do
+        run_chaos "$(basename "$scenario" .toml)" --scenario "$scenario"
+        runs=$((runs + 1))
+    done
+    summary+=("chaos: $((runs - ${#failed_chaos[@]})) of $runs runs passed${failed_chaos:+, failed: ${failed_chaos[*]}}")
+    failures=$((failures + ${#failed_chaos[@]}))
 fi
 
 run_end_to_end() {

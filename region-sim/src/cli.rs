@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use region_sim::{
+    chaos::ChaosArgs,
     link::Loss,
     live::{
         Builder, Change, Cluster, Ends, Error, Limit, RoundTrip, assignment, control, duration,
@@ -31,6 +32,8 @@ pub enum Command {
     Up(Box<UpArgs>),
     /// Simulate worlds under virtual time, with faults, and check the promises
     Sim(SimArgs),
+    /// Start a cluster, strike it with faults while clients use it, and check the promises
+    Chaos(ChaosArgs),
     /// Something to a running cluster.
     #[command(flatten)]
     Verb(Verb),
@@ -239,6 +242,8 @@ impl TryFrom<Verb> for control::Verb {
 
 #[cfg(test)]
 mod tests {
+    use region_sim::chaos::scenario::Kind;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -248,7 +253,7 @@ mod tests {
     fn verb(line: &str) -> control::Verb {
         match parse(line).unwrap().command {
             Command::Verb(verb) => verb.try_into().unwrap(),
-            Command::Up(_) | Command::Sim(_) => panic!("{line} is no verb"),
+            Command::Up(_) | Command::Sim(_) | Command::Chaos(_) => panic!("{line} is no verb"),
         }
     }
 
@@ -342,5 +347,17 @@ mod tests {
         assert!(args.detach && args.fresh);
         assert!(parse("up --rtt us-eu").is_err());
         assert!(parse("up --set nonsense").is_err());
+    }
+
+    #[test]
+    fn chaos_takes_kinds_of_faults_by_the_words_of_a_scenario() {
+        let line = "chaos --seed 7 --duration 5s --faults kill,loss --regions us,eu --set storage.fsync=always";
+        let Command::Chaos(args) = parse(line).unwrap().command else {
+            panic!("it is chaos")
+        };
+        assert_eq!(args.seed, Some(7));
+        assert_eq!(args.faults, [Kind::Kill, Kind::Link]);
+        let said = parse("chaos --faults wipe").unwrap_err().to_string();
+        assert!(said.contains("wipe is no fault here"), "{said}");
     }
 }

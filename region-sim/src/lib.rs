@@ -3,8 +3,10 @@
 //! [`link`] says what a fault does to a datagram. [`live`] runs a cluster of real `meridian`
 //! processes whose peer traffic goes through UDP relays that obey it.
 
+pub mod chaos;
 pub mod check;
 pub mod link;
 pub mod live;
+pub mod report;
 pub mod sim;
 pub mod workload;

@@ -6,20 +6,29 @@ mod interrupt;
 mod screen;
 mod up;
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use region_sim::{
+    chaos::{self, ChaosArgs, judge::Ruling},
     live::{Error, control},
     sim::{self, SimArgs},
 };
 
-use crate::cli::{Cli, Command};
+use crate::{
+    cli::{Cli, Command},
+    interrupt::Interrupts,
+};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Command::Sim(args) = &cli.command {
-        return simulate(args);
+    match &cli.command {
+        Command::Sim(args) => return simulate(args),
+        Command::Chaos(args) => return make_chaos(args),
+        Command::Up(_) | Command::Verb(_) => {}
     }
     if let Err(e) = run(cli) {
         eprintln!("region-sim: {e}");
@@ -48,9 +57,63 @@ fn run(cli: Cli) -> Result<(), Error> {
             }
             executor()?.block_on(up::up(&cli.dir, args))
         }
-        Command::Sim(_) => Ok(()), // needs no executor: see `simulate`
+        Command::Sim(_) | Command::Chaos(_) => Ok(()), // see `main`
         Command::Verb(verb) => executor()?.block_on(send(&cli.dir, verb)),
     }
+}
+
+fn make_chaos(args: &ChaosArgs) -> ExitCode {
+    let outcome = executor().map_err(Into::into).and_then(|executor| {
+        executor.block_on(async {
+            let mut interrupts = Interrupts::new()?;
+            tokio::select! {
+                biased;
+                () = interrupts.next() => Err(Error::Refused("interrupted: no verdict".to_owned()).into()),
+                outcome = chaos::run(args) => outcome,
+            }
+        })
+    });
+    match outcome {
+        Ok((run, page)) => {
+            let told = tell(&run, &page);
+            if told.is_ok() && run.has_passed() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Err(error) => {
+            eprintln!("region-sim: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints the verdict; the last lines say where the report is, and how to strike the same faults again.
+fn tell(run: &chaos::Run, page: &std::path::Path) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for verdict in &run.verdicts {
+        let promise = verdict.promise;
+        match &verdict.ruling {
+            Ruling::Held => writeln!(out, "{promise:<5} held    {}", verdict.words)?,
+            Ruling::NotJudged(reason) => {
+                writeln!(out, "{promise:<5} -       not judged: {reason}")?
+            }
+            Ruling::Broken(details) => {
+                writeln!(out, "{promise:<5} BROKEN  {}", verdict.words)?;
+                for detail in details.iter().take(DETAILS_SHOWN) {
+                    writeln!(out, "      {detail}")?;
+                }
+                let left = details.len().saturating_sub(DETAILS_SHOWN);
+                if left > 0 {
+                    writeln!(out, "      and {left} more, in the report")?;
+                }
+            }
+        }
+    }
+    writeln!(out, "{}", run.summary())?;
+    writeln!(out, "report {}", page.display())?;
+    writeln!(out, "same faults again: {}", run.command)
 }
 
 async fn send(dir: &std::path::Path, verb: cli::Verb) -> Result<(), Error> {
@@ -80,3 +143,6 @@ fn executor() -> Result<tokio::runtime::Runtime, Error> {
         source,
     })
 }
+
+/// Violations of one promise that are printed: the first ones say most.
+const DETAILS_SHOWN: usize = 5;

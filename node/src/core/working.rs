@@ -55,8 +55,6 @@ pub struct OutboxRow {
 pub use self::rewrite::Touched;
 pub use crate::storage::record::head::Conflict;
 
-/// Rows by their stored keys.
-
 /// What a closed batch leaves to be done once it is committed.
 #[derive(Debug)]
 pub struct Closed {

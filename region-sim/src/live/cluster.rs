@@ -195,6 +195,28 @@ impl Cluster {
         Ok(())
     }
 
+    /// Loses all that `from` sends to `to`, each a node or a region; what comes back arrives.
+    ///
+    /// # Errors
+    /// If a name is unknown.
+    pub fn cut_one_way(&self, from: &str, to: &str) -> Result<(), Error> {
+        self.set_cut_one_way(from, to, true)?;
+        let text = format!("what {from} sends to {to} is lost");
+        self.site.events.add(text);
+        Ok(())
+    }
+
+    /// Ends [`Cluster::cut_one_way`].
+    ///
+    /// # Errors
+    /// If a name is unknown.
+    pub fn mend_one_way(&self, from: &str, to: &str) -> Result<(), Error> {
+        self.set_cut_one_way(from, to, false)?;
+        let text = format!("what {from} sends to {to} arrives again");
+        self.site.events.add(text);
+        Ok(())
+    }
+
     /// Ends every partition. Links keep their settings.
     pub fn heal(&self) {
         self.site.mesh.mend_all();
@@ -261,6 +283,15 @@ impl Cluster {
     fn cut(&self, pairs: &[Pair], cut: bool, text: String) {
         self.site.mesh.set_cut(pairs, cut);
         self.site.events.add(text);
+    }
+
+    fn set_cut_one_way(&self, from: &str, to: &str, cut: bool) -> Result<(), Error> {
+        let topology = &self.site.topology;
+        let (from, to) = (topology.select(from)?, topology.select(to)?);
+        for (i, j) in from.iter().flat_map(|i| to.iter().map(move |j| (*i, *j))) {
+            self.site.mesh.set_cut_towards(i, j, cut);
+        }
+        Ok(())
     }
 
     fn seat(&self, name: &str) -> Result<&Arc<Seat>, Error> {

@@ -16,6 +16,13 @@ pub struct Event {
     pub text: String,
 }
 
+impl Event {
+    /// Whether a node died that nobody had told to.
+    pub fn is_surprise(&self) -> bool {
+        self.text.contains(DIED)
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:>8.1}s  {}", self.after.as_secs_f64(), self.text)
@@ -75,4 +82,6 @@ impl fmt::Debug for Events {
     }
 }
 
+/// What is said of a node that died and was not told to.
+pub(super) const DIED: &str = "died by itself";
 const KEPT: usize = 64;

@@ -82,6 +82,15 @@ impl Mesh {
         self.lanes(pairs).for_each(|lane| lane.set_cut(cut));
     }
 
+    /// Cuts what one node sends to another, or mends it. The other direction stays.
+    pub fn set_cut_towards(&self, from: usize, to: usize, cut: bool) {
+        let wire = Pair::new(from, to).and_then(|pair| self.links.get(&pair));
+        if let Some(wire) = wire {
+            let lane = if from < to { &wire.up } else { &wire.down };
+            lane.set_cut(cut);
+        }
+    }
+
     /// Mends every link.
     pub fn mend_all(&self) {
         self.links
@@ -89,12 +98,12 @@ impl Mesh {
             .for_each(|wire| wire.lanes().for_each(|lane| lane.set_cut(false)));
     }
 
-    /// What a pair's link does now, both directions alike.
+    /// What a pair's link does now. Both directions have the same settings; it is cut if one of them is.
     pub fn state(&self, pair: Pair) -> Option<LinkState> {
-        let lane = &self.links.get(&pair)?.up;
+        let wire = self.links.get(&pair)?;
         Some(LinkState {
-            settings: lane.settings(),
-            cut: lane.is_cut(),
+            settings: wire.up.settings(),
+            cut: wire.lanes().any(Lane::is_cut),
         })
     }
 

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::{
     config::{NodeConfig, Overrides},
     error::{Doing, Error},
-    event::Events,
+    event::{DIED, Events},
     layout::{Claim, Layout, remove_dir, remove_file, replace_file},
     log_tail,
     mesh::Mesh,
@@ -139,7 +139,7 @@ impl Site {
         if matches!(phase, Phase::Ready | Phase::Paused) {
             let log = seat.layout.log();
             self.events.add(format!(
-                "{} died by itself: {exit}; its log is {}",
+                "{} {DIED}: {exit}; its log is {}",
                 seat.name,
                 log.display()
             ));
