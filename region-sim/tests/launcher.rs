@@ -183,17 +183,21 @@ fn a_detached_launcher_that_fails_says_why_in_front() {
 #[test]
 fn a_busy_port_is_named_before_anything_starts() {
     let bench = Bench::new();
-    // A port in the middle of the range that the launcher would use.
-    let (taken, base) = loop {
+    // A port in the middle of the range that the launcher would use. The one before it may be somebody else's: then another is taken.
+    let named = (0..TRIES).find_map(|_| {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = taken.local_addr().unwrap().port();
-        if port < 65_000 {
-            break (taken, port - 1);
-        }
-    };
-    let reason = bench.refused(&format!("up --regions us,eu --base-port {base}"));
-    let busy = format!("{} for eu-1's RESP is busy", taken.local_addr().unwrap());
-    assert!(reason.contains(&busy), "{reason}");
+        let address = taken.local_addr().unwrap();
+        let base = address
+            .port()
+            .checked_sub(1)
+            .filter(|base| *base < 65_000)?;
+        let reason = bench.refused(&format!("up --regions us,eu --base-port {base}"));
+        assert!(reason.contains(" is busy; use another"), "{reason}");
+        reason
+            .contains(&format!("{address} for eu-1's RESP is busy"))
+            .then_some(reason)
+    });
+    assert!(named.is_some(), "the port that was taken is named");
     assert!(!bench.cluster_dir().join("nodes/us-1/log").exists());
 }
 
@@ -248,3 +252,6 @@ fn a_node_that_dies_by_itself_is_reported_at_once() {
     );
     assert_eq!(bench.pids().len(), 1);
 }
+
+/// Pairs of ports that are tried.
+const TRIES: usize = 20;
