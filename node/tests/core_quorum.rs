@@ -477,3 +477,44 @@ fn sets_of_several_pages_that_differ_are_brought_together() {
     three.deliver();
     assert!(members(&three.read(1, "s", Read::Members)) == wanted);
 }
+
+/// Five replicas of everything; the fourth begins a write that reaches the first one alone while that one is asking about the key.
+fn with_a_write_that_only_the_reader_has() -> (Replicas, RequestId) {
+    let nodes = ["us-1", "us-2", "us-3", "us-4", "us-5"];
+    let places = nodes.map(|node| core_support::home("us", node, &[("us", &nodes)], 5));
+    let mut five = Replicas::joined(places.into_iter());
+    for node in 0..5 {
+        five.cut_off(node);
+    }
+    let read = five.begin(0, "k", Action::Read(Read::Get));
+    five.begin(4, "k", Action::Write(set("unfinished")));
+    five.cut.remove(&(4, 0));
+    five.deliver();
+    assert_eq!(
+        five.nodes[0].storage_value("k"),
+        Some("unfinished".to_owned())
+    );
+    five.cut.clear();
+    five.cut_off(4);
+    (five, read)
+}
+
+#[test]
+fn a_read_does_not_show_what_came_after_the_others_were_asked() {
+    let (mut five, read) = with_a_write_that_only_the_reader_has();
+    five.deliver();
+    assert_eq!(five.reply(0, read), Some(Reply::Nil));
+}
+
+#[test]
+fn a_read_that_shows_an_unfinished_write_leaves_it_on_a_majority_of_five() {
+    let (mut five, read) = with_a_write_that_only_the_reader_has();
+    five.deliver();
+    assert_eq!(five.reply(0, read), Some(Reply::Nil));
+    assert_eq!(five.get(0, "k"), bulk("unfinished"));
+    // Whoever is asked from now on: three have it, and three are asked.
+    five.cut_off(0);
+    for node in 1..4 {
+        assert_eq!(five.get(node, "k"), bulk("unfinished"), "through {node}");
+    }
+}

@@ -16,6 +16,8 @@ pub struct Ask {
     pub session: SessionId,
     /// From which hash on; `None`: whether what was sent is durable there.
     pub from: Option<u64>,
+    /// Which answer it will hold once it has answered.
+    pub version: u32,
 }
 
 /// The questions of one shard, by number.
@@ -181,6 +183,7 @@ mod tests {
             node: node(name),
             session: SessionId(1),
             from: None,
+            version: 0,
         }
     }
 

@@ -7,8 +7,9 @@
 //!          ─ differs ─▶ what is lacking here is joined, what is lacking there  ├─▶ carried out here
 //!                       is sent (Mend) and durable there (Mended) ───────────▶ ┘
 //! ```
-//! So the copy here is at least what enough replicas knew when they were asked, and what is answered from it is on enough of them
-//! before it is answered: another read that begins later sees it as well.
+//! So the copy here is at least what enough replicas knew when they were asked. What reads are answered with is taken from it at that
+//! moment, and is on enough of them before it is given: another read that begins later sees it as well. What came here meanwhile
+//! may be on no other replica, so it is not shown yet.
 //!
 //! A key with a question under way has a *gate*: what comes for it meanwhile waits its turn behind it, or the commands of one
 //! connection would change places.
@@ -24,6 +25,7 @@ use super::{
     message::SessionId,
     mutant::{Mutant, is_on},
     op::{Action, Key, Op},
+    reply::Reply,
     room::Room,
 };
 use crate::names::NodeName;
@@ -56,6 +58,17 @@ struct Gate {
     covered: Vec<Waiting>,
     /// What comes after them.
     queue: VecDeque<Waiting>,
+    /// What these reads are answered with, once enough replicas hold it.
+    replies: Vec<Reply>,
+    /// The digest of what they are taken from.
+    digest: u128,
+    /// Counts the answers: each replica that knows more makes another one.
+    version: u32,
+    /// Replicas that knew more. What they say when they are asked again came since, and makes no other answer: where a key is
+    /// written all the time there would be no end to it.
+    heard: Vec<NodeName>,
+    /// Replicas that hold the answer.
+    holding: Vec<NodeName>,
     /// Replicas that are still to be heard of, of those that were asked or can be.
     needed: usize,
     asked: Vec<NodeName>,
@@ -71,8 +84,10 @@ struct Gate {
 pub enum Turned {
     /// It still waits.
     Waits,
-    /// These may be carried out.
-    Opens(Vec<Waiting>),
+    /// The answer has changed since this replica was asked about it: it is to be asked again.
+    Again,
+    /// These may be carried out, and reads be answered so.
+    Opens(Vec<Waiting>, Vec<Reply>),
 }
 
 impl Gates {
@@ -132,6 +147,7 @@ impl Gates {
         let mut others: VecDeque<_> = others.into();
         let first: Vec<_> = others.drain(..needed).collect();
         let gate = self.gates.entry(key).or_default();
+        gate.heard.clear();
         gate.covered = covered;
         gate.needed = needed;
         gate.asked = first.iter().map(|(node, _)| node.clone()).collect();
@@ -166,8 +182,54 @@ impl Gates {
         Some(ask)
     }
 
-    /// A replica's copy and the one here agree now, unless more questions to it are under way.
-    pub fn agrees(&mut self, key: &Key, node: &NodeName) -> Turned {
+    /// What waits for the question about a key.
+    pub fn covered(&self, key: &Key) -> &[Waiting] {
+        self.gates.get(key).map_or(&[], |gate| &gate.covered)
+    }
+
+    /// The number of the answer that is to be given for a key.
+    pub fn version(&self, key: &Key) -> u32 {
+        self.gates.get(key).map_or(0, |gate| gate.version)
+    }
+
+    /// The digest of what reads of a key are to be answered with.
+    pub fn digest(&self, key: &Key) -> u128 {
+        self.gates.get(key).map_or(0, |gate| gate.digest)
+    }
+
+    /// Whether a replica is heard for the first time.
+    pub fn is_news(&self, key: &Key, node: &NodeName) -> bool {
+        let gate = self.gates.get(key);
+        gate.is_some_and(|gate| !gate.heard.contains(node))
+    }
+
+    /// Reads are answered so from now on. Gives who held the answer before, and is to be asked again.
+    pub fn answer(&mut self, key: &Key, digest: u128, replies: Vec<Reply>) -> Vec<NodeName> {
+        let Some(gate) = self.gates.get_mut(key) else {
+            return Vec::new();
+        };
+        gate.replies = replies;
+        gate.digest = digest;
+        gate.version = gate.version.wrapping_add(1);
+        gate.needed += gate.holding.len();
+        gate.asked.extend(gate.holding.iter().cloned());
+        std::mem::take(&mut gate.holding)
+    }
+
+    /// A replica has said all that it knows.
+    pub fn heard(&mut self, key: &Key, node: &NodeName) {
+        if let Some(gate) = self.gates.get_mut(key)
+            && !gate.heard.contains(node)
+        {
+            gate.heard.push(node.clone());
+        }
+    }
+
+    /// A replica holds the answer that it was asked about, unless more questions to it are under way.
+    pub fn agrees(&mut self, ask: &Ask) -> Turned {
+        let Ask {
+            key, node, version, ..
+        } = ask;
         let Some(gate) = self.gates.get_mut(key) else {
             return Turned::Waits;
         };
@@ -176,17 +238,21 @@ impl Gates {
         if asks.filter(is_awaited).any(|ask| ask.node == *node) {
             return Turned::Waits;
         }
+        if *version != gate.version {
+            return Turned::Again;
+        }
         let Some(at) = gate.asked.iter().position(|asked| asked == node) else {
             return Turned::Waits;
         };
-        gate.asked.swap_remove(at);
+        gate.holding.push(gate.asked.swap_remove(at));
         gate.needed -= 1;
         if gate.needed > 0 {
             return Turned::Waits;
         }
+        let replies = std::mem::take(&mut gate.replies);
         let covered = gate.end(&mut self.asks);
         self.waiting -= room(&covered);
-        Turned::Opens(covered)
+        Turned::Opens(covered, replies)
     }
 
     /// What is to be carried out next for a key whose gate opened; the gate goes when nothing waits behind it. Reads that
@@ -251,36 +317,36 @@ impl Gates {
             if let Some(gate) = self.gates.get_mut(&ask.key) {
                 gate.asks.retain(|other| *other != number);
             }
-            self.replace(&ask, &mut lost);
+            self.replace(&ask.key, &ask.node, &mut lost);
         }
         lost
     }
 
     /// One that was asked is of no use: another one is asked in its place.
-    pub fn give_up(&mut self, ask: &Ask) -> Lost {
+    pub fn give_up(&mut self, key: &Key, node: &NodeName) -> Lost {
         let mut lost = Lost::default();
-        if let Some(gate) = self.gates.get_mut(&ask.key) {
-            gate.forget(&ask.node, &mut self.asks);
+        if let Some(gate) = self.gates.get_mut(key) {
+            gate.forget(node, &mut self.asks);
         }
-        self.replace(ask, &mut lost);
+        self.replace(key, node, &mut lost);
         lost
     }
 
-    fn replace(&mut self, ask: &Ask, lost: &mut Lost) {
-        let Some(gate) = self.gates.get_mut(&ask.key) else {
+    fn replace(&mut self, key: &Key, node: &NodeName, lost: &mut Lost) {
+        let Some(gate) = self.gates.get_mut(key) else {
             return;
         };
-        let Some(at) = gate.asked.iter().position(|node| *node == ask.node) else {
+        let Some(at) = gate.asked.iter().position(|asked| asked == node) else {
             return;
         };
         gate.asked.swap_remove(at);
         if let Some((node, session)) = gate.others.pop_front() {
             gate.asked.push(node.clone());
-            lost.instead.push((ask.key.clone(), node, session));
+            lost.instead.push((key.clone(), node, session));
         } else if gate.asked.len() < gate.needed {
             let covered = gate.end(&mut self.asks);
             self.waiting -= room(&covered);
-            lost.failed.push((ask.key.clone(), covered));
+            lost.failed.push((key.clone(), covered));
         }
     }
 
@@ -339,6 +405,8 @@ impl Gate {
         self.asks.drain(..).for_each(|ask| asks.forget(ask));
         self.needed = 0;
         self.asked.clear();
+        self.holding.clear();
+        self.replies.clear();
         std::mem::take(&mut self.covered)
     }
 

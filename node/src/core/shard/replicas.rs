@@ -78,7 +78,7 @@ impl Shard {
                 self.gates.arrange(&mut asked.others, now.mono);
                 asked
             }
-            Ok(_) => return self.open_gate(storage, &key, covered, now, out),
+            Ok(_) => return self.open_gate(storage, &key, covered, Vec::new(), now, out),
             Err(refusal) => return self.refuse_all(storage, &key, covered, &refusal, now, out),
         };
         if asked.others.len() < asked.needed {
@@ -99,6 +99,7 @@ impl Shard {
         let first = self
             .gates
             .close(key.clone(), covered, needed, others, now.mono);
+        self.answer_reads(storage, &key, digest, now, out);
         for (node, session) in first {
             self.ask(&key, (node, session), (digest, 0), now, out);
         }
@@ -117,6 +118,7 @@ impl Shard {
             node,
             session,
             from: Some(from),
+            version: self.gates.version(key),
         };
         let ask = self.question_id(ask, now);
         let message = Message::Compare(Compare {
@@ -149,13 +151,16 @@ impl Shard {
             return;
         };
         let met = match copy {
-            None => Ok(true),
+            None => {
+                self.gates.heard(&ask.key, &ask.node);
+                Ok(Some(ask.version))
+            }
             Some(copy) => self.meet_copy(storage, &ask, &copy, now, out),
         };
         match met {
-            Ok(true) => self.agreed(storage, &ask, now, out),
-            Ok(false) => {
-                let lost = self.gates.give_up(&ask);
+            Ok(Some(version)) => self.agreed(storage, Ask { version, ..ask }, now, out),
+            Ok(None) => {
+                let lost = self.gates.give_up(&ask.key, &ask.node);
                 self.go_on_without(storage, lost, now, out);
             }
             Err(error) => {
@@ -177,12 +182,13 @@ impl Shard {
         out: &mut Vec<Output>,
     ) {
         if let Some(ask) = self.gates.answered(ask.number, session, now.mono) {
-            self.agreed(storage, &ask, now, out);
+            self.agreed(storage, ask, now, out);
         }
     }
 
     /// Joins what the copy here lacks, and sends what the other one does. Not where it is stamped too far ahead: such a stamp would
-    /// win every race until the clocks catch up, from whichever door it came in.
+    /// win every race until the clocks catch up, from whichever door it came in. Gives which answer the other one holds once it has
+    /// what was sent; `None` where its copy is not taken.
     fn meet_copy(
         &mut self,
         storage: &dyn Storage,
@@ -190,7 +196,7 @@ impl Shard {
         copy: &KeyCopy,
         now: Now,
         out: &mut Vec<Output>,
-    ) -> Result<bool, StorageError> {
+    ) -> Result<Option<u32>, StorageError> {
         let from = ask.from.unwrap_or_default();
         let key = &ask.key;
         let Difference {
@@ -199,15 +205,29 @@ impl Shard {
             theirs,
         } = compare::compare(storage, &mut self.working, key, from, copy)?;
         if self.is_ahead(newest, now) {
-            return Ok(false);
+            return Ok(None);
         }
         if let Some(delta) = compare::delta(key, mine) {
             self.observe(newest);
             self.working.join(storage, &delta)?;
         }
+        if self.gates.is_news(key, &ask.node) {
+            // Also where nothing was lacking: what it knows may have come here by another way since reads were answered.
+            let digest = compare::digest(storage, &mut self.working, key)?;
+            self.answer_reads(storage, key, digest, now, out);
+        }
+        let mut version = self.gates.version(key);
+        if from > 0 && self.gates.is_news(key, &ask.node) {
+            // Rows of an earlier page may have changed here since that was sent: whether all of them are there is asked once more.
+            version = version.wrapping_sub(1);
+        }
+        if copy.next.is_none() {
+            self.gates.heard(key, &ask.node);
+        }
         if let Some(delta) = compare::delta(key, theirs) {
             let mend = Ask {
                 from: None,
+                version,
                 ..ask.clone()
             };
             let ask_id = self.question_id(mend, now);
@@ -218,26 +238,75 @@ impl Shard {
             let whom = (ask.node.clone(), ask.session);
             self.ask(key, whom, (0, next), now, out);
         }
-        Ok(true)
+        Ok(Some(version))
     }
 
-    fn agreed(&mut self, storage: &dyn Storage, ask: &Ask, now: Now, out: &mut Vec<Output>) {
-        if let Turned::Opens(covered) = self.gates.agrees(&ask.key, &ask.node) {
-            self.open_gate(storage, &ask.key, covered, now, out);
+    fn agreed(&mut self, storage: &dyn Storage, ask: Ask, now: Now, out: &mut Vec<Output>) {
+        match self.gates.agrees(&ask) {
+            Turned::Waits => {}
+            Turned::Again => {
+                let instead = vec![(ask.key, ask.node, ask.session)];
+                self.ask_instead(storage, instead, now, out);
+            }
+            Turned::Opens(covered, replies) => {
+                self.open_gate(storage, &ask.key, covered, replies, now, out);
+            }
         }
     }
 
-    /// Carries out what waited for a key, and goes on with what came after it.
+    /// Reads that wait for a key are answered with what is here now, and with nothing that comes before enough others hold that: a
+    /// later read, through another replica, might miss it.
+    fn answer_reads(
+        &mut self,
+        storage: &dyn Storage,
+        key: &Key,
+        digest: u128,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let view = Uncommitted {
+            storage,
+            working: &self.working,
+        };
+        let reads = self.gates.covered(key).iter().map(|waiting| &waiting.op);
+        let replies: Option<Vec<Reply>> = reads
+            .map(|op| match &op.action {
+                Action::Read(action) => {
+                    let reply = read(&view, &op.key, action, now.wall_ms);
+                    Some(reply.unwrap_or_else(|e| Refusal::Unavailable(e.to_string()).into()))
+                }
+                Action::Write(_) => None,
+            })
+            .collect();
+        let Some(replies) = replies else { return };
+        for node in self.gates.answer(key, digest, replies) {
+            let Some(session) = self.shipper.session_to(&node) else {
+                let lost = self.gates.give_up(key, &node);
+                self.go_on_without(storage, lost, now, out);
+                continue;
+            };
+            self.ask_instead(storage, vec![(key.clone(), node, session)], now, out);
+        }
+    }
+
+    /// Answers the reads that waited for a key, or carries out the write, and goes on with what came after.
     fn open_gate(
         &mut self,
         storage: &dyn Storage,
         key: &Key,
         covered: Vec<Waiting>,
+        replies: Vec<Reply>,
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        for waiting in covered {
-            self.carry_out(storage, waiting, now);
+        if replies.is_empty() {
+            for waiting in covered {
+                self.carry_out(storage, waiting, now);
+            }
+        } else {
+            for (waiting, reply) in covered.into_iter().zip(replies) {
+                self.reply(waiting.id, reply);
+            }
         }
         self.go_on(storage, key, now, out);
     }
@@ -267,7 +336,13 @@ impl Shard {
     ) {
         for (key, node, session) in instead {
             match compare::digest(storage, &mut self.working, &key) {
-                Ok(digest) => self.ask(&key, (node, session), (digest, 0), now, out),
+                Ok(digest) => {
+                    if self.gates.is_news(&key, &node) && self.gates.digest(&key) != digest {
+                        // What it says is held against what is here now, so reads are to be answered with no less.
+                        self.answer_reads(storage, &key, digest, now, out);
+                    }
+                    self.ask(&key, (node, session), (digest, 0), now, out);
+                }
                 Err(error) => out.push(Output::Report(Event::Damaged(error))),
             }
         }
