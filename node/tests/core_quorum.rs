@@ -478,6 +478,30 @@ fn sets_of_several_pages_that_differ_are_brought_together() {
     assert!(members(&three.read(1, "s", Read::Members)) == wanted);
 }
 
+#[test]
+fn answers_that_wait_take_room_too() {
+    let mut three = Replicas::three();
+    let large = "x".repeat(1 << 20);
+    for n in 0..300 {
+        assert_eq!(three.write(0, &format!("k{n}"), set(&large)), Reply::Ok);
+    }
+    three.cut_off(0);
+    let get = |n: usize| (format!("k{n}"), Action::Read(Read::Get));
+    let refused = (0..300).find_map(|n| {
+        let (key, read) = get(n);
+        let id = three.begin(0, &key, read);
+        Some((n, three.reply(0, id)?))
+    });
+    let (waiting, refusal) = refused.expect("300 MB do not wait");
+    assert!(
+        matches!(refusal, Reply::Error(Refusal::Busy(_))),
+        "{refusal:?}"
+    );
+    assert!(waiting > 10, "{waiting}");
+    three.mend();
+    assert_eq!(three.get(0, "k0"), bulk(&large), "there is room again");
+}
+
 /// Five replicas of everything; the fourth begins a write that reaches the first one alone while that one is asking about the key.
 fn with_a_write_that_only_the_reader_has() -> (Replicas, RequestId) {
     let nodes = ["us-1", "us-2", "us-3", "us-4", "us-5"];

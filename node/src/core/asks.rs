@@ -140,6 +140,10 @@ impl Asks {
     }
 
     fn peer(&mut self, node: &NodeName) -> &mut Peer {
+        // The name is copied for the first question alone: each read asks one.
+        if self.peers.contains_key(node) {
+            return self.peers.get_mut(node).expect("it was looked up just now");
+        }
         self.peers.entry(node.clone()).or_default()
     }
 }

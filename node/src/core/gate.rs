@@ -62,7 +62,7 @@ struct Gate {
     replies: Vec<Reply>,
     /// The digest of what they are taken from.
     digest: u128,
-    /// Counts the answers: each replica that knows more makes another one.
+    /// Counts the questions and their answers: each replica that knows more makes another one.
     version: u32,
     /// Replicas that knew more. What they say when they are asked again came since, and makes no other answer: where a key is
     /// written all the time there would be no end to it.
@@ -148,6 +148,8 @@ impl Gates {
         let first: Vec<_> = others.drain(..needed).collect();
         let gate = self.gates.entry(key).or_default();
         gate.heard.clear();
+        // An answer to the question before says nothing about this one.
+        gate.version = gate.version.wrapping_add(1);
         gate.covered = covered;
         gate.needed = needed;
         gate.asked = first.iter().map(|(node, _)| node.clone()).collect();
@@ -208,6 +210,8 @@ impl Gates {
         let Some(gate) = self.gates.get_mut(key) else {
             return Vec::new();
         };
+        self.waiting.bytes -= bytes(&gate.replies);
+        self.waiting.bytes += bytes(&replies);
         gate.replies = replies;
         gate.digest = digest;
         gate.version = gate.version.wrapping_add(1);
@@ -249,9 +253,7 @@ impl Gates {
         if gate.needed > 0 {
             return Turned::Waits;
         }
-        let replies = std::mem::take(&mut gate.replies);
-        let covered = gate.end(&mut self.asks);
-        self.waiting -= room(&covered);
+        let Ended { covered, replies } = gate.end(&mut self.asks, &mut self.waiting);
         Turned::Opens(covered, replies)
     }
 
@@ -344,8 +346,7 @@ impl Gates {
             gate.asked.push(node.clone());
             lost.instead.push((key.clone(), node, session));
         } else if gate.asked.len() < gate.needed {
-            let covered = gate.end(&mut self.asks);
-            self.waiting -= room(&covered);
+            let Ended { covered, .. } = gate.end(&mut self.asks, &mut self.waiting);
             lost.failed.push((key.clone(), covered));
         }
     }
@@ -355,8 +356,7 @@ impl Gates {
         let Some(gate) = self.gates.get_mut(key) else {
             return Vec::new();
         };
-        let covered = gate.end(&mut self.asks);
-        self.waiting -= room(&covered);
+        let Ended { covered, .. } = gate.end(&mut self.asks, &mut self.waiting);
         covered
     }
 
@@ -373,8 +373,7 @@ impl Gates {
                 gate.asked
                     .iter()
                     .for_each(|silent| self.asks.missed(silent, now));
-                let covered = gate.end(&mut self.asks);
-                self.waiting -= room(&covered);
+                let Ended { covered, .. } = gate.end(&mut self.asks, &mut self.waiting);
                 overdue.push((key.clone(), covered));
             }
         }
@@ -395,19 +394,34 @@ impl Gates {
     }
 }
 
+/// What waited for a question that is over.
+struct Ended {
+    covered: Vec<Waiting>,
+    replies: Vec<Reply>,
+}
+
+fn bytes(replies: &[Reply]) -> usize {
+    replies.iter().map(Reply::bytes).sum()
+}
+
 fn room(waiting: &[Waiting]) -> Room {
     waiting.iter().map(|waiting| &waiting.op).collect()
 }
 
 impl Gate {
     /// Nothing is asked any more. Gives what waited for it.
-    fn end(&mut self, asks: &mut Asks) -> Vec<Waiting> {
+    fn end(&mut self, asks: &mut Asks, waiting: &mut Room) -> Ended {
         self.asks.drain(..).for_each(|ask| asks.forget(ask));
         self.needed = 0;
         self.asked.clear();
         self.holding.clear();
-        self.replies.clear();
-        std::mem::take(&mut self.covered)
+        let ended = Ended {
+            covered: std::mem::take(&mut self.covered),
+            replies: std::mem::take(&mut self.replies),
+        };
+        *waiting -= room(&ended.covered);
+        waiting.bytes -= bytes(&ended.replies);
+        ended
     }
 
     /// Nothing is asked of a node any more.

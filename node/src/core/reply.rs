@@ -32,6 +32,27 @@ pub enum Reply {
     Error(Refusal),
 }
 
+impl Reply {
+    /// What it keeps in memory, about, in bytes.
+    pub fn bytes(&self) -> usize {
+        let own = match self {
+            Self::Bulk(text) | Self::Verbatim(text) => text.len(),
+            Self::Array(items) | Self::Set(items) => items.iter().map(Self::bytes).sum(),
+            Self::Map(pairs) => pairs
+                .iter()
+                .map(|(key, value)| key.bytes() + value.bytes())
+                .sum(),
+            Self::Ok
+            | Self::Simple(_)
+            | Self::Nil
+            | Self::NilArray
+            | Self::Int(_)
+            | Self::Error(_) => 0,
+        };
+        own + size_of::<Self>()
+    }
+}
+
 /// Why a command was not carried out, with the exact words a client sees.
 ///
 /// Redis's own errors come first; ours follow, each with what is known about the write.

@@ -211,17 +211,15 @@ impl Shard {
             self.observe(newest);
             self.working.join(storage, &delta)?;
         }
-        if self.gates.is_news(key, &ask.node) {
+        let mut version = self.gates.version(key);
+        if copy.next.is_none() && self.gates.is_news(key, &ask.node) {
             // Also where nothing was lacking: what it knows may have come here by another way since reads were answered.
             let digest = compare::digest(storage, &mut self.working, key)?;
-            self.answer_reads(storage, key, digest, now, out);
-        }
-        let mut version = self.gates.version(key);
-        if from > 0 && self.gates.is_news(key, &ask.node) {
-            // Rows of an earlier page may have changed here since that was sent: whether all of them are there is asked once more.
-            version = version.wrapping_sub(1);
-        }
-        if copy.next.is_none() {
+            version = self.answer_reads(storage, key, digest, now, out);
+            if from > 0 {
+                // Rows of an earlier page may have changed here since that was sent: whether all of them are there is asked once more.
+                version = version.wrapping_sub(1);
+            }
             self.gates.heard(key, &ask.node);
         }
         if let Some(delta) = compare::delta(key, theirs) {
@@ -255,7 +253,7 @@ impl Shard {
     }
 
     /// Reads that wait for a key are answered with what is here now, and with nothing that comes before enough others hold that: a
-    /// later read, through another replica, might miss it.
+    /// later read, through another replica, might miss it. Gives the answer's number, also where the question has ended over it.
     fn answer_reads(
         &mut self,
         storage: &dyn Storage,
@@ -263,7 +261,7 @@ impl Shard {
         digest: u128,
         now: Now,
         out: &mut Vec<Output>,
-    ) {
+    ) -> u32 {
         let view = Uncommitted {
             storage,
             working: &self.working,
@@ -278,8 +276,12 @@ impl Shard {
                 Action::Write(_) => None,
             })
             .collect();
-        let Some(replies) = replies else { return };
-        for node in self.gates.answer(key, digest, replies) {
+        let Some(replies) = replies else {
+            return self.gates.version(key);
+        };
+        let again = self.gates.answer(key, digest, replies);
+        let version = self.gates.version(key);
+        for node in again {
             let Some(session) = self.shipper.session_to(&node) else {
                 let lost = self.gates.give_up(key, &node);
                 self.go_on_without(storage, lost, now, out);
@@ -287,6 +289,7 @@ impl Shard {
             };
             self.ask_instead(storage, vec![(key.clone(), node, session)], now, out);
         }
+        version
     }
 
     /// Answers the reads that waited for a key, or carries out the write, and goes on with what came after.
