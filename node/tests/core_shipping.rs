@@ -9,10 +9,9 @@
 
 mod core_support;
 
-use std::time::Duration;
-
 use core_support::{
-    Region, UNBOUNDED, acknowledge, add, bulk, connect, deliver, home, incr, set, ship, take, whole,
+    Region, UNBOUNDED, acknowledge, bulk, connect, deliver, home, incr, maintain, outbox_rows,
+    pair, position, set, ship, take, whole,
 };
 use crdt::Hlc;
 use node::{
@@ -21,40 +20,12 @@ use node::{
         identity::DirectoryId,
         inbox::InboxEvent,
         message::{Decline, Message, SessionId, Taken},
-        op::{Action, Read},
+        op::Action,
         reply::{Refusal, Reply},
-        ship::{OutboxBounds, ShipEvent},
+        ship::ShipEvent,
     },
     placement::Partition,
-    storage::{Family, Storage, memory::CommitOutcome},
 };
-
-fn pair() -> (Region, Region) {
-    (Region::new("us", &["eu"], 1), Region::new("eu", &["us"], 2))
-}
-
-fn outbox_rows(region: &Region) -> usize {
-    let mut rows = 0;
-    region
-        .storage
-        .scan(Family::Outbox, b"", None, &mut |_, _| {
-            rows += 1;
-            std::ops::ControlFlow::Continue(())
-        })
-        .unwrap();
-    rows
-}
-
-/// Lets the region do what it does once a second. Only its monotonic clock goes on: nobody's wall clock gets ahead.
-fn maintain(region: &mut Region) {
-    region.mono += Duration::from_millis(1001);
-    region.close();
-}
-
-fn position(of: &Region, at: &Region) -> Hlc {
-    let held = at.inbox.held(&[of.actor()]);
-    held.first().map_or(Hlc::ZERO, |held| held.taken)
-}
 
 fn ships(messages: &[Message]) -> usize {
     messages
@@ -278,43 +249,6 @@ fn a_clock_ahead_is_declined_until_time_has_caught_up() {
     }
     assert_eq!(eu.get("k"), bulk("v"));
     assert_eq!(us.lag("eu").rows, 0);
-}
-
-#[test]
-fn the_outbox_is_trimmed_behind_what_every_region_has_saved() {
-    let mut us = Region::new("us", &["eu", "ap"], 1);
-    let (mut eu, mut ap) = (Region::new("eu", &["us"], 2), Region::new("ap", &["us"], 3));
-    for n in 0..5 {
-        us.write(&format!("k{n}"), set("v"));
-    }
-    ship(&mut us, &mut eu, 1);
-    ship(&mut us, &mut ap, 2);
-    maintain(&mut us);
-    assert_eq!(outbox_rows(&us), 5, "taken, and forgotten after a crash");
-    eu.save_inbox();
-    us.write("more", set("v"));
-    deliver(&mut us, &mut eu, 1);
-    deliver(&mut us, &mut ap, 2);
-    maintain(&mut us);
-    assert_eq!(outbox_rows(&us), 6, "one region has not saved it");
-    ap.save_inbox();
-    us.write("most", set("v"));
-    deliver(&mut us, &mut eu, 1);
-    deliver(&mut us, &mut ap, 2);
-    maintain(&mut us);
-    assert_eq!(outbox_rows(&us), 2);
-}
-
-#[test]
-fn a_position_whose_commit_failed_is_not_taken_for_saved() {
-    let (mut us, mut eu) = pair();
-    us.write("k", set("v"));
-    ship(&mut us, &mut eu, 1);
-    drop(eu.inbox.unsaved()); // its commit fails
-    eu.save_inbox();
-    let saved = position(&us, &eu);
-    eu.restart();
-    assert_eq!(position(&us, &eu), saved);
 }
 
 #[test]
@@ -558,214 +492,6 @@ fn an_answer_that_was_lost_is_asked_for_again() {
     deliver(&mut us, &mut eu, 1);
     assert_eq!((us.lag("eu").rows, us.lag("eu").since), (0, None));
     assert_eq!(eu.get("k"), bulk("v"));
-}
-
-#[test]
-fn rows_beyond_the_bytes_are_dropped_and_skipped_loudly() {
-    let bounds = OutboxBounds {
-        bytes_max: 2000,
-        ..UNBOUNDED
-    };
-    let mut us = Region::bounded("us", &["eu"], 1, bounds);
-    let mut eu = Region::new("eu", &["us"], 2);
-    for n in 0..100 {
-        us.write(&format!("k{n}"), set(&"v".repeat(100)));
-    }
-    maintain(&mut us);
-    assert!(outbox_rows(&us) < 20);
-    assert!(us.lag("eu").needs_repair);
-    let dropped = us.events.iter().find_map(|event| match event {
-        Event::Ship(ShipEvent::Dropped { rows, .. }) => Some(*rows),
-        _ => None,
-    });
-    assert_eq!(dropped, Some(100 - outbox_rows(&us) as u64));
-    ship(&mut us, &mut eu, 1);
-    assert_eq!(eu.get("k0"), Reply::Nil);
-    assert_eq!(eu.get("k99"), bulk(&"v".repeat(100)));
-    assert_eq!(us.lag("eu").rows, 0);
-    assert!(us.lag("eu").needs_repair, "until it is reconciled");
-    assert!(
-        eu.inbox_events
-            .iter()
-            .any(|event| matches!(event, InboxEvent::Missed { .. }))
-    );
-    us.events.clear();
-    for _ in 0..3 {
-        maintain(&mut us);
-    }
-    assert!(us.events.is_empty(), "it is said once: {:?}", us.events);
-}
-
-#[test]
-fn rows_older_than_the_window_are_dropped_and_younger_ones_are_not() {
-    let bounds = OutboxBounds {
-        window: Duration::from_secs(10),
-        ..UNBOUNDED
-    };
-    let mut us = Region::bounded("us", &["eu"], 1, bounds);
-    let mut eu = Region::new("eu", &["us"], 2);
-    us.write("old", set("v"));
-    us.pass(8000);
-    us.write("young", set("v"));
-    us.pass(3000);
-    us.close();
-    eu.pass(11_000);
-    ship(&mut us, &mut eu, 1);
-    assert_eq!(eu.get("old"), Reply::Nil);
-    assert_eq!(eu.get("young"), bulk("v"));
-}
-
-#[test]
-fn a_batch_of_large_values_is_several_rows_and_arrives_whole() {
-    let (mut us, mut eu) = pair();
-    connect(&mut us, &eu, 1);
-    us.sent.clear();
-    for n in 0..5 {
-        us.request(&format!("k{n}"), Action::Write(set(&"v".repeat(700_000))));
-    }
-    us.close();
-    assert_eq!(outbox_rows(&us), 3);
-    let messages = take(&mut us.sent, 1);
-    let largest = messages
-        .iter()
-        .map(|message| match message {
-            Message::Ship(ship) => ship.rows.iter().map(|row| row.len()).sum(),
-            _ => 0,
-        })
-        .max();
-    assert!(largest < Some(2 << 20), "{largest:?}");
-    for message in messages {
-        eu.receive(SessionId(1), message);
-        eu.close();
-    }
-    for n in 0..5 {
-        assert_eq!(eu.read(&format!("k{n}"), Read::Strlen), Reply::Int(700_000));
-    }
-}
-
-#[test]
-fn a_long_outbox_is_shipped_within_its_window_until_all_is_there() {
-    let (mut us, mut eu) = pair();
-    for n in 0..300 {
-        us.write(&format!("k{n}"), set(&"v".repeat(100_000)));
-    }
-    connect(&mut us, &eu, 1);
-    let in_flight: usize = us
-        .sent
-        .iter()
-        .map(|(_, message)| match message {
-            Message::Ship(ship) => ship.rows.iter().map(|row| row.len()).sum(),
-            _ => 0,
-        })
-        .sum();
-    assert!((1 << 20..6 << 20).contains(&in_flight), "{in_flight}");
-    deliver(&mut us, &mut eu, 1);
-    assert_eq!(eu.read("k299", Read::Strlen), Reply::Int(100_000));
-    assert_eq!(us.lag("eu").rows, 0);
-}
-
-#[test]
-fn a_failed_commit_is_told_as_unknown_and_ends_the_shard() {
-    let (mut us, mut eu) = pair();
-    us.write("k", set("before"));
-    us.storage.plan_commits([CommitOutcome::FailsWritten]);
-    let reply = us.write("k", set("after"));
-    assert!(
-        matches!(reply, Reply::Error(Refusal::Timeout(_))),
-        "{reply:?}"
-    );
-    us.restart();
-    assert_eq!(us.get("k"), bulk("after"));
-    ship(&mut us, &mut eu, 1);
-    assert_eq!(eu.get("k"), bulk("after"), "its row ships, too");
-}
-
-#[test]
-fn a_failed_commit_that_was_not_written_leaves_no_trace() {
-    let (mut us, mut eu) = pair();
-    us.write("s", add(&["before"]));
-    us.storage.plan_commits([CommitOutcome::FailsUnwritten]);
-    us.write("s", add(&["after"]));
-    us.restart();
-    assert_eq!(us.members("s"), ["before"]);
-    us.write("s", add(&["later"]));
-    ship(&mut us, &mut eu, 1);
-    assert_eq!(eu.members("s"), ["before", "later"]);
-    assert_eq!(us.shard.tallies().total(), eu.shard.tallies().total());
-}
-
-#[test]
-fn a_commit_that_fails_refuses_what_it_carried_for_others() {
-    let (mut us, mut eu) = pair();
-    connect(&mut us, &eu, 1);
-    us.sent.clear();
-    us.write("k", set("v"));
-    for message in take(&mut us.sent, 1) {
-        eu.receive(SessionId(1), message);
-    }
-    eu.storage.plan_commits([CommitOutcome::FailsUnwritten]);
-    eu.close();
-    let returned = take(&mut eu.returned, 1);
-    assert!(
-        matches!(
-            returned[..],
-            [Message::Declined {
-                reason: Decline::ReadOnly,
-                ..
-            }]
-        ),
-        "{returned:?}"
-    );
-    assert_eq!(position(&us, &eu), Hlc::ZERO);
-}
-
-#[test]
-fn a_damaged_row_is_reported_and_stops_nothing_else() {
-    let (mut us, mut eu) = pair();
-    eu.write("k", set("mine"));
-    let stored =
-        node::storage::record::head::stored_key(&node::placement::Position::of(b"k"), b"k");
-    let mut batch = node::storage::Batch::default();
-    batch.put(Family::Head, stored, b"\x01garbage".to_vec());
-    eu.storage
-        .commit(&batch, node::storage::Durability::Process)
-        .unwrap();
-    // A shard that has nothing cached, and need not count.
-    us.write("k", set("v"));
-    us.write("other", set("v"));
-    connect(&mut us, &eu, 1);
-    let mut fresh = Region::new("eu", &["us"], 2);
-    fresh.storage = std::mem::take(&mut eu.storage);
-    deliver(&mut us, &mut fresh, 1);
-    assert_eq!(fresh.get("other"), bulk("v"));
-    assert!(
-        fresh
-            .events
-            .iter()
-            .any(|event| matches!(event, Event::Damaged(_)))
-    );
-    assert_eq!(us.lag("eu").rows, 0);
-}
-
-#[test]
-fn what_is_no_row_is_declined_as_malformed() {
-    let (us, mut eu) = pair();
-    let message = Message::Ship(node::core::message::Ship {
-        actor: us.actor(),
-        after: Hlc::ZERO,
-        last: Hlc::from_millis(us.wall_ms),
-        rows: vec![core_support::bytes("garbage")],
-        is_for_region: true,
-    });
-    eu.receive(SessionId(1), message);
-    let returned = take(&mut eu.returned, 1);
-    assert!(matches!(
-        returned[..],
-        [Message::Declined {
-            reason: Decline::Malformed,
-            ..
-        }]
-    ));
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod replicas;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
     sync::Arc,
     time::Duration,
 };
@@ -443,6 +444,36 @@ fn open(
         entropy: 7,
     };
     Shard::open(storage, config).unwrap()
+}
+
+/// Two regions that ship to each other, `us` and `eu`.
+pub fn pair() -> (Region, Region) {
+    (Region::new("us", &["eu"], 1), Region::new("eu", &["us"], 2))
+}
+
+/// How many rows a region keeps for others.
+pub fn outbox_rows(region: &Region) -> usize {
+    let mut rows = 0;
+    region
+        .storage
+        .scan(Family::Outbox, b"", None, &mut |_, _| {
+            rows += 1;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    rows
+}
+
+/// Lets the region do what it does once a second. Only its monotonic clock goes on: nobody's wall clock gets ahead.
+pub fn maintain(region: &mut Region) {
+    region.mono += Duration::from_millis(1001);
+    region.close();
+}
+
+/// What the second has of the first.
+pub fn position(of: &Region, at: &Region) -> Hlc {
+    let held = at.inbox.held(&[of.actor()]);
+    held.first().map_or(Hlc::ZERO, |held| held.taken)
 }
 
 /// A part was taken, and concerns nobody else.

@@ -1,0 +1,153 @@
+//! Goal: what is kept for other regions stays within its bounds, is shipped within its window, and goes when they have it.
+//!
+//! Method: two or three shards and their inboxes, message by message; the rows of the outbox are counted in storage.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod core_support;
+
+use std::time::Duration;
+
+use core_support::{
+    Region, UNBOUNDED, bulk, connect, deliver, maintain, outbox_rows, pair, set, ship, take,
+};
+use node::core::{
+    Event,
+    inbox::InboxEvent,
+    message::{Message, SessionId},
+    op::{Action, Read},
+    reply::Reply,
+    ship::{OutboxBounds, ShipEvent},
+};
+
+#[test]
+fn the_outbox_is_trimmed_behind_what_every_region_has_saved() {
+    let mut us = Region::new("us", &["eu", "ap"], 1);
+    let (mut eu, mut ap) = (Region::new("eu", &["us"], 2), Region::new("ap", &["us"], 3));
+    for n in 0..5 {
+        us.write(&format!("k{n}"), set("v"));
+    }
+    ship(&mut us, &mut eu, 1);
+    ship(&mut us, &mut ap, 2);
+    maintain(&mut us);
+    assert_eq!(outbox_rows(&us), 5, "taken, and forgotten after a crash");
+    eu.save_inbox();
+    us.write("more", set("v"));
+    deliver(&mut us, &mut eu, 1);
+    deliver(&mut us, &mut ap, 2);
+    maintain(&mut us);
+    assert_eq!(outbox_rows(&us), 6, "one region has not saved it");
+    ap.save_inbox();
+    us.write("most", set("v"));
+    deliver(&mut us, &mut eu, 1);
+    deliver(&mut us, &mut ap, 2);
+    maintain(&mut us);
+    assert_eq!(outbox_rows(&us), 2);
+}
+
+#[test]
+fn rows_beyond_the_bytes_are_dropped_and_skipped_loudly() {
+    let bounds = OutboxBounds {
+        bytes_max: 2000,
+        ..UNBOUNDED
+    };
+    let mut us = Region::bounded("us", &["eu"], 1, bounds);
+    let mut eu = Region::new("eu", &["us"], 2);
+    for n in 0..100 {
+        us.write(&format!("k{n}"), set(&"v".repeat(100)));
+    }
+    maintain(&mut us);
+    assert!(outbox_rows(&us) < 20);
+    assert!(us.lag("eu").needs_repair);
+    let dropped = us.events.iter().find_map(|event| match event {
+        Event::Ship(ShipEvent::Dropped { rows, .. }) => Some(*rows),
+        _ => None,
+    });
+    assert_eq!(dropped, Some(100 - outbox_rows(&us) as u64));
+    ship(&mut us, &mut eu, 1);
+    assert_eq!(eu.get("k0"), Reply::Nil);
+    assert_eq!(eu.get("k99"), bulk(&"v".repeat(100)));
+    assert_eq!(us.lag("eu").rows, 0);
+    assert!(us.lag("eu").needs_repair, "until it is reconciled");
+    assert!(
+        eu.inbox_events
+            .iter()
+            .any(|event| matches!(event, InboxEvent::Missed { .. }))
+    );
+    us.events.clear();
+    for _ in 0..3 {
+        maintain(&mut us);
+    }
+    assert!(us.events.is_empty(), "it is said once: {:?}", us.events);
+}
+
+#[test]
+fn rows_older_than_the_window_are_dropped_and_younger_ones_are_not() {
+    let bounds = OutboxBounds {
+        window: Duration::from_secs(10),
+        ..UNBOUNDED
+    };
+    let mut us = Region::bounded("us", &["eu"], 1, bounds);
+    let mut eu = Region::new("eu", &["us"], 2);
+    us.write("old", set("v"));
+    us.pass(8000);
+    us.write("young", set("v"));
+    us.pass(3000);
+    us.close();
+    eu.pass(11_000);
+    ship(&mut us, &mut eu, 1);
+    assert_eq!(eu.get("old"), Reply::Nil);
+    assert_eq!(eu.get("young"), bulk("v"));
+}
+
+#[test]
+fn a_batch_of_large_values_is_several_rows_and_arrives_whole() {
+    let (mut us, mut eu) = pair();
+    connect(&mut us, &eu, 1);
+    us.sent.clear();
+    for n in 0..5 {
+        us.request(&format!("k{n}"), Action::Write(set(&"v".repeat(700_000))));
+    }
+    us.close();
+    assert_eq!(outbox_rows(&us), 3);
+    let messages = take(&mut us.sent, 1);
+    let largest = messages
+        .iter()
+        .map(|message| match message {
+            Message::Ship(ship) => ship.rows.iter().map(|row| row.len()).sum(),
+            _ => 0,
+        })
+        .max();
+    assert!(largest < Some(2 << 20), "{largest:?}");
+    for message in messages {
+        eu.receive(SessionId(1), message);
+        eu.close();
+    }
+    for n in 0..5 {
+        assert_eq!(eu.read(&format!("k{n}"), Read::Strlen), Reply::Int(700_000));
+    }
+}
+
+#[test]
+fn a_long_outbox_is_shipped_within_its_window_until_all_is_there() {
+    let (mut us, mut eu) = pair();
+    for n in 0..300 {
+        us.write(&format!("k{n}"), set(&"v".repeat(100_000)));
+    }
+    connect(&mut us, &eu, 1);
+    let in_flight: usize = us
+        .sent
+        .iter()
+        .map(|(_, message)| match message {
+            Message::Ship(ship) => ship.rows.iter().map(|row| row.len()).sum(),
+            _ => 0,
+        })
+        .sum();
+    assert!((1 << 20..6 << 20).contains(&in_flight), "{in_flight}");
+    deliver(&mut us, &mut eu, 1);
+    assert_eq!(eu.read("k299", Read::Strlen), Reply::Int(100_000));
+    assert_eq!(us.lag("eu").rows, 0);
+}
