@@ -1,12 +1,17 @@
 //! A cluster of real processes in a directory of its own, which ends with its test.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
-use node::status::{NodeState, RegionState, RegionStatus, Status};
+use node::{
+    names::RegionName,
+    placement::{Partition, Placement},
+    status::{NodeState, RegionState, RegionStatus, Status},
+};
 use region_sim::live::{Builder, Change, Cluster, Exit};
 use tempfile::TempDir;
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
@@ -67,6 +72,21 @@ impl World {
     /// What it is made of, for verbs that do not wait.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// The nodes of a region that hold a key, the one that others ask first at the front.
+    pub fn replicas_of(&self, region: &str, key: &str) -> Vec<String> {
+        let name: RegionName = region.parse().expect("a region has a valid name");
+        let nodes = self.nodes_of(region).into_iter();
+        let nodes = nodes.map(|node| node.parse().expect("a node has a valid name"));
+        let replicas = u8::try_from(self.cluster.topology().replicas())
+            .expect("a region has fewer replicas than that");
+        let members = BTreeMap::from([(name.clone(), nodes.collect())]);
+        let placement = Placement::new(members, &BTreeMap::from([(name.clone(), replicas)]));
+        let placed = placement.region(&name).expect("it was put in just now");
+        let partition = Partition::of(key.as_bytes());
+        let preferred = placed.preferred_nodes(partition);
+        preferred.map(ToString::to_string).collect()
     }
 
     /// Its nodes, in order.

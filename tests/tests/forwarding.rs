@@ -1,4 +1,4 @@
-//! Goal: where a region has more nodes than replicas, every node takes every command, with one of them dead too.
+//! Goal: where a region has more nodes than replicas, every node takes every command, with one of them dead or silent too.
 //! Method: five nodes, three replicas. Each node is told and asked everything, with keys of many partitions, so that it holds some and not others.
 
 #![allow(
@@ -39,6 +39,34 @@ fn any_node_takes_any_command_with_one_of_them_dead_too() {
         says(&mut world.client(node), &["DBSIZE"], &Value::Int(0));
     }
     takes_everything(&world, &nodes, "it returned");
+}
+
+#[test]
+fn reads_do_not_wait_for_a_node_that_hangs() {
+    let world = World::with(|builder| {
+        let builder = builder.regions(["us"]).nodes(5).replicas(3);
+        // Sooner than a session to a silent node ends.
+        builder.set("consistency.timeout", "2s")
+    });
+    let (asked, hangs) = ("us-1", "us-2");
+    let mut client = world.client(asked);
+    let keys: Vec<_> = (0..SCANNED).map(|n| format!("key {n}")).collect();
+    for key in &keys {
+        says(&mut client, &["AT", "ALL", "SET", key, "v"], &ok());
+    }
+    let would_ask_it = |key: &&String| {
+        let replicas = world.replicas_of("us", key);
+        replicas[0] == hangs && replicas.iter().all(|node| node != asked)
+    };
+    let mut awkward = keys.iter().filter(would_ask_it);
+    let key = awkward.next().unwrap();
+    world.pause(hangs);
+    says(&mut client, &["AT", "ONE", "GET", key], &bulk("v"));
+    says(&mut client, &["GET", awkward.next().unwrap()], &bulk("v"));
+    says(&mut client, &["DBSIZE"], &Value::Int(SCANNED));
+    assert_eq!(texts(&mut client, &["KEYS", "*"]).len(), keys.len());
+    assert!(client.text(&["RANDOMKEY"]).is_some());
+    world.resume(hangs);
 }
 
 fn takes_everything(world: &World, nodes: &[String], when: &str) {

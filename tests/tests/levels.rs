@@ -1,6 +1,7 @@
 //! Goal: every level succeeds while enough replicas live, and is refused at once, with nothing written, when they are known not to.
 //! Method: three regions of three nodes. Nodes of the asked one's region die, and another region whole; at each step a write and a read at every
-//! level is held against the table of the levels, written down here once more as numbers.
+//! level is held against the table of the levels, written down here once more as numbers. And a node that holds no copy of a key, when all that do
+//! are dead.
 
 use std::time::{Duration, Instant};
 
@@ -89,6 +90,70 @@ fn each_level_is_met_or_refused_by_the_replicas_that_live() {
     trial.holds_to(living(3, none));
     trial.are_refused_at_once();
     trial.heals();
+}
+
+#[test]
+fn nothing_is_written_or_waited_for_where_all_replicas_of_the_region_are_dead() {
+    let world = World::with(|builder| {
+        let builder = builder.regions(["us", "eu"]).nodes(4).replicas(3);
+        builder.set("consistency.timeout", "20s")
+    });
+    let (key, replicas) = key_held_by_others(&world);
+    let mut client = world.client(ASKED);
+    assert!(
+        !client
+            .call(&["AT", "ALL", "SET", &key, "before"])
+            .is_error()
+    );
+    for node in &replicas {
+        world.kill(node);
+        world.await_missed(ASKED, node);
+    }
+    let mut waits = Vec::new();
+    for level in LEVELS {
+        waits.push(unavailable(
+            &mut client,
+            &["AT", level, "SET", &key, "lost"],
+        ));
+        if level != "EACH_QUORUM" {
+            waits.push(unavailable(&mut client, &["AT", level, "GET", &key]));
+        }
+    }
+    waits.sort_unstable();
+    assert!(waits[waits.len() / 2] < REFUSAL_USUAL, "{waits:?}");
+
+    for node in &replicas {
+        world.restart(node);
+    }
+    world.await_connected();
+    eventually(LIMIT, "a majority answers again", || {
+        let read = client.text(&["AT", "LOCAL_QUORUM", "GET", &key]);
+        holds(read.as_deref() == Some("before"), || format!("{read:?}"))
+    });
+}
+
+/// A key that the asked node does not hold, and the three nodes of its region that do.
+fn key_held_by_others(world: &World) -> (String, Vec<String>) {
+    let mut keys = (0..).map(|number: u32| {
+        let key = format!("key {number}");
+        let replicas = world.replicas_of("us", &key);
+        (key, replicas)
+    });
+    keys.find(|(_, replicas)| replicas.iter().all(|node| node != ASKED))
+        .expect("there is such a key among any few")
+}
+
+/// Nobody can be asked, and that is said at once. Gives how long it took.
+fn unavailable(client: &mut Client, command: &[&str]) -> Duration {
+    let begun = Instant::now();
+    let reply = client.call(command);
+    let took = begun.elapsed();
+    assert!(
+        matches!(&reply, Value::Error(text) if text.starts_with("UNAVAILABLE ")),
+        "{command:?} gave {reply:?}"
+    );
+    assert!(took < REFUSAL_LIMIT, "{command:?} took {took:?}");
+    took
 }
 
 impl Trial {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{message::SessionId, op::Key};
+use super::{message::SessionId, op::Key, usual::Usual};
 use crate::names::NodeName;
 
 /// A question that is under way.
@@ -33,8 +33,8 @@ pub struct Asks {
 struct Peer {
     /// How many questions it has not answered.
     in_flight: usize,
-    /// How long an answer takes, smoothed; `None` before the first one.
-    usual: Option<Duration>,
+    /// How long an answer takes.
+    usual: Usual,
     /// Questions in a row for which others had to be asked in its place.
     missed: u32,
     /// Until then others are asked first.
@@ -112,15 +112,16 @@ impl Asks {
         }
     }
 
-    /// How long the answers of these nodes are waited for before others are asked too: twice what the slowest of them usually takes.
-    /// Dean and Barroso, "The Tail at Scale" (2013), "Hedged requests".
+    /// How long the answers of these nodes are waited for before others are asked too: as the slowest of them deserves.
     pub fn patience<'a>(&self, nodes: impl Iterator<Item = &'a NodeName>) -> Duration {
-        let usual = |node| self.peers.get(node)?.usual;
-        let slowest = nodes
-            .map(|node| usual(node).unwrap_or(USUAL_AT_FIRST))
-            .max();
-        let slowest = slowest.unwrap_or(USUAL_AT_FIRST);
-        (slowest * 2).clamp(PATIENCE_MIN, PATIENCE_MAX)
+        let usual = |node| {
+            self.peers
+                .get(node)
+                .map(|peer| peer.usual)
+                .unwrap_or_default()
+        };
+        let slowest = nodes.map(|node| usual(node).patience()).max();
+        slowest.unwrap_or_else(|| Usual::default().patience())
     }
 
     /// Whom to ask first: those that answer come before those that did not of late, otherwise the order stays. Those that
@@ -149,23 +150,13 @@ impl Asks {
 }
 
 impl Peer {
-    /// Jacobson, "Congestion Avoidance and Control" (1988): a gain of an eighth.
     fn note(&mut self, took: Duration) {
         self.missed = 0;
         self.avoided_until = Duration::ZERO;
-        self.usual = Some(match self.usual {
-            None => took,
-            Some(usual) => (usual * 7 + took) / 8,
-        });
+        self.usual.note(took);
     }
 }
 
-/// What a node takes of which nothing is known: a round trip inside a region and a commit, with room.
-const USUAL_AT_FIRST: Duration = Duration::from_millis(25);
-/// Below it the answers of a healthy node differ for reasons of their own.
-const PATIENCE_MIN: Duration = Duration::from_millis(10);
-/// However slow one is, asking another costs less than to wait longer.
-const PATIENCE_MAX: Duration = Duration::from_secs(1);
 /// Answers that a node owes one shard, at most.
 const IN_FLIGHT_MAX: usize = 8_192;
 /// So many unanswered questions in a row, and others are asked first.

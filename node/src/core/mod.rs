@@ -59,6 +59,7 @@ pub mod ship;
 mod strings;
 pub mod tally;
 mod teach;
+pub mod usual;
 pub mod view;
 pub mod working;
 

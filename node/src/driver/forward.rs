@@ -3,11 +3,14 @@
 //! ```text
 //!   submit ─▶ held here? ─ yes ─▶ shards
 //!                └─ no ─▶ the first trusted replica ─▶ Forward(id, time left, errand) ─▶ that node's own submit
-//!                              ▲ lost on the way, and the command may be done twice? ─┐    └─▶ Forwarded(id, answer)
-//!                              └──────────────────────────────────────────────────────┘
+//!                              ▲ lost, or silent for long, and the command may be done twice? ─┐    └─▶ Forwarded(id, answer)
+//!                              └───────────────────────────────────────────────────────────────┘
 //! ```
+//! This is who waits for which answer, and how others are answered; who is asked when is in [`errand`](super::errand).
+//!
 //! A node that is forwarded to answers for itself and forwards no further: two nodes that see different members would hand a
-//! request to and fro. What was sent and not answered may have taken effect; only reads are handed to another node then.
+//! request to and fro. What was sent and not answered may have taken effect; only reads are handed to another node then. A node
+//! that is known to be down is not asked at all, although the session to it may still seem to live: nobody waits for it.
 
 use std::{
     collections::{BTreeMap, HashMap}, // the map is looked up, never iterated in an order that matters
@@ -16,16 +19,17 @@ use std::{
 };
 
 use tokio::{
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, mpsc},
     time::{Instant, timeout_at},
 };
 
-use super::{neighbours::Neighbours, node::Node};
+use super::{errand::Kind, neighbours::Neighbours, node::Node};
 use crate::{
     core::{
         message::{Answer, Errand, Message, SessionId},
         op::{Action, Op},
         reply::{Refusal, Reply},
+        usual::Usual,
     },
     names::NodeName,
     placement::Partition,
@@ -44,8 +48,23 @@ struct Waiting {
     next: u64,
     /// The sessions to other nodes.
     sessions: BTreeMap<NodeName, SessionId>,
-    answers: HashMap<u64, (SessionId, oneshot::Sender<Answer>)>,
+    answers: HashMap<u64, Waiter>,
+    /// How long each node takes over each kind of errand.
+    usual: BTreeMap<(NodeName, Kind), Usual>,
 }
+
+/// Who waits for a node's answer.
+#[derive(Debug)]
+struct Waiter {
+    of: NodeName,
+    session: SessionId,
+    since: Instant,
+    kind: Kind,
+    answer: mpsc::Sender<Heard>,
+}
+
+/// What came of a question to a node: its answer, or `None` if there will be none.
+pub(super) type Heard = (NodeName, Option<Answer>);
 
 /// Where a request is carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,48 +94,58 @@ impl Forwards {
     pub fn lost(&self, session: SessionId) {
         let mut waiting = self.lock();
         waiting.sessions.retain(|_, other| *other != session);
-        waiting.answers.retain(|_, (other, _)| *other != session);
+        let lost = |_: &u64, waiter: &mut Waiter| waiter.session == session;
+        for (_, waiter) in waiting.answers.extract_if(lost) {
+            waiter.hears(None);
+        }
     }
 
     /// An answer came.
     pub fn answered(&self, id: u64, answer: Answer) {
-        if let Some((_, waiting)) = self.lock().answers.remove(&id) {
-            // Whoever asked may have stopped waiting.
-            let _ = waiting.send(answer);
-        }
+        let mut waiting = self.lock();
+        // Whoever asked may have stopped waiting.
+        let Some(waiter) = waiting.answers.remove(&id) else {
+            return;
+        };
+        let usual = waiting.usual.entry((waiter.of.clone(), waiter.kind));
+        usual.or_default().note(waiter.since.elapsed());
+        waiter.hears(Some(answer));
     }
 
-    /// Sends an errand. Fails with nothing sent.
-    fn send(
+    /// A question is about to leave: its number and its session, if there is one to this node and room to wait.
+    pub(super) fn expect(
         &self,
-        node: &Node,
-        to: &NodeName,
-        errand: Errand,
-        within: Duration,
-    ) -> Option<oneshot::Receiver<Answer>> {
-        let (answer, answered) = oneshot::channel();
-        let (id, session) = {
-            let mut waiting = self.lock();
-            let session = *waiting.sessions.get(to)?;
-            if waiting.answers.len() >= WAITING_MAX {
-                return None;
-            }
-            let id = waiting.next;
-            waiting.next += 1;
-            waiting.answers.insert(id, (session, answer));
-            (id, session)
-        };
-        let message = Message::Forward {
-            id,
-            within_ms: u32::try_from(within.as_millis()).unwrap_or(u32::MAX),
-            errand,
-        };
-        if let Err(error) = node.inner().outbound.send(session, message) {
-            tracing::debug!(%to, %error, "a request was not forwarded");
-            self.lock().answers.remove(&id);
+        of: &NodeName,
+        kind: Kind,
+        answer: mpsc::Sender<Heard>,
+    ) -> Option<(u64, SessionId)> {
+        let mut waiting = self.lock();
+        let session = *waiting.sessions.get(of)?;
+        if waiting.answers.len() >= WAITING_MAX {
             return None;
         }
-        Some(answered)
+        let id = waiting.next;
+        waiting.next += 1;
+        let waiter = Waiter {
+            of: of.clone(),
+            session,
+            since: Instant::now(),
+            kind,
+            answer,
+        };
+        waiting.answers.insert(id, waiter);
+        Some((id, session))
+    }
+
+    /// Nobody waits for this one any more.
+    pub(super) fn forget(&self, id: u64) {
+        self.lock().answers.remove(&id);
+    }
+
+    /// How long a node is waited for before another one is asked too.
+    pub(super) fn patience(&self, with: NodeName, over: Kind) -> Duration {
+        let usual = self.lock().usual.get(&(with, over)).copied();
+        usual.unwrap_or_default().patience()
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -134,38 +163,11 @@ pub fn place(neighbours: &Neighbours, partition: Partition) -> Place {
     }
 }
 
-/// Has another node run an errand: the first of them that takes it, and for an errand that may be run twice the next one where it
-/// does not answer.
-pub async fn run(node: &Node, mut nodes: Vec<NodeName>, errand: Errand) -> Answer {
-    let deadline = Instant::now() + node.inner().timeout;
-    let mut refusal = unreachable(&nodes);
-    nodes.reverse();
-    while let Some(to) = nodes.pop() {
-        let within = deadline.saturating_duration_since(Instant::now());
-        let sent = node
-            .inner()
-            .forwards
-            .send(node, &to, errand.clone(), within);
-        let Some(answered) = sent else { continue };
-        match timeout_at(deadline, answered).await {
-            Ok(Ok(answer)) => return answer,
-            Ok(Err(_)) if is_repeatable(&errand) => {
-                refusal = Refusal::Unavailable(format!("{to} was lost before it answered"));
-            }
-            Ok(Err(_)) => {
-                return Answer::Refused(Refusal::Timeout(format!(
-                    "{to} was lost before it answered; the write may take effect"
-                )));
-            }
-            Err(_) => {
-                return Answer::Refused(Refusal::Timeout(format!(
-                    "{to} did not answer within {:?}; a write may take effect",
-                    node.inner().timeout
-                )));
-            }
-        }
+impl Waiter {
+    fn hears(self, answer: Option<Answer>) {
+        // Whoever asked may have stopped waiting; there is room for every answer.
+        let _ = self.answer.try_send((self.of, answer));
     }
-    Answer::Refused(refusal)
 }
 
 /// Runs another node's errand, and answers.
@@ -217,22 +219,6 @@ pub fn replies(answer: Answer, count: usize) -> Vec<Reply> {
     }
 }
 
-fn unreachable(nodes: &[NodeName]) -> Refusal {
-    let nodes: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
-    Refusal::Unavailable(format!(
-        "no replica of the key can be reached from here (of {})",
-        nodes.join(", ")
-    ))
-}
-
-/// Whether running it twice is no more than running it once.
-fn is_repeatable(errand: &Errand) -> bool {
-    match errand {
-        Errand::Ops(ops) => ops.iter().all(|op| matches!(op.action, Action::Read(_))),
-        Errand::Count | Errand::Scan { .. } => true,
-    }
-}
-
 /// Whether an operation's reply may be large: it is forwarded alone.
 pub fn is_large(op: &Op) -> bool {
     use crate::core::op::{Read, Write};
@@ -265,26 +251,41 @@ const SERVING_MAX: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::{
-        core::op::{Read, Write},
-        level::Level,
-    };
 
-    fn op(action: Action) -> Op {
-        let (key, level) = (Bytes::from_static(b"k"), Level::default());
-        Op { key, action, level }
+    fn name(text: &str) -> NodeName {
+        text.parse().expect("a name of letters and a number")
+    }
+
+    #[tokio::test]
+    async fn who_waits_hears_of_an_answer_or_of_the_end_of_its_session() {
+        let forwards = Forwards::default();
+        let (sender, mut heard) = mpsc::channel(2);
+        let expect = |of| forwards.expect(&name(of), Kind::Read, sender.clone());
+        assert!(expect("us-2").is_none(), "there is no session");
+        forwards.met(name("us-2"), SessionId(2));
+        forwards.met(name("us-3"), SessionId(3));
+        let (first, _) = expect("us-2").expect("there is a session");
+        expect("us-3").expect("there is a session");
+        forwards.lost(SessionId(3));
+        assert_eq!(heard.recv().await, Some((name("us-3"), None)));
+        let counts = || Answer::Counts(Vec::new());
+        forwards.answered(first, counts());
+        assert_eq!(heard.recv().await, Some((name("us-2"), Some(counts()))));
+        assert!(expect("us-3").is_none(), "its session is gone");
     }
 
     #[test]
-    fn only_what_writes_nothing_is_run_a_second_time() {
-        let read = || op(Action::Read(Read::Get));
-        let write = || op(Action::Write(Write::IncrBy { by: 1 }));
-        assert!(is_repeatable(&Errand::Ops(vec![read(), read()])));
-        assert!(is_repeatable(&Errand::Count));
-        assert!(!is_repeatable(&Errand::Ops(vec![write()])));
-        assert!(!is_repeatable(&Errand::Ops(vec![read(), write()])));
+    fn what_nobody_waits_for_takes_no_room() {
+        let forwards = Forwards::default();
+        forwards.met(name("us-2"), SessionId(2));
+        let (sender, _heard) = mpsc::channel(1);
+        let expect = || forwards.expect(&name("us-2"), Kind::Write, sender.clone());
+        let ids: Vec<u64> = (0..WAITING_MAX)
+            .map(|_| expect().expect("there is room").0)
+            .collect();
+        assert!(expect().is_none());
+        ids.into_iter().for_each(|id| forwards.forget(id));
+        assert!(expect().is_some());
     }
 }

@@ -14,6 +14,7 @@
 mod cached;
 mod census;
 mod clock;
+mod errand;
 mod forward;
 mod gauges;
 mod handoff;

@@ -94,8 +94,13 @@ impl Neighbours {
             return Vec::new();
         };
         let mut nodes: Vec<NodeName> = region.preferred_nodes(partition).cloned().collect();
-        nodes.sort_by_key(|node| !self.trusted.contains(node)); // stable: else as preferred
+        nodes.sort_by_key(|node| !self.trusts(node)); // stable: else as preferred
         nodes
+    }
+
+    /// Whether another node is believed to live.
+    pub fn trusts(&self, node: &NodeName) -> bool {
+        self.trusted.contains(node)
     }
 
     /// Whether this node holds anything.
@@ -118,7 +123,7 @@ impl Neighbours {
     pub fn living(&self) -> Vec<NodeName> {
         let region = self.placement.region(&self.region);
         let members = region.into_iter().flat_map(|region| region.members());
-        let living = members.filter(|node| **node != self.node && self.trusted.contains(*node));
+        let living = members.filter(|node| **node != self.node && self.trusts(node));
         living.cloned().collect()
     }
 }

@@ -16,6 +16,7 @@ use super::{
     cached::CachedView,
     census::Census,
     clock::WallClock,
+    errand::{Asking, Kind},
     forward::{self, Forwards},
     handoff::{self, Debt, Drained},
     health::Health,
@@ -169,8 +170,9 @@ impl Node {
         for share in there {
             let node = self.clone();
             under_way.spawn(async move {
-                let count = share.ops.len();
-                let answer = forward::run(&node, share.nodes, Errand::Ops(share.ops)).await;
+                let (count, kind) = (share.ops.len(), Kind::of(&share.ops));
+                let errand = |_: &NodeName| Errand::Ops(share.ops.clone());
+                let (_, answer) = Asking::new(&node, share.nodes, kind, errand).run().await;
                 (share.places, forward::replies(answer, count))
             });
         }

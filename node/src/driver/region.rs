@@ -1,6 +1,7 @@
 //! Commands over all keys of a region whose nodes hold different ones, and what this node does of them for others.
 
 use super::{
+    errand::{Asking, Kind},
     forward::{self, Place},
     neighbours::Neighbours,
     node::Node,
@@ -13,6 +14,7 @@ use crate::{
         op::{Action, Key, Op, ScanFilter},
         reply::{Refusal, Reply},
     },
+    names::NodeName,
     placement::{PARTITIONS, Partition, Position},
 };
 
@@ -89,31 +91,13 @@ impl Node {
     /// Keys of the region: of each partition as a replica of it counts them.
     pub(super) async fn count_region(&self) -> Result<u64, Refusal> {
         let neighbours = self.inner().neighbours();
-        let mut answers = Vec::new();
-        for node in neighbours.living() {
-            answers.push(forward::run(self, vec![node], Errand::Count).await);
-        }
+        let mut counts = Counts::default();
         if neighbours.holds_any() {
-            answers.push(self.run_here(Errand::Count).await);
+            counts.add(Some(self.run_here(Errand::Count).await));
         }
-        let mut counts: Vec<Option<u64>> = vec![None; usize::from(PARTITIONS)];
-        for answer in answers {
-            let Answer::Counts(known) = answer else {
-                continue; // another replica may have answered for its partitions
-            };
-            for (partition, keys) in known {
-                if let Some(count) = counts.get_mut(usize::from(partition)) {
-                    *count = (*count).max(Some(keys));
-                }
-            }
-        }
-        let unknown = counts.iter().filter(|count| count.is_none()).count();
-        if unknown > 0 {
-            return Err(Refusal::Unavailable(format!(
-                "nobody answered for {unknown} of {PARTITIONS} partitions"
-            )));
-        }
-        Ok(counts.into_iter().flatten().sum())
+        let asking = Asking::new(self, neighbours.living(), Kind::Count, |_| Errand::Count);
+        asking.survey(|answer| counts.add(answer)).await;
+        counts.total()
     }
 
     /// The first key from a random place on.
@@ -148,32 +132,29 @@ impl Node {
         cursor: u64,
         filter: &ScanFilter,
     ) -> Result<(u16, u64, Vec<Key>), Reply> {
-        let nodes = match forward::place(neighbours, first) {
-            Place::Here => vec![None],
-            Place::There(nodes) => nodes.into_iter().map(Some).collect(),
+        let upto = |node: Option<&NodeName>| neighbours.run_end(first, node);
+        let errand = |node: Option<&NodeName>| Errand::Scan {
+            cursor,
+            filter: filter.clone(),
+            upto: upto(node),
         };
-        let mut refusal = Refusal::Unavailable("nobody holds these keys".to_owned());
-        for node in nodes {
-            let upto = neighbours.run_end(first, node.as_ref());
-            let errand = Errand::Scan {
-                cursor,
-                filter: filter.clone(),
-                upto,
-            };
-            let answer = match node {
-                None => self.run_here(errand).await,
-                Some(node) => forward::run(self, vec![node], errand).await,
-            };
-            match answer {
-                Answer::Page { next, keys } => return Ok((upto, next, keys)),
-                Answer::Refused(refused) => refusal = refused,
-                Answer::Replies(_) | Answer::Counts(_) => {
-                    refusal =
-                        Refusal::Unavailable("another node answered something else".to_owned());
-                }
+        let (by, answer) = match forward::place(neighbours, first) {
+            Place::Here => (None, self.run_here(errand(None)).await),
+            Place::There(nodes) => {
+                let asking = Asking::new(self, nodes, Kind::Scan, |node: &NodeName| {
+                    errand(Some(node))
+                });
+                asking.run().await
+            }
+        };
+        match answer {
+            Answer::Page { next, keys } => Ok((upto(by.as_ref()), next, keys)),
+            Answer::Refused(refused) => Err(refused.into()),
+            Answer::Replies(_) | Answer::Counts(_) => {
+                let what = "another node answered something else".to_owned();
+                Err(Refusal::Unavailable(what).into())
             }
         }
-        Err(refusal.into())
     }
 
     /// One page of the region's keys. A run of partitions that one node holds is walked there; a page ends where it is full, or
@@ -201,6 +182,42 @@ impl Node {
             }
         }
         Ok((cursor, found))
+    }
+}
+
+/// Keys in each partition, as far as anybody has counted them.
+struct Counts(Vec<Option<u64>>);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self(vec![None; usize::from(PARTITIONS)])
+    }
+}
+
+impl Counts {
+    /// What one replica counted. Gives whether all partitions are known.
+    fn add(&mut self, answer: Option<Answer>) -> bool {
+        if let Some(Answer::Counts(known)) = answer {
+            for (partition, keys) in known {
+                if let Some(count) = self.0.get_mut(usize::from(partition)) {
+                    *count = (*count).max(Some(keys));
+                }
+            }
+        }
+        self.unknown() == 0
+    }
+
+    fn unknown(&self) -> usize {
+        self.0.iter().filter(|count| count.is_none()).count()
+    }
+
+    fn total(self) -> Result<u64, Refusal> {
+        match self.unknown() {
+            0 => Ok(self.0.into_iter().flatten().sum()),
+            unknown => Err(Refusal::Unavailable(format!(
+                "nobody answered for {unknown} of {PARTITIONS} partitions"
+            ))),
+        }
     }
 }
 

@@ -1,0 +1,251 @@
+//! Errands that other nodes run for this one: whom to ask, in which order, and when to ask another one too.
+//!
+//! A node that is known to be down is not asked at all, although the session to it may still seem to live: nobody waits for it.
+//! What only reads is asked of the next node as well where the one before is silent for twice as long as it usually takes.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+
+use super::{forward::Heard, node::Node};
+use crate::{
+    core::{
+        message::{Answer, Errand, Message},
+        op::{Action, Op},
+        reply::Refusal,
+    },
+    level::Level,
+    names::NodeName,
+};
+
+/// Errands that take about as long as each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Something is written: it is not known to be safe to do it twice.
+    Write,
+    /// Reads that wait for no other region.
+    Read,
+    /// Reads that do.
+    FarRead,
+    /// Keys are counted.
+    Count,
+    /// Keys are looked through.
+    Scan,
+}
+
+impl Kind {
+    /// Of these operations.
+    pub fn of(ops: &[Op]) -> Self {
+        let is_read = |op: &Op| matches!(op.action, Action::Read(_));
+        let is_near = |op: &Op| matches!(op.level, Level::Replicas(_) | Level::LocalQuorum);
+        if !ops.iter().all(is_read) {
+            Self::Write
+        } else if ops.iter().all(is_near) {
+            Self::Read
+        } else {
+            Self::FarRead
+        }
+    }
+
+    /// Whether running it twice is no more than running it once.
+    const fn is_repeatable(self) -> bool {
+        !matches!(self, Self::Write)
+    }
+}
+
+/// One errand that is run for this node, on one of these nodes or on all of them.
+pub struct Asking<'a, E> {
+    node: &'a Node,
+    kind: Kind,
+    /// The errand as each node is to run it.
+    errand: E,
+    deadline: Instant,
+    /// Whom to ask, the next one last.
+    left: Vec<NodeName>,
+    /// The questions that were sent.
+    ids: Vec<u64>,
+    /// How many of them were neither answered nor lost.
+    under_way: usize,
+    sender: mpsc::Sender<Heard>,
+    answers: mpsc::Receiver<Heard>,
+}
+
+/// Nobody answered yet.
+enum Silence {
+    /// For longer than is usual.
+    Long,
+    /// For as long as the errand may take.
+    TooLong,
+}
+
+impl<'a, E: Fn(&NodeName) -> Errand> Asking<'a, E> {
+    /// Nobody is asked yet. The first of the nodes is the one to ask first.
+    pub fn new(node: &'a Node, mut nodes: Vec<NodeName>, kind: Kind, errand: E) -> Self {
+        // Each question is answered or lost once at most: there is room for all of that.
+        let (sender, answers) = mpsc::channel(nodes.len().max(1));
+        nodes.reverse();
+        Self {
+            node,
+            kind,
+            errand,
+            deadline: Instant::now() + node.inner().timeout,
+            left: nodes,
+            ids: Vec::new(),
+            under_way: 0,
+            sender,
+            answers,
+        }
+    }
+
+    /// Has it run by the first node that takes it. If it may be run twice it is given to the next one too where that one is lost
+    /// or does not answer as soon as usual. Gives who answered, if anybody did.
+    pub async fn run(mut self) -> (Option<NodeName>, Answer) {
+        let mut refusal = self.unreachable();
+        loop {
+            let patience = self.ask_next();
+            if self.under_way == 0 {
+                return (None, Answer::Refused(refusal));
+            }
+            let may_ask_another = self.kind.is_repeatable() && !self.left.is_empty();
+            match self.hear(patience.filter(|_| may_ask_another)).await {
+                // Another one may be able to look through its keys.
+                Ok((_, Some(Answer::Refused(refused)))) if self.kind == Kind::Scan => {
+                    refusal = refused;
+                }
+                Ok((by, Some(answer))) => return (Some(by), answer),
+                Ok((lost, None)) if self.kind.is_repeatable() => {
+                    refusal = Refusal::Unavailable(format!("{lost} was lost before it answered"));
+                }
+                Ok((lost, None)) => {
+                    let refusal = Refusal::Timeout(format!(
+                        "{lost} was lost before it answered; the write may take effect"
+                    ));
+                    return (None, Answer::Refused(refusal));
+                }
+                Err(Silence::Long) => {}
+                Err(Silence::TooLong) => return (None, Answer::Refused(self.too_late())),
+            }
+        }
+    }
+
+    /// Has all of the nodes run it. Ends when each has answered or is lost, or when those that are silent for longer than they usually
+    /// are need not be waited for.
+    pub async fn survey(mut self, mut is_enough: impl FnMut(Option<Answer>) -> bool) {
+        let mut patience = Duration::ZERO;
+        while let Some(usual) = self.ask_next() {
+            patience = patience.max(usual);
+        }
+        let mut has_enough = is_enough(None);
+        while self.under_way > 0 {
+            match self.hear(has_enough.then_some(patience)).await {
+                Ok((_, answer)) => has_enough = is_enough(answer),
+                Err(Silence::Long | Silence::TooLong) => return,
+            }
+        }
+    }
+
+    /// Asks the next node that is believed to live and takes the question. Gives how long it deserves to be waited for.
+    fn ask_next(&mut self) -> Option<Duration> {
+        let inner = self.node.inner();
+        let neighbours = inner.neighbours();
+        while let Some(to) = self.left.pop() {
+            if neighbours.trusts(&to) && self.ask(&to) {
+                self.under_way += 1;
+                return Some(inner.forwards.patience(to, self.kind));
+            }
+        }
+        None
+    }
+
+    /// Sends the errand. False: nothing was sent.
+    fn ask(&mut self, to: &NodeName) -> bool {
+        let inner = self.node.inner();
+        let expected = inner.forwards.expect(to, self.kind, self.sender.clone());
+        let Some((id, session)) = expected else {
+            return false;
+        };
+        self.ids.push(id);
+        let within = self.deadline.saturating_duration_since(Instant::now());
+        let message = Message::Forward {
+            id,
+            within_ms: u32::try_from(within.as_millis()).unwrap_or(u32::MAX),
+            errand: (self.errand)(to),
+        };
+        let sent = inner.outbound.send(session, message);
+        if let Err(error) = &sent {
+            tracing::debug!(%to, %error, "a request was not forwarded");
+            inner.forwards.forget(id);
+        }
+        sent.is_ok()
+    }
+
+    /// Waits for an answer, or for the patience or the time to be over.
+    async fn hear(&mut self, patience: Option<Duration>) -> Result<Heard, Silence> {
+        let until = patience.map_or(self.deadline, |patience| {
+            self.deadline.min(Instant::now() + patience)
+        });
+        match timeout_at(until, self.answers.recv()).await {
+            Ok(heard) => {
+                self.under_way -= 1;
+                Ok(heard.expect("a sender is held here: the channel is open"))
+            }
+            Err(_) if until < self.deadline => Err(Silence::Long),
+            Err(_) => Err(Silence::TooLong),
+        }
+    }
+
+    fn unreachable(&self) -> Refusal {
+        let nodes: Vec<&str> = self.left.iter().rev().map(NodeName::as_str).collect();
+        Refusal::Unavailable(format!(
+            "no replica of the key can be reached from here (of {})",
+            nodes.join(", ")
+        ))
+    }
+
+    fn too_late(&self) -> Refusal {
+        Refusal::Timeout(format!(
+            "no replica that was asked answered within {:?}; a write may take effect",
+            self.node.inner().timeout
+        ))
+    }
+}
+
+impl<E> Drop for Asking<'_, E> {
+    /// What nobody waits for takes no room: an answer that is late may never come.
+    fn drop(&mut self) {
+        let forwards = &self.node.inner().forwards;
+        self.ids.iter().for_each(|id| forwards.forget(*id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::core::op::{Read, Write};
+
+    fn op(action: Action) -> Op {
+        let (key, level) = (Bytes::from_static(b"k"), Level::default());
+        Op { key, action, level }
+    }
+
+    #[test]
+    fn only_what_writes_nothing_is_run_a_second_time() {
+        let read = || op(Action::Read(Read::Get));
+        let write = || op(Action::Write(Write::IncrBy { by: 1 }));
+        assert_eq!(Kind::of(&[read(), read()]), Kind::Read);
+        assert_eq!(Kind::of(&[write()]), Kind::Write);
+        assert_eq!(Kind::of(&[read(), write()]), Kind::Write);
+        let far = Op {
+            level: Level::Quorum,
+            ..read()
+        };
+        assert_eq!(Kind::of(&[read(), far]), Kind::FarRead);
+        assert!(Kind::Count.is_repeatable() && Kind::Scan.is_repeatable());
+        assert!(!Kind::Write.is_repeatable());
+    }
+}
