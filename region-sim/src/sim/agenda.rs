@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{fault::Fault, network::DialId};
+use bytes::Bytes;
+
+use super::{
+    fault::Fault,
+    network::{DialId, End},
+};
 use crate::workload::{ClientId, OperationId};
 use node::core::message::SessionId;
 
@@ -30,6 +35,12 @@ pub enum Event {
     Welcome(DialId),
     /// The next message of one direction of a session arrives.
     Arrive { session: SessionId, lane: usize },
+    /// A datagram arrives.
+    Datagram {
+        from: HostIndex,
+        to: End,
+        bytes: Bytes,
+    },
     /// A session is looked at: does anything get through?
     Probe(SessionId),
     /// A session breaks.
@@ -69,6 +80,8 @@ pub enum Due {
     ForwardTimeout(u64),
     /// A failed storage is opened again.
     Reopen,
+    /// The gossip wants to be woken.
+    Gossip,
 }
 
 /// The agenda.

@@ -21,6 +21,10 @@ pub enum Stream {
     Network = 4,
     /// How long hosts take, and how they batch.
     Hosts = 5,
+    /// How long datagrams take, which are lost, and whom hosts gossip with.
+    Gossip = 6,
+    /// What few worlds are like.
+    Rare = 7,
 }
 
 impl Dice {

@@ -105,8 +105,8 @@ impl Ledger {
     }
 
     /// The storage of a host was opened: rows may be in it although their commit was said to have failed, and rows that were taken back
-    /// are there again, or are not.
-    pub fn found(&mut self, host: HostIndex, storage: &dyn Storage, now: Duration) {
+    /// are there again, or are not. What an old copy wrote that nobody has confirmed yet is doubtful.
+    pub fn found(&mut self, host: HostIndex, storage: &dyn Storage, is_copy: bool, now: Duration) {
         let mut found = Vec::new();
         let scanned = storage.scan(Family::Outbox, b"", None, &mut |key, value| {
             found.push((key.to_vec(), value.to_vec()));
@@ -115,7 +115,7 @@ impl Ledger {
         assert!(scanned.is_ok(), "a storage that was opened can be read");
         for (key, value) in &found {
             if !self.known.contains(&address(key)) {
-                self.enter(host, key, value, false, now);
+                self.enter(host, key, value, is_copy, now);
             }
         }
         let stored: BTreeSet<(ActorId, Hlc)> = found.iter().map(|(key, _)| address(key)).collect();

@@ -16,6 +16,7 @@ pub mod variation;
 pub mod world;
 
 use std::{
+    collections::BTreeMap,
     io::Write,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -134,7 +135,7 @@ fn tell(
     outcomes: &Outcomes,
     out: &mut impl Write,
 ) -> std::io::Result<()> {
-    for violation in outcomes.violations.iter().take(VIOLATIONS_SHOWN) {
+    for violation in of_each_promise(&outcomes.violations) {
         writeln!(out, "seed {seed}: {violation}")?;
     }
     let first = outcomes.violations.first();
@@ -143,6 +144,16 @@ fn tell(
         "seed {seed}: replay with: {}",
         replay_of(seed, variation, first)
     )
+}
+
+/// The first few of each promise, because one that is broken in many places does not make another one whole.
+fn of_each_promise(violations: &[Violation]) -> impl Iterator<Item = &Violation> {
+    let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
+    violations.iter().filter(move |violation| {
+        let count = shown.entry(violation.promise).or_default();
+        *count += 1;
+        *count <= VIOLATIONS_SHOWN
+    })
 }
 
 /// The smallest run that breaks the same promise, and how to see it.
@@ -263,8 +274,8 @@ fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
     Ok(from..to)
 }
 
-/// Violations of one seed that are printed: the first ones say most.
-const VIOLATIONS_SHOWN: usize = 5;
+/// Violations of one promise in one world that are printed: the first ones say most.
+const VIOLATIONS_SHOWN: usize = 3;
 /// Failing seeds that are made smaller: it takes a hundred runs each.
 const SHRUNK_MAX: u64 = 3;
 /// Results that wait to be printed, at most.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use crdt::ActorId;
 use node::core::{
     identity::DirectoryId,
@@ -28,6 +29,7 @@ pub type DialId = u64;
 #[derive(Debug)]
 pub struct Network {
     dice: Dice,
+    gossip_dice: Dice,
     links: Vec<Vec<Wire>>,
     sessions: BTreeMap<SessionId, Session>,
     dials: BTreeMap<DialId, Dial>,
@@ -105,7 +107,7 @@ struct Lane {
 
 impl Network {
     /// The links of a world.
-    pub fn new(plan: &Plan, mut dice: Dice) -> Self {
+    pub fn new(plan: &Plan, mut dice: Dice, gossip_dice: Dice) -> Self {
         let hosts = plan.regions.len();
         let mut wire = || {
             let (low, high) = (plan.delay.0.as_micros(), plan.delay.1.as_micros());
@@ -126,6 +128,7 @@ impl Network {
             .collect();
         Self {
             dice,
+            gossip_dice,
             links,
             sessions: BTreeMap::new(),
             dials: BTreeMap::new(),
@@ -133,6 +136,11 @@ impl Network {
             idle_timeout: plan.idle_timeout,
             has_stragglers: plan.has_stragglers,
         }
+    }
+
+    /// Chance for a gossip that begins.
+    pub fn gossip_entropy(&mut self) -> u64 {
+        self.gossip_dice.bits()
     }
 
     /// Cuts one direction; cuts add up.
@@ -238,6 +246,34 @@ impl Network {
         lane_state.last_arrival = lane_state.last_arrival.max(now + delay);
         lane_state.queue.push_back(message);
         agenda.at(lane_state.last_arrival, Event::Arrive { session: id, lane });
+    }
+
+    /// Sends a datagram over a session with a host, if there is one. It may get lost, and is not sent again.
+    pub fn datagram(
+        &mut self,
+        from: End,
+        to: HostIndex,
+        bytes: Bytes,
+        now: Duration,
+        agenda: &mut Agenda,
+    ) {
+        let ends = |session: &Session| {
+            let [dialler, acceptor] = session.ends;
+            let other = [(dialler, acceptor), (acceptor, dialler)];
+            let (_, other) = other.into_iter().find(|(one, _)| *one == from)?;
+            (!session.is_over && other.host == to).then_some(other)
+        };
+        let Some(to) = self.sessions.values().find_map(ends) else {
+            return;
+        };
+        let link = &mut self.links[from.host][to.host].link;
+        let delay = match link.judge(now, bytes.len(), self.gossip_dice.rng()) {
+            Verdict::Pass => Duration::ZERO,
+            Verdict::Delay(delay) => delay,
+            Verdict::Drop(_) => return,
+        };
+        let from = from.host;
+        agenda.at(now + delay, Event::Datagram { from, to, bytes });
     }
 
     /// Looks at what arrives next in one direction of a session.

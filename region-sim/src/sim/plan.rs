@@ -65,6 +65,10 @@ pub struct Plan {
     pub outbox_window: Duration,
     /// And rows beyond so many bytes for a shard.
     pub outbox_bytes: u64,
+    /// How often hosts gossip; `None`: they believe that all others live.
+    pub gossip_interval: Option<Duration>,
+    /// Whether hosts that do not hold a key take its writes in the place of those that do and are not believed to live.
+    pub is_sloppy: bool,
 }
 
 /// One host.
@@ -90,7 +94,14 @@ impl Plan {
     /// The world of a seed, but for what is to be different.
     pub fn draw(seed: u64, variation: &Variation) -> Self {
         let mut dice = Dice::new(seed, Stream::Plan);
-        let (regions, nodes, replicas) = *dice.pick(&SHAPES);
+        let mut rare = Dice::new(seed, Stream::Rare);
+        let usual = *dice.pick(&SHAPES);
+        let is_large = rare.chance(10);
+        let (regions, nodes, replicas) = if is_large {
+            *rare.pick(&LARGE_SHAPES)
+        } else {
+            usual
+        };
         let hosts_count = regions * nodes;
         let is_fsync_equal = dice.chance(500);
         let is_fsync_always = dice.chance(500);
@@ -105,8 +116,8 @@ impl Plan {
             })
             .collect();
         let delay_min = dice.between(0, 100);
-        // A replica that lacks rows for good wants a reconciliation, which is not there yet.
-        let has_bounds = dice.chance(80) && nodes == 1;
+        // A replica that lacks rows for good wants a reconciliation, which is not there yet: then it is enough that somebody says so.
+        let has_bounds = dice.chance(80) && (nodes == 1 || rare.chance(500));
         // Only what other regions have as well comes back by itself.
         let is_refilled = nodes == 1 && regions > 1;
         let clients = dice.between(1, 4) as usize;
@@ -152,8 +163,11 @@ impl Plan {
             } else {
                 1 << 30
             },
+            gossip_interval: None,
+            is_sloppy: false,
         };
         plan.draw_far_start(&mut dice);
+        plan.draw_gossip(&mut dice);
         // Only now: what else is drawn is the same with and without them.
         plan.faults
             .retain(|(kind, _)| !variation.without.contains(kind));
@@ -174,6 +188,13 @@ impl Plan {
         if dice.chance(200) && !self.has_tight_outbox() {
             self.faults.push((FaultKind::FarStart, mean));
         }
+    }
+
+    fn draw_gossip(&mut self, dice: &mut Dice) {
+        let interval = millis(*dice.pick(&[200, 200, 500]));
+        let (gossips, is_sloppy) = (dice.chance(500), dice.chance(500));
+        self.gossip_interval = (gossips && self.regions.len() > 1).then_some(interval);
+        self.is_sloppy = is_sloppy && self.gossip_interval.is_some() && self.nodes > self.replicas;
     }
 
     /// How many regions there are.
@@ -224,8 +245,14 @@ impl Plan {
 
     /// Whether reads at this level see what was acknowledged at this level, inside a region.
     pub fn overlaps(&self, level: Level) -> bool {
-        self.is_level_forced
-            || self.replicas == 1
+        if self.is_level_forced {
+            return true;
+        }
+        // Replicas that come back do not have yet what others took in their place.
+        if self.is_sloppy {
+            return false;
+        }
+        self.replicas == 1
             || match level {
                 Level::Replicas(count) => usize::from(count.get()) > self.replicas / 2,
                 Level::LocalQuorum | Level::EachQuorum | Level::All => true,
@@ -282,6 +309,8 @@ const SHAPES: [(usize, usize, usize); 20] = [
     (2, 4, 3),
     (3, 3, 3),
 ];
+/// The same, for few worlds: these take long.
+const LARGE_SHAPES: [(usize, usize, usize); 3] = [(3, 4, 3), (3, 5, 3), (4, 5, 3)];
 /// Two clocks that are off by this much either way stay within `clock.max_skew` of each other.
 pub const OFFSET_MAX_MS: i64 = 400;
 

@@ -1,5 +1,5 @@
-//! Requests on keys that other hosts hold, by the driver's rules: the first replica that can be reached is asked, what it does not
-//! answer is asked of the next one if it only reads, and nobody hands on what was handed to him.
+//! Requests on keys that other hosts hold, by the driver's rules: the first replica that is believed to live and can be reached is asked,
+//! what it does not answer is asked of the next one if it only reads, and nobody hands on what was handed to him.
 
 use std::collections::BTreeMap;
 
@@ -58,10 +58,17 @@ impl Host {
     }
 
     fn forward_to(&mut self, asked: Asked, mut others: Vec<usize>, desk: &mut Desk) {
+        let trusted = self.trusted();
         let sent = std::iter::from_fn(|| others.pop()).find_map(|peer| {
+            let is_trusted = trusted
+                .as_ref()
+                .is_none_or(|trusted| trusted.contains(&super::name(peer)));
             let Dialling::Up(session) = self.process.as_ref()?.dialling[peer] else {
                 return None;
             };
+            if !is_trusted {
+                return None;
+            }
             // Sometimes its session has no room.
             (!desk.dice.chance(desk.plan.unsent)).then_some(session)
         });

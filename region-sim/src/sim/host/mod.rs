@@ -6,6 +6,7 @@
 //! ```
 //! A process can die between any two of these. What it leaves is its storage, its clock and its boot.
 
+mod beliefs;
 mod forward;
 mod peers;
 mod requests;
@@ -33,8 +34,8 @@ use node::{
     storage::{Batch, Durability, Family, Storage, StorageError, memory::MemoryStorage},
 };
 
-use self::forward::Forwards;
 pub use self::peers::{Dialling, PROBE};
+use self::{beliefs::Beliefs, forward::Forwards};
 use super::{
     agenda::{Due, Event, HostIndex, Run},
     clock::WallClock,
@@ -75,6 +76,7 @@ pub struct Host {
     name: NodeName,
     plan: HostPlan,
     placement: Arc<Placement>,
+    is_sloppy: bool,
     boot: u64,
     directory: DirectoryId,
     /// Numbers that this process closed because of their stamps: what their actors still write is as good as before.
@@ -102,6 +104,8 @@ pub struct Process {
     pub dialling: Vec<Dialling>,
     /// Requests that it handed to others, and they to it.
     forwards: Forwards,
+    /// Whom it believes to live; `None` where hosts do not gossip.
+    beliefs: Option<Beliefs>,
     /// The sessions that it ships on, as a shard that is opened again is told of them.
     sessions: BTreeMap<SessionId, Met>,
     /// Which other hosts it has had a handshake with.
@@ -181,6 +185,7 @@ impl Host {
             name: name(index),
             plan: host,
             placement: Arc::new(plan.placement()),
+            is_sloppy: plan.is_sloppy,
             boot: 0,
             directory: DirectoryId(0),
             closed: Vec::new(),
@@ -257,6 +262,7 @@ impl Host {
         }
         desk.trace
             .line(desk.now, || format!("n{} stops", self.index));
+        self.say_goodbye(desk);
         let is_clean = self.finish(desk);
         desk.trace.line(desk.now, || {
             format!("n{} stopped, in good order: {is_clean}", self.index)
@@ -345,7 +351,7 @@ impl Host {
             region: self.region.clone(),
             node: self.name.clone(),
             placement: Arc::clone(&self.placement),
-            is_sloppy: false,
+            is_sloppy: self.is_sloppy,
         }
     }
 
@@ -420,7 +426,9 @@ impl Host {
         let mut batch = Batch::default();
         identity.put(&mut batch);
         self.commit(&batch, Durability::Power, desk)?;
-        desk.ledger.found(self.index, &*self.storage, desk.now);
+        let is_copy = self.unconfirmed.is_some();
+        desk.ledger
+            .found(self.index, &*self.storage, is_copy, desk.now);
         let shards = identity.shards.get();
         let workers = (0..shards)
             .map(|shard| self.open_shard(&identity, shard, was_clean, desk))
@@ -431,6 +439,7 @@ impl Host {
             workers,
             dialling: vec![Dialling::Waiting { attempts: 0 }; desk.plan.regions.len()],
             forwards: Forwards::default(),
+            beliefs: None,
             sessions: BTreeMap::new(),
             is_met: vec![false; desk.plan.regions.len()],
             started: desk.now,
@@ -515,6 +524,7 @@ impl Host {
         if self.full > 0 {
             self.tell_all(|| Input::ReadOnly(Some(FULL.to_owned())), desk);
         }
+        self.begin_gossip(desk);
     }
 
     /// A new disk has the faults of the old one.

@@ -62,6 +62,7 @@ impl Host {
             Due::Down(session) => self.session_down(session, desk),
             Due::ForwardTimeout(id) => self.forward_timeout(id, desk),
             Due::Reopen => self.reopen(desk),
+            Due::Gossip => self.wake_gossip(desk),
         }
     }
 
@@ -213,7 +214,9 @@ impl Host {
             self.due_in(desk, RETRY, Due::Reopen);
             return;
         }
-        desk.ledger.found(self.index, &*self.storage, desk.now);
+        let is_copy = self.unconfirmed.is_some();
+        desk.ledger
+            .found(self.index, &*self.storage, is_copy, desk.now);
         desk.trace
             .line(desk.now, || format!("n{} storage is back", self.index));
         let shards = self
@@ -260,6 +263,9 @@ impl Host {
         };
         if let Some(process) = &mut self.process {
             process.workers[shard] = worker;
+        }
+        if let Some(trusted) = self.trusted() {
+            self.tell(shard, Input::Trusted(trusted), desk);
         }
         for met in sessions.into_values() {
             self.tell(shard, Input::SessionUp(met), desk);
