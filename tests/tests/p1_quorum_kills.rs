@@ -1,5 +1,5 @@
 //! Goal: P1, P3 and P4 where a region has several nodes: what a majority of them acknowledged is there after any of them died, one at a time.
-//! Method: clients of all regions write through any node of theirs and note what was acknowledged, removed, or may have happened, while nodes
+//! Method: clients of all regions write through any node of theirs, up to eight commands in a packet, and note what was acknowledged, removed, or may have happened, while nodes
 //! are killed and come back; then all come back, what is owed is taken with nobody's help, and every node is held against the notes.
 
 #![allow(
@@ -25,22 +25,26 @@ use tests::{
 
 #[test]
 fn nothing_acknowledged_is_lost_while_nodes_of_every_region_are_killed() {
-    under_kills(Duration::from_secs(15), Duration::from_secs(1));
+    under_kills(
+        &REGIONS[..2],
+        Duration::from_secs(15),
+        Duration::from_secs(1),
+    );
 }
 
 #[test]
 #[ignore = "takes a minute and a half: part of the soak"]
 fn nothing_acknowledged_is_lost_in_a_minute_of_kills() {
-    under_kills(Duration::from_secs(60), Duration::from_secs(2));
+    under_kills(&REGIONS, Duration::from_secs(60), Duration::from_secs(2));
 }
 
-fn under_kills(lasting: Duration, between: Duration) {
-    let world = World::with(|builder| builder.regions(REGIONS).nodes(3));
+fn under_kills(regions: &[&'static str], lasting: Duration, between: Duration) {
+    let world = World::with(|builder| builder.regions(regions.iter().copied()).nodes(3));
     let is_over = AtomicBool::new(false);
     let notes: Vec<Notes> = thread::scope(|scope| {
-        let writers: Vec<_> = (0..WRITERS)
+        let writers: Vec<_> = (0..regions.len() * WRITERS)
             .map(|seed| {
-                let region = REGIONS[seed % REGIONS.len()];
+                let region = regions[seed % regions.len()];
                 let mut writer = Writer::new(&world, region, seed as u64);
                 let is_over = &is_over;
                 scope.spawn(move || {
@@ -52,7 +56,7 @@ fn under_kills(lasting: Duration, between: Duration) {
             })
             .collect();
         let _over = Over(&is_over);
-        kill_and_restart(&world, lasting, between);
+        kill_and_restart(&world, regions, lasting, between);
         is_over.store(true, Ordering::Relaxed);
         writers.into_iter().map(|w| w.join().unwrap()).collect()
     });
@@ -71,14 +75,14 @@ impl Drop for Over<'_> {
 }
 
 /// Each time, in one region: the node that is dead comes back, or else one of them dies. All are back at the end.
-fn kill_and_restart(world: &World, lasting: Duration, between: Duration) {
+fn kill_and_restart(world: &World, regions: &[&'static str], lasting: Duration, between: Duration) {
     let mut rng = StdRng::seed_from_u64(7);
     let mut dead: BTreeMap<&str, String> = BTreeMap::new();
     let (_never, pace) = mpsc::channel();
     let begun = Instant::now();
     while begun.elapsed() < lasting {
         pause(&pace, between);
-        let region = REGIONS[rng.random_range(0..REGIONS.len())];
+        let region = regions[rng.random_range(0..regions.len())];
         if let Some(node) = dead.remove(region) {
             world.restart(&node);
         } else {
@@ -144,95 +148,70 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Writes a few things in one packet, through any node.
     fn write(&mut self) {
-        self.next += 1;
-        match self.rng.random_range(0..5) {
-            0 => self.set_once(),
-            1 => self.set_latest(),
-            2 => self.increment(),
-            3 => self.add(),
-            _ => self.remove(),
-        }
-    }
-
-    fn set_once(&mut self) {
-        let (number, key) = (self.next, self.notes.register(self.next));
-        if self.ask(&["SET", &key, &number.to_string()]) == Outcome::Done {
-            self.notes.registers.insert(number);
-        }
-    }
-
-    fn set_latest(&mut self) {
-        let (number, key) = (self.next, self.notes.latest_key());
-        match self.ask(&["SET", &key, &number.to_string()]) {
-            Outcome::Done => self.notes.latest = Some(number),
-            Outcome::Unknown => drop(self.notes.latest_unknown.insert(number)),
-            Outcome::Not => {}
-        }
-    }
-
-    fn increment(&mut self) {
-        let nth = self.rng.random_range(0..COUNTERS);
-        let outcome = self.ask(&["INCR", &counter(nth)]);
-        let (acknowledged, sent) = &mut self.notes.counts[nth];
-        *acknowledged += i64::from(outcome == Outcome::Done);
-        *sent += i64::from(outcome != Outcome::Not);
-    }
-
-    fn add(&mut self) {
-        let (member, key) = (self.next, self.notes.set_key());
-        match self.ask(&["SADD", &key, &member.to_string()]) {
-            Outcome::Done => drop(self.notes.members.insert(member)),
-            Outcome::Unknown => drop(self.notes.unknown.insert(member)),
-            Outcome::Not => {}
-        }
-    }
-
-    /// Removes the last member that is known to be there, often through another node than the one that added it.
-    fn remove(&mut self) {
-        let Some(&member) = self.notes.members.last() else {
-            return;
-        };
-        let key = self.notes.set_key();
-        let outcome = self.ask(&["SREM", &key, &member.to_string()]);
-        if outcome == Outcome::Not {
-            return;
-        }
-        self.notes.members.remove(&member);
-        let to = match outcome {
-            Outcome::Done => &mut self.notes.removed,
-            Outcome::Unknown | Outcome::Not => &mut self.notes.unknown,
-        };
-        to.insert(member);
-    }
-
-    fn ask(&mut self, command: &[&str]) -> Outcome {
+        let count = self.rng.random_range(1..=PIPELINE_MAX);
+        let writes: Vec<Write> = (0..count).filter_map(|_| self.think_of_one()).collect();
+        let commands: Vec<_> = writes
+            .iter()
+            .map(|write| self.notes.command(*write))
+            .collect();
         let node = self.rng.random_range(0..self.nodes.len());
+        let outcomes = self.ask(node, &commands);
+        for (write, outcome) in writes.into_iter().zip(outcomes) {
+            self.notes.note(write, outcome);
+        }
+    }
+
+    fn think_of_one(&mut self) -> Option<Write> {
+        self.next += 1;
+        Some(match self.rng.random_range(0..5) {
+            0 => Write::SetOnce(self.next),
+            1 => Write::SetLatest(self.next),
+            2 => Write::Increment(self.rng.random_range(0..COUNTERS)),
+            3 => Write::Add(self.next),
+            // The last member that is known to be there, often through another node than the one that added it.
+            _ => Write::Remove(self.notes.members.pop_last()?),
+        })
+    }
+
+    /// What came of each command.
+    fn ask(&mut self, node: usize, commands: &[Vec<String>]) -> Vec<Outcome> {
         if self.clients[node].is_none() {
             self.clients[node] = Client::connect(&self.world.resp(&self.nodes[node])).ok();
         }
         let Some(client) = &mut self.clients[node] else {
-            return Outcome::Not;
+            return vec![Outcome::Not; commands.len()];
         };
-        let Ok(reply) = client.try_call(command) else {
-            self.clients[node] = None;
-            return Outcome::Unknown;
-        };
-        let Value::Error(text) = reply else {
-            return Outcome::Done;
-        };
-        let is_known = text.starts_with("NOQUORUM ") && !text.contains("applied=");
-        if is_known || text.starts_with("UNAVAILABLE ") {
-            return Outcome::Not;
+        let mut is_broken = client.send(commands).is_err();
+        let mut outcomes = Vec::new();
+        for command in commands {
+            let reply = if is_broken {
+                None
+            } else {
+                client.receive().ok()
+            };
+            is_broken |= reply.is_none();
+            let through = &self.nodes[node];
+            outcomes.push(reply.map_or(Outcome::Unknown, |reply| {
+                Outcome::of(&reply, command, through)
+            }));
         }
-        let is_unknown = text.starts_with("TIMEOUT ") || text.starts_with("NOQUORUM ");
-        assert!(
-            is_unknown,
-            "{command:?} through {} gave {text}",
-            self.nodes[node]
-        );
-        Outcome::Unknown
+        if is_broken {
+            self.clients[node] = None;
+        }
+        outcomes
     }
+}
+
+/// Something that is written.
+#[derive(Debug, Clone, Copy)]
+enum Write {
+    SetOnce(u64),
+    SetLatest(u64),
+    Increment(usize),
+    Add(u64),
+    Remove(u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,6 +221,21 @@ enum Outcome {
     Unknown,
     /// Nothing was written.
     Not,
+}
+
+impl Outcome {
+    fn of(reply: &Value, command: &[String], node: &str) -> Self {
+        let Value::Error(text) = reply else {
+            return Self::Done;
+        };
+        let is_known = text.starts_with("NOQUORUM ") && !text.contains("applied=");
+        if is_known || text.starts_with("UNAVAILABLE ") {
+            return Self::Not;
+        }
+        let is_unknown = text.starts_with("TIMEOUT ") || text.starts_with("NOQUORUM ");
+        assert!(is_unknown, "{command:?} through {node} gave {text}");
+        Self::Unknown
+    }
 }
 
 fn check(world: &World, notes: &[Notes]) {
@@ -269,6 +263,41 @@ fn check(world: &World, notes: &[Notes]) {
 }
 
 impl Notes {
+    fn command(&self, write: Write) -> Vec<String> {
+        let words =
+            |name: &str, key, argument: u64| vec![name.to_owned(), key, argument.to_string()];
+        match write {
+            Write::SetOnce(number) => words("SET", self.register(number), number),
+            Write::SetLatest(number) => words("SET", self.latest_key(), number),
+            Write::Increment(nth) => words("INCRBY", counter(nth), 1),
+            Write::Add(member) => words("SADD", self.set_key(), member),
+            Write::Remove(member) => words("SREM", self.set_key(), member),
+        }
+    }
+
+    fn note(&mut self, write: Write, outcome: Outcome) {
+        match (write, outcome) {
+            (Write::Increment(nth), outcome) => {
+                let (acknowledged, sent) = &mut self.counts[nth];
+                *acknowledged += i64::from(outcome == Outcome::Done);
+                *sent += i64::from(outcome != Outcome::Not);
+            }
+            (Write::SetOnce(number), Outcome::Done) => drop(self.registers.insert(number)),
+            (Write::SetLatest(number), Outcome::Done) => self.latest = Some(number),
+            (Write::SetLatest(number), Outcome::Unknown) => {
+                self.latest_unknown.insert(number);
+            }
+            (Write::Add(member), Outcome::Done) | (Write::Remove(member), Outcome::Not) => {
+                self.members.insert(member);
+            }
+            (Write::Remove(member), Outcome::Done) => drop(self.removed.insert(member)),
+            (Write::Add(member) | Write::Remove(member), Outcome::Unknown) => {
+                self.unknown.insert(member);
+            }
+            (Write::SetOnce(_), _) | (Write::SetLatest(_) | Write::Add(_), Outcome::Not) => {}
+        }
+    }
+
     fn register(&self, number: u64) -> String {
         format!("register:{}:{number}", self.name)
     }
@@ -318,7 +347,9 @@ fn counter(nth: usize) -> String {
     format!("count:{nth}")
 }
 
-const REGIONS: [&str; 2] = ["us", "eu"];
-/// Two in each region.
-const WRITERS: usize = 4;
+const REGIONS: [&str; 3] = ["us", "eu", "ap"];
+/// In each region.
+const WRITERS: usize = 2;
 const COUNTERS: usize = 4;
+/// Commands in one packet, at most.
+const PIPELINE_MAX: usize = 8;

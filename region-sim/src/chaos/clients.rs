@@ -1,4 +1,5 @@
-//! Clients in every region: each asks any node of its region, one command after another, and remembers what it was told.
+//! Clients in every region: each asks any node of its region, one command after another or a few in one packet, and remembers what it was
+//! told.
 
 use std::{
     io,
@@ -14,7 +15,7 @@ use node::{
     core::{op::Op, reply::Reply},
     level::Level,
 };
-use redis::{ConnectionLike, RedisError};
+use redis::{ConnectionLike, RedisError, Value};
 
 use super::{
     command,
@@ -159,14 +160,16 @@ impl Source {
         }
     }
 
-    /// What a client of a region asks next, and how long it waits afterwards.
-    fn next(&mut self, client: ClientId, region: usize, think: Duration) -> (Op, Duration) {
+    /// What a client of a region asks next, all at once, and how long it waits afterwards.
+    fn next(&mut self, client: ClientId, region: usize, think: Duration) -> (Vec<Op>, Duration) {
         let epochs = if self.dice.chance(500) {
             &mut self.long
         } else {
             &mut self.brief
         };
-        (epochs.next(client, region), epochs.workload.think(think))
+        let count = epochs.workload.pipeline();
+        let ops = (0..count).map(|_| epochs.next(client, region)).collect();
+        (ops, epochs.workload.think(think))
     }
 }
 
@@ -311,7 +314,7 @@ impl Client {
         self.asked
     }
 
-    /// Asks one thing; gives how long to wait before the next.
+    /// Asks one thing, or a few; gives how long to wait before the next.
     fn step(&mut self) -> Duration {
         let open: Vec<usize> = (0..self.doors.len())
             .filter(|&door| !self.doors[door].is_shunned())
@@ -323,59 +326,77 @@ impl Client {
         if self.doors[door].connect().is_none() {
             return Duration::ZERO;
         }
-        let (op, pause) = self
+        let (ops, pause) = self
             .source
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .next(self.id, self.region, self.think);
-        self.ask(door, op);
+        self.ask(door, ops);
         pause
     }
 
-    fn ask(&mut self, door: usize, op: Op) {
+    fn ask(&mut self, door: usize, ops: Vec<Op>) {
         let seen = &mut self.doors[door];
         let Some(connection) = seen.connection.as_mut() else {
             return;
         };
         let invoked = self.begun.elapsed();
-        let reply = answer(connection, &op);
+        let replies = answers(connection, &ops);
         let completed = self.begun.elapsed();
-        if reply.is_none() {
+        if replies.iter().any(Option::is_none) {
             seen.shun();
         }
-        let mut history = History::default();
-        let id = history.invoke(self.id, self.region, op, invoked);
-        match &reply {
-            Some(reply) => history.complete(id, reply, completed),
-            None => history.abandon(id, Outcome::Unknown, completed),
-        };
-        let Some(operation) = history.operations.pop() else {
-            return;
-        };
+        let node = seen.door.index;
+        for (op, reply) in ops.into_iter().zip(replies) {
+            let mut history = History::default();
+            let id = history.invoke(self.id, self.region, op, invoked);
+            match &reply {
+                Some(reply) => history.complete(id, reply, completed),
+                None => history.abandon(id, Outcome::Unknown, completed),
+            };
+            for operation in history.operations {
+                self.count(&operation);
+                self.asked.push(Asked { node, operation });
+            }
+        }
+    }
+
+    fn count(&self, operation: &Operation) {
         let count = match operation.outcome {
             Outcome::Replied(_) => &self.counts.answered,
             Outcome::Pending | Outcome::Refused | Outcome::Unknown => &self.counts.unanswered,
         };
         count.fetch_add(1, Ordering::Relaxed);
-        let node = seen.door.index;
-        self.asked.push(Asked { node, operation });
     }
 }
 
-/// The reply to a command; `None` where the connection broke or no answer came in time: then it may take effect.
-fn answer(connection: &mut redis::Connection, op: &Op) -> Option<Reply> {
-    let mut command = redis::Cmd::new();
-    for word in command::arguments(op) {
-        command.arg(&word[..]);
+/// The replies to commands that are sent together; `None` where the connection broke or no answer came in time: then it may take effect.
+fn answers(connection: &mut redis::Connection, ops: &[Op]) -> Vec<Option<Reply>> {
+    let mut pipeline = redis::Pipeline::with_capacity(ops.len());
+    for op in ops {
+        let mut command = redis::Cmd::new();
+        for word in command::arguments(op) {
+            command.arg(&word[..]);
+        }
+        pipeline.add_command(command);
     }
-    match connection.req_command(&command) {
-        Ok(value) => command::reply(op, value),
-        Err(error) if error.is_io_error() => None,
-        Err(error) => {
-            let code = error.code()?;
-            let refusal = command::refusal(code, error.detail().unwrap_or_default());
+    let packed = pipeline.get_packed_pipeline();
+    match connection.req_packed_commands(&packed, 0, ops.len()) {
+        Ok(values) if values.len() == ops.len() => {
+            let replies = ops.iter().zip(values);
+            replies.map(|(op, value)| answer(op, value)).collect()
+        }
+        _ => vec![None; ops.len()],
+    }
+}
+
+fn answer(op: &Op, value: Value) -> Option<Reply> {
+    match value {
+        Value::ServerError(error) => {
+            let refusal = command::refusal(error.code(), error.details().unwrap_or_default());
             Some(Reply::Error(refusal))
         }
+        value => command::reply(op, value),
     }
 }
 
