@@ -46,7 +46,7 @@ fn reads_do_not_wait_for_a_node_that_hangs() {
     let world = World::with(|builder| {
         let builder = builder.regions(["us"]).nodes(5).replicas(3);
         // Sooner than a session to a silent node ends.
-        builder.set("consistency.timeout", "2s")
+        builder.set("consistency.timeout", "2800ms")
     });
     let (asked, hangs) = ("us-1", "us-2");
     let mut client = world.client(asked);

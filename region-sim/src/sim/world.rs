@@ -1,6 +1,6 @@
 //! A world: hosts, clients and what is between them, one event after the other.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use node::core::{message::SessionId, op::Op};
@@ -71,8 +71,9 @@ impl World {
     /// The world of a seed.
     pub fn new(seed: u64, variation: &Variation, trace: TraceMode) -> Self {
         let plan = Plan::draw(seed, variation);
+        let placement = Arc::new(plan.placement());
         let hosts: Vec<Host> = (0..plan.regions.len())
-            .map(|index| Host::new(index, &plan))
+            .map(|index| Host::new(index, &plan, Arc::clone(&placement)))
             .collect();
         let clients = (0..plan.clients * hosts.len())
             .map(|client| Client {

@@ -90,9 +90,15 @@ impl Host {
             return;
         };
         let outputs = beliefs.gossip.handle(input, now);
+        // Beliefs change with a word about it.
+        let is_news = outputs
+            .iter()
+            .any(|output| matches!(output, Output::Event(_)));
         self.send_gossip(outputs, desk);
         self.wake_gossip_later(desk);
-        self.tell_beliefs(desk);
+        if is_news || self.trusted().is_none() {
+            self.tell_beliefs(desk);
+        }
     }
 
     fn send_gossip(&mut self, outputs: Vec<Output>, desk: &mut Desk) {

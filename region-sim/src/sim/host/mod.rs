@@ -162,8 +162,8 @@ pub enum Death {
 }
 
 impl Host {
-    /// A node of a plan, with an empty disk.
-    pub fn new(index: HostIndex, plan: &Plan) -> Self {
+    /// A node of a plan and its placement, with an empty disk.
+    pub fn new(index: HostIndex, plan: &Plan, placement: Arc<Placement>) -> Self {
         let host = plan.regions[index].clone();
         Self {
             index,
@@ -184,7 +184,7 @@ impl Host {
             has_forgotten: false,
             name: name(index),
             plan: host,
-            placement: Arc::new(plan.placement()),
+            placement,
             is_sloppy: plan.is_sloppy,
             boot: 0,
             directory: DirectoryId(0),
