@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 
 use tests::{
     client::{Client, Value},
+    hostile::Site,
     patience::{eventually, holds},
     world::{LIMIT, World},
 };
@@ -67,6 +68,55 @@ fn reads_do_not_wait_for_a_node_that_hangs() {
     assert_eq!(texts(&mut client, &["KEYS", "*"]).len(), keys.len());
     assert!(client.text(&["RANDOMKEY"]).is_some());
     world.resume(hangs);
+}
+
+/// Its clients are served by a region that keeps keys; when that one dies, by another one.
+#[test]
+fn a_region_that_keeps_nothing_forwards_everything() {
+    let site = Site::new();
+    let plan = |name| site.node(name).set("regions.ap", "0");
+    let us = plan("us-1").start();
+    let eu = plan("eu-1").seed(us.quic).start();
+    let ap = plan("ap-1").seed(us.quic).start();
+    let comes_to_be_ready = |what: &str| {
+        eventually(LIMIT, what, || {
+            let (code, text) = ap.page("/health/ready");
+            holds(code == 200, || text)
+        });
+    };
+    comes_to_be_ready("it is ready for clients");
+
+    let mut client = Client::connect(&ap.resp.to_string()).unwrap();
+    says(&mut client, &["SET", "text", "v"], &ok());
+    says(&mut client, &["GET", "text"], &bulk("v"));
+    changes(&mut client, &["SADD", "set", "x", "y"], 2);
+    assert_eq!(texts(&mut client, &["SMEMBERS", "set"]), ["x", "y"]);
+    changes(&mut client, &["INCR", "count"], 1);
+    says(&mut client, &["DBSIZE"], &Value::Int(3));
+    assert_eq!(texts(&mut client, &["KEYS", "*"]).len(), 3);
+    let everywhere = ["AT", "EACH_QUORUM", "SET", "text", "w"];
+    says(&mut client, &everywhere, &ok());
+    assert!(client.call(&["AT", "TWO", "SET", "text", "x"]).is_error());
+
+    let us_again = plan("us-1").at(&us);
+    us.kill();
+    comes_to_be_served(&mut client, "without the first region");
+    let _us = us_again.start();
+    eventually(LIMIT, "both regions take writes", || {
+        let reply = client.call(&everywhere);
+        holds(reply == ok(), || format!("{reply:?}"))
+    });
+    eu.kill();
+    comes_to_be_served(&mut client, "without the second region");
+    comes_to_be_ready("it is still ready");
+}
+
+fn comes_to_be_served(client: &mut Client, what: &str) {
+    eventually(LIMIT, what, || {
+        let reply = client.call(&["SET", "text", what]);
+        holds(reply == ok(), || format!("{reply:?}"))
+    });
+    says(client, &["GET", "text"], &bulk(what));
 }
 
 fn takes_everything(world: &World, nodes: &[String], when: &str) {

@@ -65,8 +65,8 @@ pub struct Asking<'a, E> {
     deadline: Instant,
     /// Whom to ask, the next one last.
     left: Vec<NodeName>,
-    /// The questions that were sent.
-    ids: Vec<u64>,
+    /// The questions that were sent, and to whom.
+    asked: Vec<(u64, NodeName)>,
     /// How many of them were neither answered nor lost.
     under_way: usize,
     sender: mpsc::Sender<Heard>,
@@ -93,7 +93,7 @@ impl<'a, E: Fn(&NodeName) -> Errand> Asking<'a, E> {
             errand,
             deadline: Instant::now() + node.inner().timeout,
             left: nodes,
-            ids: Vec::new(),
+            asked: Vec::new(),
             under_way: 0,
             sender,
             answers,
@@ -167,7 +167,7 @@ impl<'a, E: Fn(&NodeName) -> Errand> Asking<'a, E> {
         let Some((id, session)) = expected else {
             return false;
         };
-        self.ids.push(id);
+        self.asked.push((id, to.clone()));
         let within = self.deadline.saturating_duration_since(Instant::now());
         let message = Message::Forward {
             id,
@@ -206,9 +206,15 @@ impl<'a, E: Fn(&NodeName) -> Errand> Asking<'a, E> {
     }
 
     fn too_late(&self) -> Refusal {
+        let asked: Vec<&str> = self.asked.iter().map(|(_, node)| node.as_str()).collect();
+        let what_of_it = match self.kind {
+            Kind::Write => "; the write may take effect",
+            Kind::Read | Kind::FarRead | Kind::Count | Kind::Scan => "",
+        };
         Refusal::Timeout(format!(
-            "no replica that was asked answered within {:?}; a write may take effect",
-            self.node.inner().timeout
+            "no answer within {:?} from {}{what_of_it}",
+            self.node.inner().timeout,
+            asked.join(", ")
         ))
     }
 }
@@ -217,7 +223,7 @@ impl<E> Drop for Asking<'_, E> {
     /// What nobody waits for takes no room: an answer that is late may never come.
     fn drop(&mut self) {
         let forwards = &self.node.inner().forwards;
-        self.ids.iter().for_each(|id| forwards.forget(*id));
+        self.asked.iter().for_each(|(id, _)| forwards.forget(*id));
     }
 }
 

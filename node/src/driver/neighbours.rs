@@ -14,7 +14,7 @@ use crate::{
     level::Level,
     names::{NodeName, RegionName},
     peer::{Direction, LinkState, Peers},
-    placement::{PARTITIONS, Partition, Placement},
+    placement::{PARTITIONS, Partition, Placement, RegionPlacement},
 };
 
 /// What the configuration says about who holds what.
@@ -159,7 +159,7 @@ impl Settled {
     pub fn neighbours(&self) -> Neighbours {
         Neighbours {
             node: self.node.clone(),
-            region: self.region.clone(),
+            region: self.serving().next().unwrap_or(&self.region).clone(),
             placement: Arc::new(self.placement(&[])),
             trusted: Arc::default(),
         }
@@ -167,7 +167,16 @@ impl Settled {
 
     /// Why the default levels cannot be met by a node that has met nobody yet, if they cannot.
     pub fn alone(&self) -> Option<String> {
-        self.out_of_reach(&self.placement(&[]), &BTreeSet::new())
+        let nearest = self.serving().next().unwrap_or(&self.region);
+        self.out_of_reach(nearest, &self.placement(&[]), &BTreeSet::new())
+    }
+
+    /// The regions whose keys this node may serve: its own, or where that keeps nothing all that keep something.
+    fn serving(&self) -> impl Iterator<Item = &RegionName> {
+        let keeps = |region: &RegionName| self.replicas.get(region).is_some_and(|count| *count > 0);
+        let is_own = keeps(&self.region);
+        let regions = self.replicas.keys();
+        regions.filter(move |region| keeps(region) && (!is_own || **region == self.region))
     }
 
     /// Whether any request of this level waits for other nodes.
@@ -184,15 +193,18 @@ impl Settled {
         }
     }
 
-    /// Why the default levels cannot be met with these nodes, if they cannot.
-    fn out_of_reach(&self, placement: &Placement, reached: &BTreeSet<NodeName>) -> Option<String> {
-        let region = placement.region(&self.region)?;
+    /// Why the default levels cannot be met in a region with these nodes, if they cannot.
+    fn out_of_reach(
+        &self,
+        served: &RegionName,
+        placement: &Placement,
+        reached: &BTreeSet<NodeName>,
+    ) -> Option<String> {
+        let region = placement.region(served)?;
         let members = region.members();
-        if members.len() > usize::from(region.replicas()) && !self.listed.contains_key(&self.region)
-        {
+        if members.len() > usize::from(region.replicas()) && !self.listed.contains_key(served) {
             return Some(format!(
-                "region {} has {} nodes and {} replicas of each key: list its nodes in [members] on every node",
-                self.region,
+                "region {served} has {} nodes and {} replicas of each key: list its nodes in [members] on every node",
                 members.len(),
                 region.replicas()
             ));
@@ -212,9 +224,8 @@ impl Settled {
         let lacking = usize::from(region.replicas()).saturating_sub(members.len());
         (dead + lacking > spare).then(|| {
             format!(
-                "{living} of the {} nodes of region {} answer, and the default level needs {needed} of {} replicas",
+                "{living} of the {} nodes of region {served} answer, and the default level needs {needed} of {} replicas",
                 members.len(),
-                self.region,
                 region.replicas()
             )
         })
@@ -238,11 +249,11 @@ pub fn tell(node: &Node, membership: &Membership, told: &mut Told) {
     let placement = told.placement_over(settled, met);
     let linked = linked(node);
     let reached = trusted.intersection(&linked).cloned().collect();
-    match settled.out_of_reach(&placement, &reached) {
+    let region = serving(node, settled, &placement, &reached);
+    match settled.out_of_reach(&region, &placement, &reached) {
         Some(detail) => node.inner().health.fail(health::QUORUM, detail),
         None => node.inner().health.mend(health::QUORUM),
     }
-    let region = serving(node, settled, &placement, &trusted);
     if told.has(&placement, &trusted, &region) {
         return;
     }
@@ -260,35 +271,36 @@ pub fn tell(node: &Node, membership: &Membership, told: &mut Told) {
     }
 }
 
-/// The region whose keys a node serves: its own, or where that keeps nothing the nearest one that does, by round trip.
+/// The region whose keys a node serves: its own, or where that keeps nothing the nearest one that does, by round trip. It stays
+/// the one that it is unless another is much nearer, because what was written through one region is read in another a little later.
 fn serving(
     node: &Node,
     settled: &Settled,
     placement: &Placement,
-    trusted: &BTreeSet<NodeName>,
+    reached: &BTreeSet<NodeName>,
 ) -> RegionName {
-    let keeps = |region: &RegionName| settled.replicas.get(region).is_some_and(|count| *count > 0);
-    if keeps(&settled.region) {
-        return settled.region.clone();
-    }
     let peers = node.inner().outbound.peers();
     let links = peers.map(Peers::status).unwrap_or_default();
+    let served = node.inner().neighbours().region.clone();
     let round_trip = |region: &RegionName| {
-        let members = placement
-            .region(region)
-            .into_iter()
-            .flat_map(|region| region.members());
-        let living = members.filter(|member| trusted.contains(*member));
+        let members = placement.region(region).map(RegionPlacement::members);
+        let living = members.into_iter().flatten();
+        let living = living.filter(|member| reached.contains(*member));
         let trips = living.filter_map(|member| {
             let own = links
                 .iter()
                 .filter(|link| link.name.as_ref() == Some(member));
             own.filter_map(|link| link.rtt_ms).reduce(f64::min)
         });
-        trips.reduce(f64::min).unwrap_or(f64::INFINITY)
+        let nearest = trips.reduce(f64::min).unwrap_or(f64::INFINITY);
+        if *region == served {
+            nearest / MUCH_NEARER
+        } else {
+            nearest
+        }
     };
-    let candidates = settled.replicas.keys().filter(|region| keeps(region));
-    candidates
+    settled
+        .serving()
         .min_by(|a, b| round_trip(a).total_cmp(&round_trip(b)))
         .unwrap_or(&settled.region)
         .clone()
@@ -314,3 +326,6 @@ fn every_shard(node: &Node, input: impl Fn() -> Input) -> bool {
         told.is_ok()
     })
 }
+
+/// By this factor another region's round trip must be shorter than that of the one that is served.
+const MUCH_NEARER: f64 = 2.0;

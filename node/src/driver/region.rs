@@ -68,7 +68,8 @@ impl Node {
         .await
     }
 
-    /// Keys in each partition that this node holds.
+    /// Keys in each partition that this node holds. Others are left out, however few it has of them: who asks takes a partition that is
+    /// named for counted.
     async fn count_here(&self) -> Result<Vec<(u16, u64)>, Refusal> {
         let inspections = self.inspect(true).await;
         if let Some(reason) = inspections
@@ -83,7 +84,12 @@ impl Node {
         let tallies = inspections
             .into_iter()
             .flat_map(|inspection| inspection.partitions);
+        let neighbours = self.inner().neighbours();
+        let held: Vec<bool> = Partition::all()
+            .map(|partition| neighbours.holds(partition))
+            .collect();
         Ok(tallies
+            .filter(|(partition, _)| held.get(usize::from(*partition)) == Some(&true))
             .map(|(partition, tally)| (partition, tally.keys))
             .collect())
     }
