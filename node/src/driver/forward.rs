@@ -23,7 +23,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{errand::Kind, neighbours::Neighbours, node::Node};
+use super::{neighbours::Neighbours, node::Node};
 use crate::{
     core::{
         message::{Answer, Errand, Message, SessionId},
@@ -31,6 +31,7 @@ use crate::{
         reply::{Refusal, Reply},
         usual::Usual,
     },
+    level::Level,
     names::NodeName,
     placement::Partition,
 };
@@ -65,6 +66,41 @@ struct Waiter {
 
 /// What came of a question to a node: its answer, or `None` if there will be none.
 pub(super) type Heard = (NodeName, Option<Answer>);
+
+/// Errands that take about as long as each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Something is written: it is not known to be safe to do it twice.
+    Write,
+    /// Reads that wait for no other region.
+    Read,
+    /// Reads that do.
+    FarRead,
+    /// Keys are counted.
+    Count,
+    /// Keys are looked through.
+    Scan,
+}
+
+impl Kind {
+    /// Of these operations.
+    pub fn of(ops: &[Op]) -> Self {
+        let is_read = |op: &Op| matches!(op.action, Action::Read(_));
+        let is_near = |op: &Op| matches!(op.level, Level::Replicas(_) | Level::LocalQuorum);
+        if !ops.iter().all(is_read) {
+            Self::Write
+        } else if ops.iter().all(is_near) {
+            Self::Read
+        } else {
+            Self::FarRead
+        }
+    }
+
+    /// Whether running it twice is no more than running it once.
+    pub const fn is_repeatable(self) -> bool {
+        !matches!(self, Self::Write)
+    }
+}
 
 /// Where a request is carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,7 +287,31 @@ const SERVING_MAX: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::core::op::{Read, Write};
+
+    fn op(action: Action) -> Op {
+        let (key, level) = (Bytes::from_static(b"k"), Level::default());
+        Op { key, action, level }
+    }
+
+    #[test]
+    fn only_what_writes_nothing_is_run_a_second_time() {
+        let read = || op(Action::Read(Read::Get));
+        let write = || op(Action::Write(Write::IncrBy { by: 1 }));
+        assert_eq!(Kind::of(&[read(), read()]), Kind::Read);
+        assert_eq!(Kind::of(&[write()]), Kind::Write);
+        assert_eq!(Kind::of(&[read(), write()]), Kind::Write);
+        let far = Op {
+            level: Level::Quorum,
+            ..read()
+        };
+        assert_eq!(Kind::of(&[read(), far]), Kind::FarRead);
+        assert!(Kind::Count.is_repeatable() && Kind::Scan.is_repeatable());
+        assert!(!Kind::Write.is_repeatable());
+    }
 
     fn name(text: &str) -> NodeName {
         text.parse().expect("a name of letters and a number")

@@ -1,8 +1,8 @@
 //! Commands over all keys of a region whose nodes hold different ones, and what this node does of them for others.
 
 use super::{
-    errand::{Asking, Kind},
-    forward::{self, Place},
+    errand::Asking,
+    forward::{self, Kind, Place},
     neighbours::Neighbours,
     node::Node,
     shares::Shares,
