@@ -31,10 +31,8 @@ pub struct Asking<'a, E> {
     deadline: Instant,
     /// Whom to ask, the next one last.
     left: Vec<NodeName>,
-    /// The questions that were sent, and to whom.
-    asked: Vec<(u64, NodeName)>,
-    /// How many of them were neither answered nor lost.
-    under_way: usize,
+    /// The questions that were sent and neither answered nor lost, and to whom.
+    under_way: Vec<(u64, NodeName)>,
     sender: mpsc::Sender<Heard>,
     answers: mpsc::Receiver<Heard>,
 }
@@ -59,8 +57,7 @@ impl<'a, E: Fn(&NodeName) -> Errand> Asking<'a, E> {
             errand,
             deadline: Instant::now() + node.inner().timeout,
             left: nodes,
-            asked: Vec::new(),
-            under_way: 0,
+            under_way: Vec::new(),
             sender,
             answers,
         }
@@ -72,7 +69,7 @@ impl<'a, E: Fn(&NodeName) -> Errand> Asking<'a, E> {
         let mut refusal = self.unreachable();
         loop {
             let patience = self.ask_next();
-            if self.under_way == 0 {
+            if self.under_way.is_empty() {
                 return (None, Answer::Refused(refusal));
             }
             let may_ask_another = self.kind.is_repeatable() && !self.left.is_empty();
@@ -105,7 +102,7 @@ impl<'a, E: Fn(&NodeName) -> Errand> Asking<'a, E> {
             patience = patience.max(usual);
         }
         let mut has_enough = is_enough(None);
-        while self.under_way > 0 {
+        while !self.under_way.is_empty() {
             match self.hear(has_enough.then_some(patience)).await {
                 Ok((_, answer)) => has_enough = is_enough(answer),
                 Err(Silence::Long | Silence::TooLong) => return,
@@ -119,7 +116,6 @@ impl<'a, E: Fn(&NodeName) -> Errand> Asking<'a, E> {
         let neighbours = inner.neighbours();
         while let Some(to) = self.left.pop() {
             if neighbours.trusts(&to) && self.ask(&to) {
-                self.under_way += 1;
                 return Some(inner.forwards.patience(to, self.kind));
             }
         }
@@ -133,19 +129,19 @@ impl<'a, E: Fn(&NodeName) -> Errand> Asking<'a, E> {
         let Some((id, session)) = expected else {
             return false;
         };
-        self.asked.push((id, to.clone()));
         let within = self.deadline.saturating_duration_since(Instant::now());
         let message = Message::Forward {
             id,
             within_ms: u32::try_from(within.as_millis()).unwrap_or(u32::MAX),
             errand: (self.errand)(to),
         };
-        let sent = inner.outbound.send(session, message);
-        if let Err(error) = &sent {
+        if let Err(error) = inner.outbound.send(session, message) {
             tracing::debug!(%to, %error, "a request was not forwarded");
             inner.forwards.forget(id);
+            return false;
         }
-        sent.is_ok()
+        self.under_way.push((id, to.clone()));
+        true
     }
 
     /// Waits for an answer, or for the patience or the time to be over.
@@ -153,13 +149,18 @@ impl<'a, E: Fn(&NodeName) -> Errand> Asking<'a, E> {
         let until = patience.map_or(self.deadline, |patience| {
             self.deadline.min(Instant::now() + patience)
         });
-        match timeout_at(until, self.answers.recv()).await {
-            Ok(heard) => {
-                self.under_way -= 1;
-                Ok(heard.expect("a sender is held here: the channel is open"))
+        loop {
+            let heard = match timeout_at(until, self.answers.recv()).await {
+                Ok(heard) => heard.expect("a sender is held here: the channel is open"),
+                Err(_) if until < self.deadline => return Err(Silence::Long),
+                Err(_) => return Err(Silence::TooLong),
+            };
+            let is_heard = |(_, node): &(u64, NodeName)| *node == heard.0;
+            // A session may end while a question is put on it that then is not sent: that is no loss of one that was.
+            if let Some(place) = self.under_way.iter().position(is_heard) {
+                self.under_way.swap_remove(place);
+                return Ok(heard);
             }
-            Err(_) if until < self.deadline => Err(Silence::Long),
-            Err(_) => Err(Silence::TooLong),
         }
     }
 
@@ -172,7 +173,8 @@ impl<'a, E: Fn(&NodeName) -> Errand> Asking<'a, E> {
     }
 
     fn too_late(&self) -> Refusal {
-        let asked: Vec<&str> = self.asked.iter().map(|(_, node)| node.as_str()).collect();
+        let silent = self.under_way.iter();
+        let silent: Vec<&str> = silent.map(|(_, node)| node.as_str()).collect();
         let what_of_it = match self.kind {
             Kind::Write => "; the write may take effect",
             Kind::Read | Kind::FarRead | Kind::Count | Kind::Scan => "",
@@ -180,7 +182,7 @@ impl<'a, E: Fn(&NodeName) -> Errand> Asking<'a, E> {
         Refusal::Timeout(format!(
             "no answer within {:?} from {}{what_of_it}",
             self.node.inner().timeout,
-            asked.join(", ")
+            silent.join(", ")
         ))
     }
 }
@@ -189,6 +191,8 @@ impl<E> Drop for Asking<'_, E> {
     /// What nobody waits for takes no room: an answer that is late may never come.
     fn drop(&mut self) {
         let forwards = &self.node.inner().forwards;
-        self.asked.iter().for_each(|(id, _)| forwards.forget(*id));
+        self.under_way
+            .iter()
+            .for_each(|(id, _)| forwards.forget(*id));
     }
 }
