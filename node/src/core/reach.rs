@@ -7,6 +7,7 @@ use crdt::{ActorId, Hlc};
 use super::{
     message::SessionId,
     mutant::{Mutant, is_on},
+    quorum::Awaiting,
     reply::Refusal,
     ship::{Destination, Shipper},
 };
@@ -91,12 +92,14 @@ impl<'a> Reach<'a> {
         Err(self.unreachable(level, partition, None))
     }
 
-    /// How many replicas have everything of this shard's own log up to `place`.
-    pub fn count(&self, level: Level, partition: Partition, place: Hlc) -> Count {
+    /// How many replicas have a write that stands at `place` of this shard's own log.
+    pub fn count(&self, write: &Awaiting, place: Hlc) -> Count {
+        let (level, partition) = (write.level, write.partition);
+        let counts = |node: &NodeName| !write.without.contains(node);
         let local = self.local_share(
             partition,
-            |node| self.has(node, place),
-            |stand_in| self.stands_in(stand_in, place),
+            |node| counts(node) && self.has(node, place),
+            |stand_in| counts(stand_in) && self.stands_in(stand_in, place),
         );
         let remote = || {
             self.remote_regions()

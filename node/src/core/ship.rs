@@ -381,15 +381,17 @@ impl Shipper {
             let Some(session) = route.session() else {
                 continue;
             };
-            let sieve = Sieve {
-                home: &self.home,
-                destination,
-                trusted: &self.trusted,
-                is_whole: self.home.is_whole(destination),
-            };
+            let is_whole = self.home.is_whole(destination);
             for (&actor, stream) in &mut route.streams {
                 let Some(log) = self.logs.get(&actor) else {
                     continue;
+                };
+                let sieve = Sieve {
+                    home: &self.home,
+                    destination,
+                    trusted: &self.trusted,
+                    is_whole,
+                    has_stand_ins: !is_relay(actor),
                 };
                 let reader = reader(destination, actor, awaited);
                 let pumped = stream.pump(storage, actor, log, reader, now, &mut |message| {
@@ -402,7 +404,13 @@ impl Shipper {
     }
 
     /// Tells every region that has all of `actor` that no later stamp of it will be at or below `upto`.
-    pub fn promise(&mut self, actor: ActorId, upto: Hlc, send: &mut dyn FnMut(SessionId, Message)) {
+    pub fn promise(
+        &mut self,
+        actor: ActorId,
+        upto: Hlc,
+        now: Duration,
+        send: &mut dyn FnMut(SessionId, Message),
+    ) {
         for (destination, route) in &mut self.routes {
             let (Destination::Region(_), Some(session), Some(log), Some(stream)) = (
                 destination,
@@ -414,6 +422,8 @@ impl Shipper {
             };
             // What the receiver has said, never what was counted here: a promise over a row that it lacks would lose the row.
             let has_all = stream.cursor.taken >= log.newest && stream.in_flight.is_empty();
+            // One that is to be told first where to go on would decline, and be told ever later.
+            let has_all = has_all && stream.is_taking(now) && !stream.is_bridging();
             if (has_all || is_on(Mutant::PromiseOverUnsent)) && upto > stream.sent {
                 let after = stream.sent;
                 stream.depart(upto, 0, 0);

@@ -76,8 +76,36 @@ struct Entry {
     accounted: (bool, u128),
     bytes: usize,
     is_dirty: bool,
-    /// Where in the outbox this key's delta stands: row, index.
-    queued: Option<(usize, usize)>,
+    /// Where in the outbox this key's newest delta stands.
+    queued: Option<Queued>,
+}
+
+/// A delta in an open outbox row.
+#[derive(Debug, Clone, Copy)]
+struct Queued {
+    row: usize,
+    index: usize,
+    question: Question,
+}
+
+/// What a delta asks of those that take it: what they know of the same key and it does not. A replica infers the question from the
+/// parts, so only deltas that ask alike may become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Nothing that counts: nobody waits for an answer.
+    Nothing,
+    /// SET: a newer register, increments, a set under the same name, a newer expiry.
+    Register,
+    /// DEL: the same.
+    Delete,
+    /// INCR: whether the value is text.
+    Increment,
+    /// EXPIRE, PERSIST: a newer expiry.
+    Expiry,
+    /// SADD: other dots of the elements.
+    Add,
+    /// SREM, SPOP: the same, and the expiry where nothing is left.
+    Remove,
 }
 
 #[derive(Debug)]
@@ -206,9 +234,10 @@ impl Working {
         storage: &dyn Storage,
         delta: Delta,
         last: Hlc,
+        question: Question,
     ) -> Result<(), StorageError> {
         self.join(storage, &delta)?;
-        self.enqueue(delta, last);
+        self.enqueue(delta, last, question);
         Ok(())
     }
 
@@ -488,8 +517,9 @@ impl Working {
         })
     }
 
-    /// Queues a delta, merged into the delta that the same key has in the open outbox row: a hot key costs one delta per batch.
-    fn enqueue(&mut self, delta: Delta, last: Hlc) {
+    /// Queues a delta, merged into the one that the same key had last and that asks alike, if it is in the open outbox row: a hot key costs one delta per
+    /// batch.
+    fn enqueue(&mut self, delta: Delta, last: Hlc, question: Question) {
         let key = delta.key.clone();
         let bytes = delta.approximate_bytes();
         self.bytes += bytes;
@@ -502,10 +532,17 @@ impl Working {
         };
         let row = &mut self.outbox[open];
         match entry.queued {
-            Some((at, index)) if at == open => row.deltas[index].merge(delta),
+            Some(queued) if queued.row == open && queued.question == question => {
+                row.deltas[queued.index].merge(delta);
+            }
             _ => {
                 // What changed nothing here is not closed with the batch, which would forget where it stands.
-                entry.queued = entry.is_dirty.then_some((open, index));
+                let queued = Queued {
+                    row: open,
+                    index,
+                    question,
+                };
+                entry.queued = entry.is_dirty.then_some(queued);
                 row.deltas.push(delta);
             }
         }

@@ -67,7 +67,8 @@ impl Shard {
         let partition = Partition::of(&delta.key);
         self.observe(delta.newest());
         let holds = self.shipper.home().holds(partition);
-        if holds {
+        // What was passed on to this node is its own to keep, whatever it believes of the placement: nobody will send it again.
+        if holds || purpose == Purpose::Join {
             if purpose == Purpose::Teach {
                 done.taught
                     .extend(teach(storage, &mut self.working, &delta)?);

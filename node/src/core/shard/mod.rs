@@ -16,14 +16,14 @@ use crdt::{ActorId, Clock, Hlc};
 
 use self::replay::Replay;
 use super::{
-    coordinate::Coordinator,
+    coordinate::{Coordinator, Overwrites},
     expiring::Expiring,
     gate::Gates,
     identity::relay_of,
     inbox::{Applied, Done, RelayMark, Ticket},
     message::{Message, SessionId},
     mutant::{Mutant, is_on},
-    quorum::{Awaiting, Quorum, Turn},
+    quorum::{Awaiting, Quorum},
     recover,
     reply::{Refusal, Reply},
     room::Room,
@@ -100,8 +100,8 @@ pub struct Shard {
 #[derive(Debug, Default)]
 struct Waiting {
     replies: Vec<(RequestId, Reply)>,
-    /// Writes that will wait for other replicas then, and the places of those that waited before they were corrected.
-    awaiting: Vec<(Hlc, Option<Turn>, Awaiting)>,
+    /// Writes that will wait for other replicas then, at these places.
+    awaiting: Vec<(Hlc, Awaiting)>,
     /// What these take.
     room: Room,
     /// Answers to other nodes' questions.
@@ -271,6 +271,8 @@ impl Shard {
             is_shipping: self.shipper.has_destinations(),
             is_asking,
             effects: Vec::new(),
+            overwrites: Overwrites::default(),
+            is_queued: false,
         }
     }
 

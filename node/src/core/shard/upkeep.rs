@@ -32,7 +32,7 @@ impl Shard {
             let upto = Hlc::from_millis(now.wall_ms).min(self.ceiling);
             self.clock.observe(upto);
             let mut send = |session, message| out.push(Output::Send { session, message });
-            self.shipper.promise(self.actor, upto, &mut send);
+            self.shipper.promise(self.actor, upto, now.mono, &mut send);
         }
         self.wait_on(storage, now, out);
         self.ask_to_replay(storage, now, out);
@@ -139,6 +139,7 @@ impl Shard {
             .shipper
             .maintain(storage, awaited, now.wall_ms, batch, &mut events);
         report(events, maintained, out);
+        self.fail_dropped(now, out);
     }
 
     /// The last batch: where every stream is, and the tallies, so that the next start need not count.
