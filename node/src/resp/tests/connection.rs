@@ -121,6 +121,25 @@ async fn hello_changes_the_protocol_of_its_own_and_later_replies() {
 }
 
 #[tokio::test]
+async fn the_default_user_needs_no_password_and_there_is_no_other() {
+    const WRONG: &str = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+    let (mut client, _house) = client();
+    assert_eq!(client.call("AUTH default x").await, "+OK\r\n");
+    assert_eq!(client.call("AUTH Default x").await, WRONG);
+    let alone = client.call("AUTH x").await;
+    assert_eq!(
+        alone,
+        "-ERR AUTH <password> called without any password configured for the default user. \
+         Are you sure your configuration is correct?\r\n"
+    );
+    assert_eq!(client.call("HELLO 3 AUTH nobody x").await, WRONG);
+    assert_eq!(client.call("GET k").await, "$-1\r\n");
+    let greeting = client.call("HELLO 3 AUTH default x SETNAME me").await;
+    assert!(greeting.starts_with("%7\r\n"), "{greeting}");
+    assert_eq!(client.call("CLIENT GETNAME").await, "$2\r\nme\r\n");
+}
+
+#[tokio::test]
 async fn too_large_a_value_or_command_is_refused_and_the_connection_lives() {
     let house = House::new(small());
     let (mut client, _) = house.connect(4_096);
