@@ -25,6 +25,7 @@ use super::{
     neighbours::{Neighbours, Settled},
     outbound::Outbound,
     queue::{Inspection, ShardQueue, Work},
+    region::position,
     shares::{Elsewhere, Shares, Split, put},
     walk,
 };
@@ -39,7 +40,7 @@ use crate::{
     http::{NodeView, VerbError},
     level::Level,
     names::{ClusterName, NodeName, RegionName},
-    placement::{PARTITIONS, Partition},
+    placement::{PARTITIONS, Partition, Position},
     resp::backend::Backend,
     status::{Reason, Status},
     storage::{StorageError, rocks::RocksStorage},
@@ -311,10 +312,11 @@ impl Backend for Node {
     }
 
     async fn scan(&self, cursor: u64, filter: ScanFilter) -> Result<(u64, Vec<Key>), Reply> {
+        let from = position(cursor)?;
         if self.0.neighbours().holds_all() {
-            self.scan_here(cursor, filter, PARTITIONS).await
+            self.scan_here(from, filter, PARTITIONS).await
         } else {
-            self.scan_region(cursor, filter).await
+            self.scan_region(from, filter).await
         }
     }
 
@@ -323,7 +325,7 @@ impl Backend for Node {
             return self.random_key_of_region(entropy).await;
         }
         self.with_storage(move |storage, wall_ms| {
-            for from in [entropy, 0] {
+            for from in [Position::at_random(entropy), Position::FIRST] {
                 if let Some(key) = walk::first_shown(storage, from, wall_ms)? {
                     return Ok(Some(key));
                 }
