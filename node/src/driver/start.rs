@@ -218,9 +218,14 @@ async fn live(
     ));
     // From the ready line on a signal is a request; until then it is a death, which is safe as well.
     let signals = Signals::listen()?;
-    say_ready(&config, resp_address, http_address, outbound.peers())?;
-
-    let told = until_told(signals, &mut shards.ended, &node.inner().leave).await;
+    let told = match say_ready(&config, resp_address, http_address, outbound.peers()) {
+        // Whoever started it does not listen any more: the node ends as if it had been told to.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Told::Stop,
+        said => {
+            said?;
+            until_told(signals, &mut shards.ended, &node.inner().leave).await
+        }
+    };
     let (outcome, patience) = match told {
         Told::Stop => (Ok(()), DRAIN_MAX),
         Told::Leave => (Ok(()), LEAVE_MAX),
