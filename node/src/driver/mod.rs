@@ -13,6 +13,7 @@
 
 mod cached;
 mod census;
+mod certificates;
 mod clock;
 mod errand;
 mod forward;

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    RunError,
+    RunError, certificates,
     clock::WallClock,
     forward::Forwards,
     gauges,
@@ -206,6 +206,8 @@ async fn live(
         resp::Door::new(
             node.clone(),
             resp::Limits::from(&config.limits),
+    let watch = certificates::watch(credentials.endings(), Arc::clone(&clock));
+    watched_over(&mut tasks, &node, "certificates", watch);
             resp::Levels::from(&config.consistency),
         ),
         stop_doors.subscribe(),
