@@ -103,6 +103,7 @@ impl Site {
             home: self.path().to_owned(),
             label: name.to_owned(),
             settings: BTreeMap::new(),
+            descriptors: None,
         };
         let door = quoted("127.0.0.1:0");
         plan.set("node.name", quoted(name))
@@ -159,6 +160,8 @@ pub struct Plan {
     label: String,
     /// By dotted path, as TOML.
     settings: BTreeMap<(String, String), String>,
+    /// The limit of file descriptors, if it is not that of the test.
+    descriptors: Option<u32>,
 }
 
 impl Plan {
@@ -167,6 +170,12 @@ impl Plan {
         let (section, key) = key.rsplit_once('.').unwrap();
         let at = (section.to_owned(), key.to_owned());
         self.settings.insert(at, value.into());
+        self
+    }
+
+    /// Gives its process so many file descriptors.
+    pub fn descriptors(mut self, limit: u32) -> Self {
+        self.descriptors = Some(limit);
         self
     }
 
@@ -222,7 +231,14 @@ impl Plan {
 
     fn command(&self) -> Command {
         // The kernel ends the node with the test, however that ends.
-        let mut command = Command::new("setpriv");
+        let mut command = match self.descriptors {
+            None => Command::new("setpriv"),
+            Some(limit) => {
+                let mut limited = Command::new("prlimit");
+                limited.args([&format!("--nofile={limit}"), "--", "setpriv"]);
+                limited
+            }
+        };
         command.args(["--pdeathsig", "KILL", "--"]).arg(meridian());
         command.args(["node", "--config"]).arg(self.write());
         command.env_remove("RUST_LOG").stdin(Stdio::null());

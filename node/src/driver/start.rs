@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     io::{self, Write},
-    num::NonZeroU16,
+    num::{NonZeroU16, NonZeroUsize},
     sync::{Arc, OnceLock, RwLock, atomic::AtomicU64},
     thread,
 };
@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     RunError, certificates,
     clock::WallClock,
+    descriptors::{self, Shares},
     forward::Forwards,
     gauges,
     health::{self, Health},
@@ -65,14 +66,15 @@ pub fn run(config: Config) -> Result<(), RunError> {
         &config.node.cluster,
         &config.node.name,
     )?;
-    let directory = open_directory(&config)?;
+    let shares = share_descriptors(&config)?;
+    let directory = open_directory(&config, shares)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(io_threads())
         .enable_all()
         .thread_name("io")
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()?;
-    let outcome = runtime.block_on(live(config, credentials, directory, metrics));
+    let outcome = runtime.block_on(live(config, shares, credentials, directory, metrics));
     runtime.shutdown_timeout(RUNTIME_END_MAX);
     outcome
 }
@@ -83,7 +85,23 @@ fn io_threads() -> usize {
     thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
 
-fn open_directory(config: &Config) -> Result<DataDirectory, RunError> {
+/// Takes as many descriptors as the system gives, and says where they are too few for the clients that are configured.
+fn share_descriptors(config: &Config) -> Result<Shares, RunError> {
+    let limit = descriptors::raise()?;
+    let shares = Shares::of(limit, config.limits.clients)?;
+    if shares.clients < config.limits.clients {
+        tracing::warn!(
+            descriptors = limit,
+            configured = config.limits.clients,
+            clients = shares.clients,
+            storage = shares.storage,
+            "limits.clients is cut to what the limit of file descriptors leaves (ulimit -n)"
+        );
+    }
+    Ok(shares)
+}
+
+fn open_directory(config: &Config, shares: Shares) -> Result<DataDirectory, RunError> {
     let cores = thread::available_parallelism()
         .map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(u16::MAX));
     let shards = NonZeroU16::new(config.storage.shards)
@@ -92,6 +110,7 @@ fn open_directory(config: &Config) -> Result<DataDirectory, RunError> {
     let options = RocksOptions {
         cache: config.storage.cache.to_usize(),
         background_jobs: i32::from(cores).clamp(2, 8),
+        open_files: shares.storage,
         ..RocksOptions::default()
     };
     let is_always = config.storage.fsync == Fsync::Always;
@@ -115,6 +134,7 @@ fn open_directory(config: &Config) -> Result<DataDirectory, RunError> {
 /// Everything between opening the directory and closing it.
 async fn live(
     config: Config,
+    shares: Shares,
     credentials: Credentials,
     directory: DataDirectory,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
@@ -186,6 +206,8 @@ async fn live(
     }
     let threads = Threads::start(&config, &node)?;
     let mut tasks = JoinSet::new();
+    let watch = certificates::watch(credentials.endings(), Arc::clone(&clock));
+    watched_over(&mut tasks, &node, "certificates", watch);
     let replays = Arc::clone(&renewal).replay(node.clone());
     watched_over(&mut tasks, &node, "renewal", replays);
     let datagrams = start_peers(
@@ -205,14 +227,20 @@ async fn live(
     let resp_served = tokio::spawn(resp_door.serve(
         resp::Door::new(
             node.clone(),
-            resp::Limits::from(&config.limits),
-    let watch = certificates::watch(credentials.endings(), Arc::clone(&clock));
-    watched_over(&mut tasks, &node, "certificates", watch);
+            resp::Limits {
+                clients: shares.clients as usize,
+                ..resp::Limits::from(&config.limits)
+            },
             resp::Levels::from(&config.consistency),
         ),
         stop_doors.subscribe(),
     ));
-    let http_served = tokio::spawn(http::serve(
+    let http_bounds = http::Bounds {
+        connections: NonZeroUsize::new(shares.operators.into()).unwrap_or(NonZeroUsize::MIN),
+        ..http::Bounds::default()
+    };
+    let http_served = tokio::spawn(http::serve_within(
+        http_bounds,
         http_door,
         Arc::new(node.clone()),
         metrics,
