@@ -14,7 +14,8 @@ pub struct Limits {
     pub command_bytes: usize,
     /// Connections at the same time. One more is told so and closed. A node sets it to what file descriptors leave.
     pub clients: usize,
-    /// Unread replies of one connection, in bytes, past which it is not read further.
+    /// Unread replies of one connection, in bytes, past which nothing more of it is carried out; up to `command_bytes` of its
+    /// requests are taken in meanwhile.
     pub output_bytes: usize,
     /// How long a connection past `output_bytes` may go without taking a byte before it is closed.
     pub stuck_after: Duration,
