@@ -12,6 +12,7 @@ use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use super::RunError;
 use crate::resp::limits::TURNED_AWAY_MAX;
 
 /// How many descriptors each part of a node may use.
@@ -36,7 +37,7 @@ pub struct TooFew {
 }
 
 /// Raises the limit of this process to the highest that it may have, and gives it.
-pub fn raise() -> io::Result<u64> {
+fn raise() -> io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
@@ -45,8 +46,25 @@ pub fn raise() -> io::Result<u64> {
 }
 
 impl Shares {
+    /// Takes as many descriptors as the system gives and shares them out; says where they are too few for the clients that are
+    /// `configured`.
+    pub fn take(configured: u32) -> Result<Self, RunError> {
+        let limit = raise()?;
+        let shares = Self::of(limit, configured)?;
+        if shares.clients < configured {
+            tracing::warn!(
+                descriptors = limit,
+                configured,
+                clients = shares.clients,
+                storage = shares.storage,
+                "limits.clients is cut to what the limit of file descriptors leaves (ulimit -n)"
+            );
+        }
+        Ok(shares)
+    }
+
     /// Shares out `limit` descriptors where `clients` are wanted. Of few, storage gets a quarter and operators a sixteenth.
-    pub fn of(limit: u64, clients: u32) -> Result<Self, TooFew> {
+    fn of(limit: u64, clients: u32) -> Result<Self, TooFew> {
         if limit < LEAST {
             return Err(TooFew { limit });
         }

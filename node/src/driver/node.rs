@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{Notify, Semaphore, oneshot},
     task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
@@ -84,6 +84,8 @@ pub struct Inner {
     pub health: Arc<Health>,
     /// How long a client waits for a shard.
     pub timeout: Duration,
+    /// Places for reads that wait for the disk.
+    pub disk_reads: Arc<Semaphore>,
 }
 
 impl Inner {
@@ -237,11 +239,19 @@ impl Node {
         &self,
         work: impl FnOnce(&RocksStorage, u64) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, Reply> {
+        let stopping = || Refusal::Unavailable("this node is stopping".to_owned());
+        let place = Arc::clone(&self.0.disk_reads).acquire_owned().await;
+        let place = place.map_err(|_| stopping())?;
         let storage = Arc::clone(&self.0.storage);
         let wall_ms = self.0.clock.now().wall_ms;
-        match spawn_blocking(move || work(&storage, wall_ms)).await {
+        let work = move || {
+            // Until it is done, also where nobody waits for it any more.
+            let _place = place;
+            work(&storage, wall_ms)
+        };
+        match spawn_blocking(work).await {
             Ok(outcome) => outcome.map_err(|error| Refusal::Unavailable(error.to_string()).into()),
-            Err(_) => Err(Refusal::Unavailable("this node is stopping".to_owned()).into()),
+            Err(_) => Err(stopping().into()),
         }
     }
 }

@@ -10,14 +10,14 @@ use std::{
 
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc, oneshot, watch as watched},
+    sync::{Notify, Semaphore, mpsc, oneshot, watch as watched},
     task::JoinSet,
 };
 
 use super::{
     RunError, certificates,
     clock::WallClock,
-    descriptors::{self, Shares},
+    descriptors::Shares,
     forward::Forwards,
     gauges,
     health::{self, Health},
@@ -66,7 +66,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         &config.node.cluster,
         &config.node.name,
     )?;
-    let shares = share_descriptors(&config)?;
+    let shares = Shares::take(config.limits.clients)?;
     let directory = open_directory(&config, shares)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(io_threads())
@@ -83,22 +83,6 @@ pub fn run(config: Config) -> Result<(), RunError> {
 /// because the threads wake each other and the shards wait.
 fn io_threads() -> usize {
     thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
-}
-
-/// Takes as many descriptors as the system gives, and says where they are too few for the clients that are configured.
-fn share_descriptors(config: &Config) -> Result<Shares, RunError> {
-    let limit = descriptors::raise()?;
-    let shares = Shares::of(limit, config.limits.clients)?;
-    if shares.clients < config.limits.clients {
-        tracing::warn!(
-            descriptors = limit,
-            configured = config.limits.clients,
-            clients = shares.clients,
-            storage = shares.storage,
-            "limits.clients is cut to what the limit of file descriptors leaves (ulimit -n)"
-        );
-    }
-    Ok(shares)
 }
 
 fn open_directory(config: &Config, shares: Shares) -> Result<DataDirectory, RunError> {
@@ -200,6 +184,7 @@ async fn live(
         leave: Notify::new(),
         health: Arc::new(Health::default()),
         timeout: config.consistency.timeout,
+        disk_reads: Arc::new(Semaphore::new(DISK_READS_MAX)),
     });
     if let Some(detail) = node.inner().settled.alone() {
         node.inner().health.fail(health::QUORUM, detail);
@@ -581,8 +566,11 @@ pub(super) fn last_sync(storage: &RocksStorage) -> Result<(), StorageError> {
     storage.sync()
 }
 
-/// Reads that must wait for the disk run at the same time, at most.
+/// Threads for what must wait for the disk.
 const BLOCKING_THREADS_MAX: usize = 64;
+/// Of these, so many may run reads of clients. The others are for handshakes of peers and for what operators ask: however many
+/// clients read from a slow disk, the node stays in its cluster.
+const DISK_READS_MAX: usize = BLOCKING_THREADS_MAX - 8;
 /// How long the runtime waits for tasks that do not end.
 const RUNTIME_END_MAX: std::time::Duration = std::time::Duration::from_secs(2);
 /// Gossip that waits to be taken; beyond, it is dropped and comes again.
