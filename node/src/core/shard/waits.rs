@@ -282,8 +282,10 @@ impl Shard {
                 .reach(now)
                 .count(awaiting.level, awaiting.partition, turn.place);
             let reply = Refusal::Timeout(format!(
-                "level {} was not met within {:?}: {} replicas have the write, and it may take effect",
-                awaiting.level, self.config.timeout, count.have
+                "level {} was not met within {:?}: {} the write, and it may take effect",
+                awaiting.level,
+                self.config.timeout,
+                crate::wording::having(count.have, "replica")
             ));
             out.push(Output::Reply {
                 id: awaiting.id,
