@@ -315,7 +315,7 @@ fn members_that_cannot_be_are_refused() {
     for (list, words) in [
         ("sa = [\"sa-1\"]", "is no region of [regions]"),
         ("eu = [\"eu-1\", \"eu-1\"]", "two nodes of one name: 'eu-1'"),
-        ("eu = []", "lists 0 nodes for 1 replicas (regions.eu)"),
+        ("eu = []", "lists 0 nodes for 1 replica (regions.eu)"),
         ("eu = [\"us-1\"]", "this node, whose region is 'us'"),
         ("us = [\"us-2\"]", "lacks 'us-1', this node"),
     ] {

@@ -15,6 +15,7 @@ use crate::{
     level::Level,
     names::{NodeName, RegionName},
     placement::{Partition, RegionPlacement},
+    wording::counted,
 };
 
 /// What a shard sees of the other replicas of its keys.
@@ -154,8 +155,10 @@ impl<'a> Reach<'a> {
             };
         }
         let mut detail = format!(
-            "level {level} cannot be met: of {replicas} replicas in region {} this node ({})",
-            home.region, home.node
+            "level {level} cannot be met: of {} in region {} this node ({})",
+            counted(replicas, "replica"),
+            home.region,
+            home.node
         );
         for node in self.others_here(partition) {
             let state = if self.is_reachable(node) {

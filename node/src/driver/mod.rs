@@ -13,7 +13,9 @@
 
 mod cached;
 mod census;
+mod certificates;
 mod clock;
+mod descriptors;
 mod errand;
 mod forward;
 mod gauges;
@@ -40,7 +42,7 @@ mod watch;
 
 use std::{io, net::SocketAddr};
 
-use self::membership::MembershipError;
+use self::{descriptors::TooFew, membership::MembershipError};
 pub use self::{node::Node, start::run};
 use crate::{
     peer::StartError, storage::StorageError, storage::directory::DirectoryError,
@@ -75,6 +77,9 @@ pub enum RunError {
     /// The node cannot take part in the gossip. *State unchanged.*
     #[error(transparent)]
     Membership(#[from] MembershipError),
+    /// The system gives too few file descriptors. *State unchanged.*
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     /// The system gave no thread, or no signal. *State unchanged.*
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
@@ -90,6 +95,7 @@ impl RunError {
             Self::Directory(_) => 3,
             Self::Credentials(_) | Self::Membership(_) => 2,
             Self::Peers(_)
+            | Self::Descriptors(_)
             | Self::Listen { .. }
             | Self::Storage(_)
             | Self::System(_)

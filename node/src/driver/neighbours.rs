@@ -15,6 +15,7 @@ use crate::{
     names::{NodeName, RegionName},
     peer::{Direction, LinkState, Peers},
     placement::{PARTITIONS, Partition, Placement, RegionPlacement},
+    wording::counted,
 };
 
 /// What the configuration says about who holds what.
@@ -204,9 +205,9 @@ impl Settled {
         let members = region.members();
         if members.len() > usize::from(region.replicas()) && !self.listed.contains_key(served) {
             return Some(format!(
-                "region {served} has {} nodes and {} replicas of each key: list its nodes in [members] on every node",
+                "region {served} has {} nodes and {} of each key: list its nodes in [members] on every node",
                 members.len(),
-                region.replicas()
+                counted(region.replicas(), "replica")
             ));
         }
         let living = members
@@ -224,9 +225,9 @@ impl Settled {
         let lacking = usize::from(region.replicas()).saturating_sub(members.len());
         (dead + lacking > spare).then(|| {
             format!(
-                "{living} of the {} nodes of region {served} answer, and the default level needs {needed} of {} replicas",
-                members.len(),
-                region.replicas()
+                "{living} of the {} of region {served} answer, and the default level needs {needed} of {}",
+                counted(members.len() as u64, "node"),
+                counted(region.replicas(), "replica")
             )
         })
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{Notify, Semaphore, oneshot},
     task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
@@ -25,6 +25,7 @@ use super::{
     neighbours::{Neighbours, Settled},
     outbound::Outbound,
     queue::{Inspection, ShardQueue, Work},
+    region::position,
     shares::{Elsewhere, Shares, Split, put},
     walk,
 };
@@ -39,7 +40,7 @@ use crate::{
     http::{NodeView, VerbError},
     level::Level,
     names::{ClusterName, NodeName, RegionName},
-    placement::{PARTITIONS, Partition},
+    placement::{PARTITIONS, Partition, Position},
     resp::backend::Backend,
     status::{Reason, Status},
     storage::{StorageError, rocks::RocksStorage},
@@ -83,6 +84,8 @@ pub struct Inner {
     pub health: Arc<Health>,
     /// How long a client waits for a shard.
     pub timeout: Duration,
+    /// Places for reads that wait for the disk.
+    pub disk_reads: Arc<Semaphore>,
 }
 
 impl Inner {
@@ -236,11 +239,19 @@ impl Node {
         &self,
         work: impl FnOnce(&RocksStorage, u64) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, Reply> {
+        let stopping = || Refusal::Unavailable("this node is stopping".to_owned());
+        let place = Arc::clone(&self.0.disk_reads).acquire_owned().await;
+        let place = place.map_err(|_| stopping())?;
         let storage = Arc::clone(&self.0.storage);
         let wall_ms = self.0.clock.now().wall_ms;
-        match spawn_blocking(move || work(&storage, wall_ms)).await {
+        let work = move || {
+            // Until it is done, also where nobody waits for it any more.
+            let _place = place;
+            work(&storage, wall_ms)
+        };
+        match spawn_blocking(work).await {
             Ok(outcome) => outcome.map_err(|error| Refusal::Unavailable(error.to_string()).into()),
-            Err(_) => Err(Refusal::Unavailable("this node is stopping".to_owned()).into()),
+            Err(_) => Err(stopping().into()),
         }
     }
 }
@@ -311,10 +322,11 @@ impl Backend for Node {
     }
 
     async fn scan(&self, cursor: u64, filter: ScanFilter) -> Result<(u64, Vec<Key>), Reply> {
+        let from = position(cursor)?;
         if self.0.neighbours().holds_all() {
-            self.scan_here(cursor, filter, PARTITIONS).await
+            self.scan_here(from, filter, PARTITIONS).await
         } else {
-            self.scan_region(cursor, filter).await
+            self.scan_region(from, filter).await
         }
     }
 
@@ -323,7 +335,7 @@ impl Backend for Node {
             return self.random_key_of_region(entropy).await;
         }
         self.with_storage(move |storage, wall_ms| {
-            for from in [entropy, 0] {
+            for from in [Position::at_random(entropy), Position::FIRST] {
                 if let Some(key) = walk::first_shown(storage, from, wall_ms)? {
                     return Ok(Some(key));
                 }

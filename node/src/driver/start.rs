@@ -3,20 +3,21 @@
 use std::{
     future::Future,
     io::{self, Write},
-    num::NonZeroU16,
+    num::{NonZeroU16, NonZeroUsize},
     sync::{Arc, OnceLock, RwLock, atomic::AtomicU64},
     thread,
 };
 
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc, oneshot, watch as watched},
+    sync::{Notify, Semaphore, mpsc, oneshot, watch as watched},
     task::JoinSet,
 };
 
 use super::{
-    RunError,
+    RunError, certificates,
     clock::WallClock,
+    descriptors::Shares,
     forward::Forwards,
     gauges,
     health::{self, Health},
@@ -65,14 +66,15 @@ pub fn run(config: Config) -> Result<(), RunError> {
         &config.node.cluster,
         &config.node.name,
     )?;
-    let directory = open_directory(&config)?;
+    let shares = Shares::take(config.limits.clients)?;
+    let directory = open_directory(&config, shares)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(io_threads())
         .enable_all()
         .thread_name("io")
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()?;
-    let outcome = runtime.block_on(live(config, credentials, directory, metrics));
+    let outcome = runtime.block_on(live(config, shares, credentials, directory, metrics));
     runtime.shutdown_timeout(RUNTIME_END_MAX);
     outcome
 }
@@ -83,7 +85,7 @@ fn io_threads() -> usize {
     thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
 
-fn open_directory(config: &Config) -> Result<DataDirectory, RunError> {
+fn open_directory(config: &Config, shares: Shares) -> Result<DataDirectory, RunError> {
     let cores = thread::available_parallelism()
         .map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(u16::MAX));
     let shards = NonZeroU16::new(config.storage.shards)
@@ -92,6 +94,7 @@ fn open_directory(config: &Config) -> Result<DataDirectory, RunError> {
     let options = RocksOptions {
         cache: config.storage.cache.to_usize(),
         background_jobs: i32::from(cores).clamp(2, 8),
+        open_files: shares.storage,
         ..RocksOptions::default()
     };
     let is_always = config.storage.fsync == Fsync::Always;
@@ -115,6 +118,7 @@ fn open_directory(config: &Config) -> Result<DataDirectory, RunError> {
 /// Everything between opening the directory and closing it.
 async fn live(
     config: Config,
+    shares: Shares,
     credentials: Credentials,
     directory: DataDirectory,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
@@ -180,12 +184,15 @@ async fn live(
         leave: Notify::new(),
         health: Arc::new(Health::default()),
         timeout: config.consistency.timeout,
+        disk_reads: Arc::new(Semaphore::new(DISK_READS_MAX)),
     });
     if let Some(detail) = node.inner().settled.alone() {
         node.inner().health.fail(health::QUORUM, detail);
     }
     let threads = Threads::start(&config, &node)?;
     let mut tasks = JoinSet::new();
+    let watch = certificates::watch(credentials.endings(), Arc::clone(&clock));
+    watched_over(&mut tasks, &node, "certificates", watch);
     let replays = Arc::clone(&renewal).replay(node.clone());
     watched_over(&mut tasks, &node, "renewal", replays);
     let datagrams = start_peers(
@@ -205,12 +212,20 @@ async fn live(
     let resp_served = tokio::spawn(resp_door.serve(
         resp::Door::new(
             node.clone(),
-            resp::Limits::from(&config.limits),
+            resp::Limits {
+                clients: shares.clients as usize,
+                ..resp::Limits::from(&config.limits)
+            },
             resp::Levels::from(&config.consistency),
         ),
         stop_doors.subscribe(),
     ));
-    let http_served = tokio::spawn(http::serve(
+    let http_bounds = http::Bounds {
+        connections: NonZeroUsize::new(shares.operators.into()).unwrap_or(NonZeroUsize::MIN),
+        ..http::Bounds::default()
+    };
+    let http_served = tokio::spawn(http::serve_within(
+        http_bounds,
         http_door,
         Arc::new(node.clone()),
         metrics,
@@ -218,9 +233,14 @@ async fn live(
     ));
     // From the ready line on a signal is a request; until then it is a death, which is safe as well.
     let signals = Signals::listen()?;
-    say_ready(&config, resp_address, http_address, outbound.peers())?;
-
-    let told = until_told(signals, &mut shards.ended, &node.inner().leave).await;
+    let told = match say_ready(&config, resp_address, http_address, outbound.peers()) {
+        // Whoever started it does not listen any more: the node ends as if it had been told to.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Told::Stop,
+        said => {
+            said?;
+            until_told(signals, &mut shards.ended, &node.inner().leave).await
+        }
+    };
     let (outcome, patience) = match told {
         Told::Stop => (Ok(()), DRAIN_MAX),
         Told::Leave => (Ok(()), LEAVE_MAX),
@@ -546,8 +566,11 @@ pub(super) fn last_sync(storage: &RocksStorage) -> Result<(), StorageError> {
     storage.sync()
 }
 
-/// Reads that must wait for the disk run at the same time, at most.
+/// Threads for what must wait for the disk.
 const BLOCKING_THREADS_MAX: usize = 64;
+/// Of these, so many may run reads of clients. The others are for handshakes of peers and for what operators ask: however many
+/// clients read from a slow disk, the node stays in its cluster.
+const DISK_READS_MAX: usize = BLOCKING_THREADS_MAX - 8;
 /// How long the runtime waits for tasks that do not end.
 const RUNTIME_END_MAX: std::time::Duration = std::time::Duration::from_secs(2);
 /// Gossip that waits to be taken; beyond, it is dropped and comes again.

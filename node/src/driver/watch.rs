@@ -13,6 +13,7 @@ use super::{
     queue::Work,
 };
 use crate::{
+    config::Size,
     core::Input,
     storage::{Durability, Storage, disk::free_bytes, rocks::RocksStorage},
 };
@@ -84,20 +85,23 @@ impl Watch {
     fn tell_space(&self, is_full: bool, free: u64) -> bool {
         let reason = is_full.then(|| {
             format!(
-                "{free} bytes are free on the disk of this node, storage.min_free_disk is {}",
-                self.min_free_bytes
+                "{} are free on the disk of this node, storage.min_free_disk is {}",
+                Size::new(free).rounded(),
+                Size::new(self.min_free_bytes)
             )
         });
         match &reason {
             Some(reason) => {
                 tracing::error!(
-                    free,
-                    min_free_disk = self.min_free_bytes,
+                    free = %Size::new(free).rounded(),
+                    min_free_disk = %Size::new(self.min_free_bytes),
                     "the disk is nearly full: writes are refused until there is space"
                 );
                 self.node.inner().health.fail(health::DISK, reason.clone());
             }
-            None => tracing::info!(free, "the disk has space again: writes are taken"),
+            None => {
+                tracing::info!(free = %Size::new(free).rounded(), "the disk has space again: writes are taken")
+            }
         }
         self.tell(|| Work::Input(Input::ReadOnly(reason.clone())))
     }

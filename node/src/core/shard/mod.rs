@@ -147,7 +147,7 @@ impl Shard {
             tallies,
             shipper,
             expiring: Expiring::default(),
-            sweep: Some(Position::from_cursor(0)),
+            sweep: Some(Position::FIRST),
             replay,
             read_only: None,
             clock_skew: None,

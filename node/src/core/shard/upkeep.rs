@@ -99,7 +99,7 @@ impl Shard {
         out: &mut Vec<Output>,
     ) -> Result<(), StorageError> {
         if self.expiring.overflowed() && self.sweep.is_none() {
-            self.sweep = Some(Position::from_cursor(0));
+            self.sweep = Some(Position::FIRST);
         }
         let Some(from) = self.sweep else {
             return Ok(());

@@ -312,8 +312,10 @@ impl Shard {
             };
             let count = self.reach(now).count(&awaiting, turn.place);
             let reply = Refusal::Timeout(format!(
-                "level {} was not met within {:?}: {} replicas have the write, and it may take effect",
-                awaiting.level, self.config.timeout, count.have
+                "level {} was not met within {:?}: {} the write, and it may take effect",
+                awaiting.level,
+                self.config.timeout,
+                crate::wording::having(count.have, "replica")
             ));
             out.push(Output::Reply {
                 id: awaiting.id,
