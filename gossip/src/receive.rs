@@ -86,9 +86,12 @@ impl Gossip {
         let ear = self.hear_sender(&envelope);
         match body {
             Body::Ask {
-                complete, digest, ..
+                hello,
+                complete,
+                digest,
             } => {
-                self.receive_ask(from, &envelope, &digest, complete, &ear);
+                let is_introduction = hello.is_some();
+                self.receive_ask(from, &envelope, &digest, complete, is_introduction, &ear);
             }
             Body::Answer {
                 to,
