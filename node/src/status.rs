@@ -40,7 +40,7 @@ pub struct Status {
 /// A reason for not being ready, as a word a script can match and a sentence a person can act on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
-    /// `disk`, `clock`, `quorum`, `recovering` or `stopping`.
+    /// `disk`, `clock`, `joining`, `quorum`, `recovering` or `stopping`.
     pub kind: String,
     /// What happened and what to do.
     pub detail: String,
@@ -115,7 +115,7 @@ pub struct NodeStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
-    /// Configured, not heard of yet.
+    /// Configured or met in an earlier life, not heard of yet.
     Joining,
     /// Heard of lately.
     Up,

@@ -45,6 +45,8 @@ impl Health {
 pub const DISK: &str = "disk";
 /// The clock differs from the others'.
 pub const CLOCK: &str = "clock";
+/// Those whom the settings name have not been met yet.
+pub const JOINING: &str = "joining";
 /// Too few replicas answer for the default levels.
 pub const QUORUM: &str = "quorum";
 /// An operator had this node forgotten.

@@ -11,6 +11,7 @@
 //! One thread for each shard, two for storage, tokio for what waits on sockets. Threads end when the other end of their channel
 //! is dropped or when they are told to; a panic in a shard ends the process, because nobody else may write its keys.
 
+mod advertised;
 mod cached;
 mod census;
 mod clock;
@@ -21,6 +22,8 @@ mod handoff;
 mod health;
 mod hot_heads;
 mod info;
+mod joining;
+mod known;
 mod membership;
 mod neighbours;
 mod node;

@@ -21,6 +21,7 @@ use super::{
     handoff::{self, Debt, Drained},
     health::Health,
     hot_heads::HotHeads,
+    known::Known,
     membership::{self, Membership},
     neighbours::{Neighbours, Settled},
     outbound::Outbound,
@@ -75,6 +76,8 @@ pub struct Inner {
     pub neighbours: RwLock<Arc<Neighbours>>,
     /// What is under way to other nodes and from them.
     pub forwards: Forwards,
+    /// Who was met and not forgotten.
+    pub known: Known,
     /// Who else there is, once this node gossips.
     pub membership: OnceLock<Arc<Membership>>,
     /// Asks the node to end, as a signal does.
@@ -145,6 +148,12 @@ impl Node {
             }));
         }
         inspections
+    }
+
+    /// Why nothing is carried out now, if so.
+    pub(super) fn refused(&self) -> Option<Reply> {
+        let crowded = self.0.neighbours().crowded().cloned();
+        crowded.map(|reason| Refusal::Unavailable(reason).into())
     }
 
     fn holds(&self, op: &Op) -> bool {
@@ -250,7 +259,7 @@ impl Backend for Node {
         let Action::Read(action) = &op.action else {
             return None;
         };
-        if self.0.settled.asks_others(op.level) || !self.holds(op) {
+        if self.0.settled.asks_others(op.level) || !self.holds(op) || self.refused().is_some() {
             return None;
         }
         let view = CachedView::new(&self.0.storage, &self.0.hot);
@@ -258,6 +267,9 @@ impl Backend for Node {
     }
 
     async fn read(&self, ops: Vec<Op>) -> Vec<Reply> {
+        if let Some(refused) = self.refused() {
+            return vec![refused; ops.len()];
+        }
         if !self.0.neighbours().holds_all() {
             return self.spread(ops).await;
         }
@@ -266,6 +278,11 @@ impl Backend for Node {
 
     fn submit(&self, ops: Vec<Op>) -> impl Future<Output = Vec<Reply>> + Send + 'static {
         let node = self.clone();
+        let refused = self.refused();
+        let (ops, refused) = match refused {
+            Some(refused) => (Vec::new(), vec![refused; ops.len()]),
+            None => (ops, Vec::new()),
+        };
         let split = if self.0.neighbours().holds_all() {
             Split::here(ops)
         } else {
@@ -277,6 +294,9 @@ impl Backend for Node {
         let limit = self.0.timeout + SHARD_GRACE;
         let (places, there, count) = (split.places, split.there, split.count);
         async move {
+            if !refused.is_empty() {
+                return refused;
+            }
             if there.is_empty() {
                 return shares.gather(limit).await;
             }
