@@ -25,7 +25,7 @@ use crate::{
     phi::deviations,
     plan::Plan,
     receive::milliseconds,
-    refusal::{Refused, RefusedList},
+    refusal::{RefusalKind, Refused, RefusedList},
     renewals::Renewals,
     roster::Roster,
     round::MENTION_BYTES_MIN,
@@ -383,6 +383,13 @@ impl Gossip {
     /// Those refused of late.
     pub fn refused(&self) -> impl Iterator<Item = &Refused> {
         self.refused.iter()
+    }
+
+    /// Those that were refused here, or refused this node, in the last ten seconds because a cluster-wide setting differs.
+    pub fn contradictions(&self) -> impl Iterator<Item = &Refused> {
+        let (kind, now) = (RefusalKind::Settings, self.now.awake);
+        let by_others = self.refused_by.current(kind, now);
+        self.refused.current(kind, now).chain(by_others)
     }
 
     /// Whether this process was late of late: its own verdicts are then given with more patience.

@@ -40,7 +40,7 @@ pub struct Status {
 /// A reason for not being ready, as a word a script can match and a sentence a person can act on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
-    /// `disk`, `clock`, `joining`, `quorum`, `recovering` or `stopping`.
+    /// `disk`, `clock`, `joining`, `settings`, `quorum`, `recovering` or `stopping`.
     pub kind: String,
     /// What happened and what to do.
     pub detail: String,

@@ -206,6 +206,24 @@ impl Membership {
         self.nudge.notify_one();
     }
 
+    /// Why this node is of another mind than most about what must be equal on all nodes, if it is: it contradicts more nodes than it
+    /// has for company.
+    pub fn contradiction(&self) -> Option<String> {
+        let gossip = self.lock();
+        let company = gossip
+            .members()
+            .filter(|member| matches!(member.standing, Standing::Up | Standing::Leaving));
+        let company = company.count();
+        let contradicted: BTreeMap<_, _> = gossip
+            .contradictions()
+            .map(|refused| (&refused.address, &refused.refusal.detail))
+            .collect();
+        let (address, detail) = contradicted.first_key_value()?;
+        (contradicted.len() > company).then(|| {
+            format!("the node at {address} and this one refuse each other as members: {detail}; make the configs equal")
+        })
+    }
+
     /// Whether a node has ever answered a question of this life of ours.
     fn has_answered(&self, node: &NodeName) -> bool {
         let Ok(node) = node.as_str().parse::<NodeId>() else {

@@ -12,6 +12,7 @@
 //! is dropped or when they are told to; a panic in a shard ends the process, because nobody else may write its keys.
 
 mod advertised;
+mod agreement;
 mod cached;
 mod census;
 mod clock;

@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     RunError,
     advertised::advertised,
+    agreement::Agreement,
     clock::WallClock,
     forward::Forwards,
     gauges,
@@ -210,7 +211,8 @@ async fn live(
         &mut tasks,
     )?;
     start_gossip(&config, &directory, &node, datagrams, &mut tasks).await?;
-    watched_over(&mut tasks, &node, "gauges", gauges::publish(node.clone()));
+    let gauges = gauges::publish(node.clone(), Agreement::of(&config));
+    watched_over(&mut tasks, &node, "gauges", gauges);
 
     let (stop_doors, _) = watched::channel(false);
     let (resp_address, http_address) = (resp_door.local_addr()?, http_door.local_addr()?);
