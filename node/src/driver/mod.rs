@@ -16,6 +16,7 @@ mod agreement;
 mod cached;
 mod census;
 mod clock;
+mod conflicts;
 mod errand;
 mod forward;
 mod gauges;

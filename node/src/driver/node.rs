@@ -42,7 +42,7 @@ use crate::{
     names::{ClusterName, NodeName, RegionName},
     placement::{PARTITIONS, Partition},
     resp::backend::Backend,
-    status::{Reason, Status},
+    status::{ConflictStatus, Reason, Status},
     storage::{StorageError, rocks::RocksStorage},
 };
 
@@ -385,6 +385,10 @@ impl Backend for Node {
         }
     }
 
+    fn conflicts(&self, count: usize) -> Vec<ConflictStatus> {
+        self.0.outbound.conflicts.last(count)
+    }
+
     async fn status_json(&self) -> String {
         let status = self.status(false).await;
         serde_json::to_string(&status).expect("a status has string keys only, which JSON takes")
@@ -443,6 +447,10 @@ impl NodeView for Node {
             &status.nodes,
             &status.regions,
         ))
+    }
+
+    fn conflicts(&self, count: usize) -> Vec<ConflictStatus> {
+        self.0.outbound.conflicts.last(count)
     }
 
     fn ready(&self) -> Vec<Reason> {

@@ -74,6 +74,9 @@ impl Router {
 
     async fn up(&mut self, session: SessionId, direction: Direction, peer: Peer, held: Vec<Held>) {
         tracing::info!(peer = %peer.name, region = %peer.region, ?direction, "a peer is connected");
+        let conflicts = &self.node.inner().outbound.conflicts;
+        conflicts.place(peer.actors.iter().copied(), &peer.region);
+        conflicts.place(self.renewal.actors(), &self.node.inner().region);
         if direction == Direction::Accepted {
             return;
         }
