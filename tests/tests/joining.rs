@@ -7,7 +7,12 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
-use tests::hostile::{Plan, Reply, Running, Site, eventually};
+use region_sim::live::Cluster;
+use tempfile::TempDir;
+use tests::{
+    client::{Client, Value},
+    hostile::{Plan, Reply, Running, Site, eventually},
+};
 
 /// Regions `us`, `eu` and `ap`, with one replica each.
 fn plan(site: &Site, name: &str) -> Plan {
@@ -50,6 +55,33 @@ fn two_that_know_each_other_only_through_a_seed_that_dies_find_each_other() {
     comes_to_see(&ap, "eu-1", "up");
     carries(&eu, &ap, "to ap");
     carries(&ap, &eu, "to eu");
+}
+
+/// Scripts write at once when the launcher says that its cluster is ready.
+#[test]
+fn a_cluster_that_is_ready_meets_every_level_at_once() {
+    let dir = TempDir::new().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let cluster = Cluster::builder().regions(["us", "eu"]).nodes(2);
+    let cluster = cluster.dir(dir.path().join("cluster")).start();
+    let cluster = runtime.block_on(cluster).unwrap();
+    let nodes: Vec<_> = cluster
+        .topology()
+        .members()
+        .map(|(node, _)| node.to_string())
+        .collect();
+    assert_eq!(nodes.len(), 4);
+    for name in nodes {
+        let mut client = Client::connect(&cluster.node(&name).unwrap().resp).unwrap();
+        for number in 0..16 {
+            let key = format!("{name} {number}");
+            let said = client.call(&["AT", "ALL", "SET", &key, "v"]);
+            assert_eq!(said, Value::Simple("OK".into()), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub async fn publish(node: Node, mut agreement: Agreement) {
     loop {
         ticks.tick().await;
         let inspections = node.inspect(false).await;
+        let now = node.inner().clock.now().mono;
+        node.inner().answering.look(&inspections, now);
         let status = node.status_of(&inspections, false);
         set_status(&status);
         publish_values(&node, &status, Debt::of(&inspections));

@@ -13,6 +13,7 @@
 
 mod advertised;
 mod agreement;
+mod answering;
 mod cached;
 mod census;
 mod clock;

@@ -262,7 +262,9 @@ pub fn tell(node: &Node, membership: &Membership, told: &mut Told) {
     }
     let placement = told.placement_over(settled, met.into_iter().collect());
     let linked = linked(node);
-    let reached = trusted.intersection(&linked).cloned().collect();
+    let stalled = node.inner().answering.stalled();
+    let is_reached = |name: &&NodeName| linked.contains(*name) && !stalled.contains(*name);
+    let reached = trusted.iter().filter(is_reached).cloned().collect();
     let region = serving(node, settled, &placement, &reached);
     let crowded = settled.crowded(&region, &placement);
     let out_of_reach = || settled.out_of_reach(&region, &placement, &reached);

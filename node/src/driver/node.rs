@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::{
+    answering::Answering,
     cached::CachedView,
     census::Census,
     clock::WallClock,
@@ -76,6 +77,8 @@ pub struct Inner {
     pub neighbours: RwLock<Arc<Neighbours>>,
     /// What is under way to other nodes and from them.
     pub forwards: Forwards,
+    /// Which replicas take what they are sent.
+    pub answering: Answering,
     /// Who was met and not forgotten.
     pub known: Known,
     /// Who else there is, once this node gossips.

@@ -63,6 +63,7 @@ impl Site {
             started.unwrap_or(Err(Error::GoingDown))?;
         }
         self.await_levels(&self.seats, LEVELS_ALL_MAX).await;
+        self.await_peers(LEVELS_ALL_MAX).await;
         *self.published() = true;
         self.publish()
     }
@@ -92,6 +93,18 @@ impl Site {
                 let name = &seat.name;
                 self.events
                     .add(format!("{name} serves, but does not meet its levels yet"));
+            }
+        }
+    }
+
+    /// Waits until all nodes have met each other, and says so of those that have not.
+    async fn await_peers(&self, patience: Duration) {
+        for seat in &self.seats {
+            if quorum::lacks_peers(self, seat, patience).await {
+                let name = &seat.name;
+                self.events.add(format!(
+                    "{name} serves, but has not met every other node yet"
+                ));
             }
         }
     }
