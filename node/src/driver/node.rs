@@ -155,13 +155,14 @@ impl Node {
 
     /// Why nothing is carried out now, if so.
     pub(super) fn refused(&self) -> Option<Reply> {
-        let crowded = self.0.neighbours().crowded().cloned();
-        crowded.map(|reason| Refusal::Unavailable(reason).into())
+        refusal_of(&self.0.neighbours())
     }
 
+    /// Whether a key is here, as far as anybody can say.
     fn holds(&self, op: &Op) -> bool {
         let neighbours = self.0.neighbours();
-        neighbours.holds_all() || neighbours.holds(Partition::of(&op.key))
+        let holds = neighbours.holds_all() || neighbours.holds(Partition::of(&op.key));
+        holds && neighbours.crowded().is_none()
     }
 
     /// Reads of keys that are here and of keys that are not.
@@ -262,7 +263,7 @@ impl Backend for Node {
         let Action::Read(action) = &op.action else {
             return None;
         };
-        if self.0.settled.asks_others(op.level) || !self.holds(op) || self.refused().is_some() {
+        if self.0.settled.asks_others(op.level) || !self.holds(op) {
             return None;
         }
         let view = CachedView::new(&self.0.storage, &self.0.hot);
@@ -281,15 +282,15 @@ impl Backend for Node {
 
     fn submit(&self, ops: Vec<Op>) -> impl Future<Output = Vec<Reply>> + Send + 'static {
         let node = self.clone();
-        let refused = self.refused();
-        let (ops, refused) = match refused {
+        let neighbours = self.0.neighbours();
+        let (ops, refused) = match refusal_of(&neighbours) {
             Some(refused) => (Vec::new(), vec![refused; ops.len()]),
             None => (ops, Vec::new()),
         };
-        let split = if self.0.neighbours().holds_all() {
+        let split = if neighbours.holds_all() {
             Split::here(ops)
         } else {
-            Split::of(ops, &self.0.neighbours())
+            Split::of(ops, &neighbours)
         };
         // Queued at once, before anything is waited for: what a connection asks next comes behind it.
         let shares = Shares::of(split.here, &self.0.shards);
@@ -495,6 +496,12 @@ impl NodeView for Node {
         }
         self.0.leave.notify_one();
     }
+}
+
+/// Why nothing is carried out around such neighbours, if so.
+fn refusal_of(neighbours: &Neighbours) -> Option<Reply> {
+    let crowded = neighbours.crowded().cloned();
+    crowded.map(|reason| Refusal::Unavailable(reason).into())
 }
 
 /// Whether a read may visit very many rows.

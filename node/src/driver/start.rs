@@ -266,6 +266,7 @@ struct Shards {
 
 impl Shards {
     /// Opens every shard on a thread of its own, all at once: after an unclean stop each counts its keys.
+    #[allow(clippy::too_many_arguments)] // everything that a shard is made of
     async fn start(
         config: &Config,
         storage: &Arc<RocksStorage>,

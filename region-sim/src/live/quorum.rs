@@ -33,9 +33,8 @@ pub(super) async fn lacks_levels(site: &Site, seat: &Arc<Seat>, patience: Durati
 }
 
 /// Waits until a node holds sessions with every other that serves, each way, and believes it to live, so that every level can be met at
-/// once; not for longer than is usual. Gives whether it does not, which is no error: links may be as bad as they were asked for.
-pub(super) async fn lacks_peers(site: &Site, seat: &Arc<Seat>, patience: Duration) -> bool {
-    let until = Instant::now() + patience;
+/// once; not beyond a moment. Gives whether it does not, which is no error: links may be as bad as they were asked for.
+pub(super) async fn lacks_peers(site: &Site, seat: &Arc<Seat>, until: Instant) -> bool {
     loop {
         let (life, others) = (seat.life(), others(site, seat));
         let (Phase::Ready, Some(doors)) = (life.phase, life.doors) else {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde::Serialize;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     config::{NodeConfig, Overrides},
@@ -99,8 +99,9 @@ impl Site {
 
     /// Waits until all nodes have met each other, and says so of those that have not.
     async fn await_peers(&self, patience: Duration) {
+        let until = Instant::now() + patience;
         for seat in &self.seats {
-            if quorum::lacks_peers(self, seat, patience).await {
+            if quorum::lacks_peers(self, seat, until).await {
                 let name = &seat.name;
                 self.events.add(format!(
                     "{name} serves, but has not met every other node yet"
