@@ -13,7 +13,10 @@ use crate::{
     names::{NodeName, RegionName},
     storage::{
         Batch, Storage, StorageError,
-        record::met::{self, Met},
+        record::{
+            forgotten,
+            met::{self, Met},
+        },
     },
 };
 
@@ -29,13 +32,17 @@ struct State {
 }
 
 impl Known {
-    /// As storage remembers them.
+    /// As storage remembers them; without those that were forgotten just before this node died.
     pub fn load(storage: &dyn Storage) -> Result<Self, StorageError> {
         let nodes = met::load(storage)?.into_iter().collect();
-        Ok(Self(Mutex::new(State {
+        let known = Self(Mutex::new(State {
             nodes,
             unsaved: BTreeSet::new(),
-        })))
+        }));
+        for (node, directory) in forgotten::load(storage)? {
+            known.forget(&node, directory);
+        }
+        Ok(known)
     }
 
     /// A node was met. False if there are too many to remember this one.
@@ -165,6 +172,21 @@ mod tests {
         assert!(known.of(&name("us-1")).is_some(), "another directory");
         known.forget(&name("us-1"), DirectoryId(1));
         assert_eq!(save(&known, &storage), 1);
+        let again = Known::load(&storage).unwrap();
+        assert_eq!(again.all(), [(name("us-2"), met(2))]);
+    }
+
+    #[test]
+    fn who_was_forgotten_is_not_known_although_that_was_not_stored_here_in_time() {
+        let storage = MemoryStorage::default();
+        let known = Known::load(&storage).unwrap();
+        assert!(known.meet(&name("us-1"), met(1)) && known.meet(&name("us-2"), met(2)));
+        save(&known, &storage);
+        let mut batch = Batch::default();
+        forgotten::store(&mut batch, &name("us-1"), DirectoryId(1));
+        // A former directory of one that came back with another.
+        forgotten::store(&mut batch, &name("us-2"), DirectoryId(9));
+        storage.commit(&batch, Durability::Power).unwrap();
         let again = Known::load(&storage).unwrap();
         assert_eq!(again.all(), [(name("us-2"), met(2))]);
     }
