@@ -122,11 +122,11 @@ fn three_nodes_with_two_seeds_take_writes_over_restarts() {
 fn three_nodes_with_one_seed_bear_the_death_of_each() {
     let site = Site::new();
     let mut region = Region::start(&site, 1);
-    for index in 0..NAMES.len() {
+    for (index, name) in NAMES.iter().enumerate() {
         region.nodes[index].take().unwrap().kill();
-        region.takes_writes(&format!("without {}", NAMES[index]));
+        region.takes_writes(&format!("without {name}"));
         region.nodes[index] = Some(region.plans[index].start());
-        region.takes_writes(&format!("after {} returned", NAMES[index]));
+        region.takes_writes(&format!("after {name} returned"));
     }
 }
 
