@@ -218,6 +218,10 @@ impl NodeView for FakeNode {
         }
     }
 
+    fn conflicts(&self, _: usize) -> Vec<node::status::ConflictStatus> {
+        Vec::new()
+    }
+
     fn ready(&self) -> Vec<Reason> {
         vec![Reason {
             kind: "disk".to_owned(),

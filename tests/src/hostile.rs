@@ -208,7 +208,13 @@ impl Plan {
 
     /// Dials this address.
     pub fn seed(self, quic: SocketAddr) -> Self {
-        self.set("peers.seeds", format!("[{}]", quoted(quic)))
+        self.seeds(&[quic])
+    }
+
+    /// Dials these addresses, or names with a port.
+    pub fn seeds<T: Display>(self, seeds: &[T]) -> Self {
+        let seeds: Vec<_> = seeds.iter().map(quoted).collect();
+        self.set("peers.seeds", format!("[{}]", seeds.join(", ")))
     }
 
     /// Keeps the door for peers that the node chose.
@@ -372,6 +378,11 @@ impl Running {
         page(self.http, path)
     }
 
+    /// Has its HTTP door do something: status and body.
+    pub fn post(&self, path: &str) -> (u16, String) {
+        request(self.http, "POST", path)
+    }
+
     /// Its `/v1/status`.
     pub fn status(&self) -> serde_json::Value {
         serde_json::from_str(&self.page("/v1/status").1).unwrap()
@@ -437,11 +448,15 @@ pub fn resident(pid: u32) -> u64 {
 
 /// A page of a node's HTTP door: status and body.
 pub fn page(http: SocketAddr, path: &str) -> (u16, String) {
+    request(http, "GET", path)
+}
+
+fn request(http: SocketAddr, method: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(http).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"
     )
     .unwrap();
     let mut answer = String::new();

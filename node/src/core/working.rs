@@ -4,6 +4,7 @@
 //! written once per batch, however often it was touched; heads stay decoded in a bounded cache between batches.
 
 mod live;
+mod lost;
 mod rewrite;
 
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ pub struct Working {
     outbox: Vec<OutboxRow>,
     /// What came from another region, for the other replicas of this one.
     relay: Vec<OutboxRow>,
-    conflicts: Vec<Conflict>,
+    conflicts: Vec<Clash>,
     bytes: usize,
 }
 
@@ -53,7 +54,7 @@ pub struct OutboxRow {
 }
 
 pub use self::rewrite::Touched;
-pub use crate::storage::record::head::Conflict;
+pub use crate::storage::record::head::{Clash, Conflict};
 
 /// What a closed batch leaves to be done once it is committed.
 #[derive(Debug)]
@@ -135,7 +136,7 @@ impl Working {
     }
 
     /// The conflicts that joins brought about since this was last asked.
-    pub fn take_conflicts(&mut self) -> Vec<Conflict> {
+    pub fn take_conflicts(&mut self) -> Vec<Clash> {
         std::mem::take(&mut self.conflicts)
     }
 
@@ -220,7 +221,7 @@ impl Working {
                 Part::Set(_) => {}
             }
         }
-        let conflict = entry.head.conflict().filter(|_| was_clear);
+        let conflict = was_clear.then(|| entry.head.clash(&delta.key)).flatten();
         self.conflicts.extend(conflict);
         if !delta.parts.iter().all(Part::says_nothing) {
             self.touch(&delta.key);

@@ -11,10 +11,14 @@
 //! One thread for each shard, two for storage, tokio for what waits on sockets. Threads end when the other end of their channel
 //! is dropped or when they are told to; a panic in a shard ends the process, because nobody else may write its keys.
 
+mod advertised;
+mod agreement;
+mod answering;
 mod cached;
 mod census;
 mod certificates;
 mod clock;
+mod conflicts;
 mod descriptors;
 mod errand;
 mod forward;
@@ -23,6 +27,8 @@ mod handoff;
 mod health;
 mod hot_heads;
 mod info;
+mod joining;
+mod known;
 mod membership;
 mod neighbours;
 mod node;

@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::{
+    answering::Answering,
     cached::CachedView,
     census::Census,
     clock::WallClock,
@@ -21,6 +22,7 @@ use super::{
     handoff::{self, Debt, Drained},
     health::Health,
     hot_heads::HotHeads,
+    known::Known,
     membership::{self, Membership},
     neighbours::{Neighbours, Settled},
     outbound::Outbound,
@@ -42,7 +44,7 @@ use crate::{
     names::{ClusterName, NodeName, RegionName},
     placement::{PARTITIONS, Partition, Position},
     resp::backend::Backend,
-    status::{Reason, Status},
+    status::{ConflictStatus, Reason, Status},
     storage::{StorageError, rocks::RocksStorage},
 };
 
@@ -76,6 +78,10 @@ pub struct Inner {
     pub neighbours: RwLock<Arc<Neighbours>>,
     /// What is under way to other nodes and from them.
     pub forwards: Forwards,
+    /// Which replicas take what they are sent.
+    pub answering: Answering,
+    /// Who was met and not forgotten.
+    pub known: Known,
     /// Who else there is, once this node gossips.
     pub membership: OnceLock<Arc<Membership>>,
     /// Asks the node to end, as a signal does.
@@ -150,9 +156,16 @@ impl Node {
         inspections
     }
 
+    /// Why nothing is carried out now, if so.
+    pub(super) fn refused(&self) -> Option<Reply> {
+        refusal_of(&self.0.neighbours())
+    }
+
+    /// Whether a key is here, as far as anybody can say.
     fn holds(&self, op: &Op) -> bool {
         let neighbours = self.0.neighbours();
-        neighbours.holds_all() || neighbours.holds(Partition::of(&op.key))
+        let holds = neighbours.holds_all() || neighbours.holds(Partition::of(&op.key));
+        holds && neighbours.crowded().is_none()
     }
 
     /// Reads of keys that are here and of keys that are not.
@@ -269,6 +282,9 @@ impl Backend for Node {
     }
 
     async fn read(&self, ops: Vec<Op>) -> Vec<Reply> {
+        if let Some(refused) = self.refused() {
+            return vec![refused; ops.len()];
+        }
         if !self.0.neighbours().holds_all() {
             return self.spread(ops).await;
         }
@@ -277,10 +293,15 @@ impl Backend for Node {
 
     fn submit(&self, ops: Vec<Op>) -> impl Future<Output = Vec<Reply>> + Send + 'static {
         let node = self.clone();
-        let split = if self.0.neighbours().holds_all() {
+        let neighbours = self.0.neighbours();
+        let (ops, refused) = match refusal_of(&neighbours) {
+            Some(refused) => (Vec::new(), vec![refused; ops.len()]),
+            None => (ops, Vec::new()),
+        };
+        let split = if neighbours.holds_all() {
             Split::here(ops)
         } else {
-            Split::of(ops, &self.0.neighbours())
+            Split::of(ops, &neighbours)
         };
         // Queued at once, before anything is waited for: what a connection asks next comes behind it.
         let shares = Shares::of(split.here, &self.0.shards);
@@ -288,6 +309,9 @@ impl Backend for Node {
         let limit = self.0.timeout + SHARD_GRACE;
         let (places, there, count) = (split.places, split.there, split.count);
         async move {
+            if !refused.is_empty() {
+                return refused;
+            }
             if there.is_empty() {
                 return shares.gather(limit).await;
             }
@@ -377,6 +401,10 @@ impl Backend for Node {
         }
     }
 
+    fn conflicts(&self, count: usize) -> Vec<ConflictStatus> {
+        self.0.outbound.conflicts.last(count)
+    }
+
     async fn status_json(&self) -> String {
         let status = self.status(false).await;
         serde_json::to_string(&status).expect("a status has string keys only, which JSON takes")
@@ -437,6 +465,10 @@ impl NodeView for Node {
         ))
     }
 
+    fn conflicts(&self, count: usize) -> Vec<ConflictStatus> {
+        self.0.outbound.conflicts.last(count)
+    }
+
     fn ready(&self) -> Vec<Reason> {
         self.0.health.reasons()
     }
@@ -476,6 +508,12 @@ impl NodeView for Node {
         }
         self.0.leave.notify_one();
     }
+}
+
+/// Why nothing is carried out around such neighbours, if so.
+fn refusal_of(neighbours: &Neighbours) -> Option<Reply> {
+    let crowded = neighbours.crowded().cloned();
+    crowded.map(|reason| Refusal::Unavailable(reason).into())
 }
 
 /// Whether a read may visit very many rows.

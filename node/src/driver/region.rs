@@ -23,6 +23,9 @@ impl Node {
     pub async fn run_here(&self, errand: Errand) -> Answer {
         match errand {
             Errand::Ops(ops) => {
+                if let Some(Reply::Error(refusal)) = self.refused() {
+                    return Answer::Refused(refusal);
+                }
                 let neighbours = self.inner().neighbours();
                 let is_elsewhere = |op: &Op| !neighbours.holds(Partition::of(&op.key));
                 if ops.iter().any(is_elsewhere) {

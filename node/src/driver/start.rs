@@ -15,13 +15,19 @@ use tokio::{
 };
 
 use super::{
-    RunError, certificates,
+    RunError,
+    advertised::advertised,
+    agreement::Agreement,
+    answering::Answering,
+    certificates,
     clock::WallClock,
     descriptors::Shares,
     forward::Forwards,
     gauges,
     health::{self, Health},
     hot_heads::HotHeads,
+    joining::Joining,
+    known::Known,
     membership::{self, Membership},
     neighbours::Settled,
     node::{Inner, Node},
@@ -155,6 +161,10 @@ async fn live(
     let hot = Arc::new(HotHeads::new(
         config.storage.cache.to_usize() / HOT_HEADS_SHARE,
     ));
+    let known = Known::load(directory.storage.as_ref())?;
+    let met: Vec<_> = known.regions().into_iter().collect();
+    let settled = Settled::of(&config);
+    let placement = Arc::new(settled.placement(&met));
     let mut shards = Shards::start(
         &config,
         &directory.storage,
@@ -163,6 +173,7 @@ async fn live(
         was_clean,
         &clock,
         &outbound,
+        &placement,
     )
     .await?;
     outbound.connect_shards(shards.queues.clone());
@@ -172,22 +183,27 @@ async fn live(
         name: config.node.name.clone(),
         region: config.node.region.clone(),
         regions: other_regions(&config),
-        settled: Settled::of(&config),
+        settled: settled.clone(),
         shards: shards.queues.clone(),
         storage: Arc::clone(&directory.storage),
         hot,
         clock: Arc::clone(&clock),
         outbound: Arc::clone(&outbound),
-        neighbours: RwLock::new(Arc::new(Settled::of(&config).neighbours())),
+        neighbours: RwLock::new(Arc::new(settled.neighbours(placement))),
         forwards: Forwards::default(),
+        answering: Answering::default(),
+        known,
         membership: OnceLock::new(),
         leave: Notify::new(),
         health: Arc::new(Health::default()),
         timeout: config.consistency.timeout,
         disk_reads: Arc::new(Semaphore::new(DISK_READS_MAX)),
     });
-    if let Some(detail) = node.inner().settled.alone() {
+    if let Some(detail) = settled.alone() {
         node.inner().health.fail(health::QUORUM, detail);
+    }
+    if let Some(detail) = Joining::of(&config).reason() {
+        node.inner().health.fail(health::JOINING, detail);
     }
     let threads = Threads::start(&config, &node)?;
     let mut tasks = JoinSet::new();
@@ -204,8 +220,9 @@ async fn live(
         shards.recalled.clone(),
         &mut tasks,
     )?;
-    start_gossip(&config, &directory, &node, datagrams, &mut tasks)?;
-    watched_over(&mut tasks, &node, "gauges", gauges::publish(node.clone()));
+    start_gossip(&config, &directory, &node, datagrams, &mut tasks).await?;
+    let gauges = gauges::publish(node.clone(), Agreement::of(&config));
+    watched_over(&mut tasks, &node, "gauges", gauges);
 
     let (stop_doors, _) = watched::channel(false);
     let (resp_address, http_address) = (resp_door.local_addr()?, http_door.local_addr()?);
@@ -270,6 +287,7 @@ struct Shards {
 
 impl Shards {
     /// Opens every shard on a thread of its own, all at once: after an unclean stop each counts its keys.
+    #[allow(clippy::too_many_arguments)] // everything that a shard is made of
     async fn start(
         config: &Config,
         storage: &Arc<RocksStorage>,
@@ -278,6 +296,7 @@ impl Shards {
         was_clean: bool,
         clock: &Arc<WallClock>,
         outbound: &Arc<Outbound>,
+        placement: &Arc<Placement>,
     ) -> Result<Self, RunError> {
         let (end, ended) = mpsc::unbounded_channel();
         let mut shards = Self {
@@ -285,7 +304,6 @@ impl Shards {
             recalled: Vec::new(),
             ended,
         };
-        let placement = Arc::new(Settled::of(config).placement(&[]));
         let mut opening = Vec::new();
         for (index, actor) in (0u16..).zip(actors_of(identity)) {
             let (queue, receiver, queued_bytes) = shard_queue(index);
@@ -293,7 +311,7 @@ impl Shards {
             shards.queues.push(queue);
             shards.recalled.push(Arc::clone(&recalled));
             let parts = Parts {
-                config: shard_config(config, identity, index, actor, was_clean, &placement),
+                config: shard_config(config, identity, index, actor, was_clean, placement),
                 storage: Arc::clone(storage),
                 hot: Arc::clone(hot),
                 durability: if config.storage.fsync == Fsync::Always {
@@ -437,7 +455,7 @@ fn start_peers(
     Ok(datagrams_received)
 }
 
-fn start_gossip(
+async fn start_gossip(
     config: &Config,
     directory: &DataDirectory,
     node: &Node,
@@ -451,11 +469,16 @@ fn start_gossip(
         for (_, directory) in &forgotten {
             peers.forget(*directory, membership::FORGOTTEN);
         }
+        for (name, met) in node.inner().known.all() {
+            if let Err(error) = peers.dial(&name, &met.address) {
+                tracing::warn!(node = %name, %error, "a node that was met in an earlier life cannot be dialled");
+            }
+        }
     }
     let membership = Arc::new(Membership::start(
         config,
         directory.identity.directory,
-        quic,
+        advertised(config, quic).await,
         &forgotten,
         Arc::clone(&node.inner().clock),
     )?);
@@ -467,7 +490,7 @@ fn start_gossip(
         tasks,
         node,
         "gossip",
-        membership.run(node.clone(), datagrams),
+        membership.run(node.clone(), datagrams, Joining::of(config)),
     );
     Ok(())
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::Size,
     core::Input,
-    storage::{Durability, Storage, disk::free_bytes, rocks::RocksStorage},
+    storage::{Batch, Durability, Storage, disk::free_bytes, rocks::RocksStorage},
 };
 
 /// Watches the disk under the data directory, reopens storage after a failure, reads the clock's offset file, and remembers
@@ -49,12 +49,23 @@ impl Watch {
             if is_told && !is_full {
                 self.node.inner().health.mend(health::DISK);
             }
+            self.save_known();
             if Instant::now() >= save_at {
                 save_at = Instant::now() + SAVE_INTERVAL;
                 self.save_intake();
             }
         }
         self.save_intake();
+        self.save_known();
+    }
+
+    /// Remembers who was met.
+    fn save_known(&self) {
+        let inner = self.node.inner();
+        let commit = |batch: &Batch| inner.storage.commit(batch, Durability::Power);
+        if let Err(error) = inner.known.save(commit) {
+            tracing::warn!(%error, "which nodes this one knows was not stored; it is tried again");
+        }
     }
 
     /// Refuses writes while less than `storage.min_free_disk` is free: before RocksDB meets the wall, where it would fail in

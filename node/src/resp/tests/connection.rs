@@ -467,6 +467,33 @@ async fn keys_are_found_page_by_page() {
 }
 
 #[tokio::test]
+async fn conflicts_are_maps_the_newest_first() {
+    let (mut client, _house) = client();
+    let side = |stamp: &str, region: &str| {
+        format!("*4\r\n$5\r\nstamp\r\n$7\r\n{stamp}\r\n$6\r\nregion\r\n{region}\r\n")
+    };
+    let newer = format!(
+        "*10\r\n$3\r\nkey\r\n$5\r\nnewer\r\n$4\r\nkind\r\n$11\r\noverwritten\r\n$4\r\nkept\r\n{}$4\r\nlost\r\n{}$5\r\nat-ms\r\n:7\r\n",
+        side("2.0@a/0", "$2\r\nus"),
+        side("1.0@b/0", "$-1"),
+    );
+    assert_eq!(
+        client.call("CONFLICTS COUNT 1").await,
+        format!("*1\r\n{newer}")
+    );
+    let both = client.call("conflicts").await;
+    assert!(both.starts_with(&format!("*2\r\n{newer}")), "{both}");
+    for wrong in [
+        "CONFLICTS COUNT",
+        "CONFLICTS COUNT 0",
+        "CONFLICTS COUNT -1",
+        "CONFLICTS 1",
+    ] {
+        assert_eq!(client.call(wrong).await, "-ERR syntax error\r\n", "{wrong}");
+    }
+}
+
+#[tokio::test]
 async fn a_move_adds_before_it_removes() {
     let (mut client, house) = client();
     assert_eq!(client.call("SADD from a b").await, ":2\r\n");
