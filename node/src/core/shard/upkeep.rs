@@ -158,7 +158,10 @@ impl Shard {
         let maintained = self
             .shipper
             .maintain(storage, now.wall_ms, batch, &mut events);
-        report(events, maintained, out);
+        if let Ok(true) = maintained {
+            (self.maintain_at, self.upkeep_at) = (now.mono, Some(now.mono));
+        }
+        report(events, maintained.map(|_| ()), out);
     }
 
     /// The last batch: where every stream is, and the tallies, so that the next start need not count.
