@@ -468,6 +468,7 @@ impl Working {
             self.cleared.push((prefix, end));
         } else if set.live > 0 {
             for (stored, _) in self.live_rows(storage, &prefix, &end)? {
+                self.bytes += stored.len() + ROW_OVERHEAD_BYTES;
                 self.rows.insert(
                     stored,
                     RowEntry {

@@ -82,6 +82,8 @@ pub struct Shard {
     shipper: Shipper,
     expiring: Expiring,
     sweep: Option<Position>,
+    /// When what nobody asks for goes on, if that is before the next tick.
+    upkeep_at: Option<Duration>,
     replay: Replay,
     read_only: Option<String>,
     clock_skew: Option<String>,
@@ -148,6 +150,7 @@ impl Shard {
             shipper,
             expiring: Expiring::default(),
             sweep: Some(Position::FIRST),
+            upkeep_at: None,
             replay,
             read_only: None,
             clock_skew: None,
@@ -202,7 +205,7 @@ impl Shard {
                 }
             }
             Input::Tick => self.tick(storage, now, out),
-            Input::Wake => self.hedge(storage, now, out),
+            Input::Wake => self.wake(storage, now, out),
             Input::Close => self.close(storage, now, out),
             Input::Committed => self.committed(storage, now, out),
             Input::CommitFailed(reason) => self.commit_failed(&reason, out),
@@ -217,7 +220,10 @@ impl Shard {
 
     /// When it wants [`Input::Wake`], since the process started: before the next tick, or not.
     pub fn wake_at(&self) -> Option<Duration> {
-        self.gates.hedge_at()
+        [self.gates.hedge_at(), self.upkeep_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Keys and digests of the shard's partitions, as of the last closed batch.
