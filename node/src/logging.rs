@@ -19,6 +19,8 @@ pub fn start(log: &Log) -> Result<(), LoggingError> {
     let lines = fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // Where stderr is a pipe that nobody reads, a line about that has nowhere to go either, and would end the process.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal());
     match log.format {
         Format::Text => lines.init(),

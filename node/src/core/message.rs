@@ -229,6 +229,14 @@ pub struct Held {
 }
 
 impl Message {
+    /// Whether somebody waits for just this word before they go on: it is small, and not to be held up by what is large.
+    pub fn is_acknowledgement(&self) -> bool {
+        matches!(
+            self,
+            Self::Taken(_) | Self::Declined { .. } | Self::Mended { .. }
+        )
+    }
+
     /// Whose stream it is about, if it is about a stream.
     pub fn actor(&self) -> Option<ActorId> {
         match self {

@@ -7,7 +7,7 @@ mod live;
 mod lost;
 mod rewrite;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use bytes::Bytes;
 use crdt::{Context, Delta, Dots, Hlc, Named, Part, RowsDelta, join_row};
@@ -203,6 +203,7 @@ impl Working {
             .head
             .conflict()
             .is_none();
+        self.load_rows(storage, &position, delta)?;
         for part in &delta.parts {
             if let Part::Set(rows) = part
                 && !part.says_nothing()
@@ -225,6 +226,44 @@ impl Working {
         self.conflicts.extend(conflict);
         if !delta.parts.iter().all(Part::says_nothing) {
             self.touch(&delta.key);
+        }
+        Ok(())
+    }
+
+    /// Reads what several parts of one delta will change before the first of them changes anything: a row of the second one may be
+    /// damaged.
+    fn load_rows(
+        &mut self,
+        storage: &dyn Storage,
+        position: &Position,
+        delta: &Delta,
+    ) -> Result<(), StorageError> {
+        let sets = || {
+            delta
+                .parts
+                .iter()
+                .filter(|part| matches!(part, Part::Set(_)))
+        };
+        if sets().count() < 2 {
+            return Ok(());
+        }
+        for part in sets() {
+            let Part::Set(rows) = part else { continue };
+            match &rows.named {
+                Named::Rows(named) => {
+                    for element in named.keys() {
+                        self.row_entry(storage, row::stored_key(position, &delta.key, element))?;
+                    }
+                }
+                Named::All => {
+                    let prefix = row::prefix(position, &delta.key);
+                    if let Some(end) = prefix_end(&prefix) {
+                        self.visit_live_rows(storage, &prefix, &end, &mut |_, _| {
+                            ControlFlow::Continue(())
+                        })?;
+                    }
+                }
+            }
         }
         Ok(())
     }

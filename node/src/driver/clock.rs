@@ -67,8 +67,8 @@ impl WallClock {
     /// Believes the wall clock as it is now: it was confirmed, or there is nobody to ask. The milliseconds by which it had stepped, if
     /// it was not believed before.
     pub fn follow(&self) -> Option<i64> {
-        let stepped_us = self.stepped_us(self.system_us(), self.started.elapsed());
-        self.anchor_us.fetch_add(stepped_us, Ordering::Relaxed);
+        let (anchor_us, stepped_us) = self.stepped_us(self.system_us(), self.started.elapsed());
+        self.move_anchor(anchor_us, stepped_us);
         (stepped_us.abs() > self.step_us_max).then_some(stepped_us / 1000)
     }
 
@@ -78,22 +78,36 @@ impl WallClock {
     }
 
     fn followed_us(&self, system_us: u64, mono: Duration) -> u64 {
-        let stepped_us = self.stepped_us(system_us, mono);
+        let (anchor_us, stepped_us) = self.stepped_us(system_us, mono);
         if stepped_us.abs() > self.step_us_max {
             return system_us.saturating_add_signed(stepped_us.saturating_neg());
         }
         // A clock that is slewed, or drifts, moves on step by step. Not stored every time: all threads read it.
         if stepped_us.abs() > DRIFT_US {
-            self.anchor_us.fetch_add(stepped_us, Ordering::Relaxed);
+            self.move_anchor(anchor_us, stepped_us);
         }
         system_us
     }
 
-    /// By how much the wall clock has moved against the monotonic one since it was last followed.
-    fn stepped_us(&self, system_us: u64, mono: Duration) -> i64 {
+    /// Moves the anchor from where a step was measured. Where another thread moved it meanwhile, it measured the same step, and it is
+    /// followed once.
+    fn move_anchor(&self, anchor_us: i64, stepped_us: i64) {
+        let moved_us = anchor_us.saturating_add(stepped_us);
+        let _moved_by_another = self.anchor_us.compare_exchange(
+            anchor_us,
+            moved_us,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// The anchor, and by how much the wall clock has moved against the monotonic one since it was set there.
+    fn stepped_us(&self, system_us: u64, mono: Duration) -> (i64, i64) {
+        let anchor_us = self.anchor_us.load(Ordering::Relaxed);
         let ahead_us = i128::from(system_us) - mono.as_micros() as i128;
-        let stepped_us = ahead_us - i128::from(self.anchor_us.load(Ordering::Relaxed));
-        stepped_us.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
+        let stepped_us = ahead_us - i128::from(anchor_us);
+        let stepped_us = stepped_us.clamp(i128::from(i64::MIN), i128::from(i64::MAX));
+        (anchor_us, stepped_us as i64)
     }
 
     /// Reads the offset anew. A file that is not there means none; one that is no number is reported and ignored.
@@ -161,6 +175,19 @@ mod tests {
         assert_eq!(believed_ms(&clock), 0);
         set(&clock, 0);
         assert_eq!((believed_ms(&clock), clock.follow()), (0, None));
+    }
+
+    #[test]
+    fn a_step_that_several_threads_measure_is_followed_once() {
+        let clock = clock();
+        set(&clock, 600);
+        let measured: Vec<_> = (0..3)
+            .map(|_| clock.stepped_us(clock.system_us(), clock.started.elapsed()))
+            .collect();
+        for (anchor_us, stepped_us) in measured {
+            clock.move_anchor(anchor_us, stepped_us);
+        }
+        assert_eq!((believed_ms(&clock), clock.follow()), (600, None));
     }
 
     #[test]

@@ -23,6 +23,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Outbound {
     inbox: Mutex<Inbox>,
+    /// Held while acknowledgements are put on their sessions, and taken before the inbox is free for the next ones.
+    sending: Mutex<()>,
     peers: OnceLock<Peers>,
     shards: OnceLock<Vec<ShardQueue>>,
     /// What joins kept from readers.
@@ -36,6 +38,7 @@ impl Outbound {
     pub fn new(inbox: Inbox) -> Self {
         Self {
             inbox: Mutex::new(inbox),
+            sending: Mutex::new(()),
             peers: OnceLock::new(),
             shards: OnceLock::new(),
             conflicts: Conflicts::default(),
@@ -76,20 +79,17 @@ impl Outbound {
 
     /// Takes what a peer shipped.
     pub fn shipped(&self, session: SessionId, message: Message, wall_ms: u64) {
-        let intents = self.inbox().message(session, message, wall_ms);
-        self.perform(intents);
+        self.perform(|inbox| inbox.message(session, message, wall_ms));
     }
 
     /// A shard is done with a part.
     pub fn applied(&self, shard: u16, ticket: Ticket, done: Done) {
-        let intents = self.inbox().applied(shard, ticket, done);
-        self.perform(intents);
+        self.perform(|inbox| inbox.applied(shard, ticket, done));
     }
 
     /// A shard says how far it is with passing on.
     pub fn relayed(&self, shard: u16, mark: RelayMark) {
-        let intents = self.inbox().relayed(shard, mark);
-        self.perform(intents);
+        self.perform(|inbox| inbox.relayed(shard, mark));
     }
 
     /// Places in a shard's relay log have moved.
@@ -107,8 +107,19 @@ impl Outbound {
         self.inbox().saved();
     }
 
-    /// The inbox asks for one thing at a time, so nothing is done while it is locked.
-    fn perform(&self, intents: Vec<Intent>) {
+    /// Does what the inbox wants done. Acknowledgements leave in the order in which it made them, whichever shard's thread carries
+    /// them: one that is overtaken looks lost to its receiver. What is to be applied may be refused, and then asks the inbox again, so
+    /// that comes last, with no lock held.
+    fn perform(&self, ask: impl FnOnce(&mut Inbox) -> Vec<Intent>) {
+        let mut inbox = self.inbox();
+        let intents = ask(&mut inbox);
+        if intents.is_empty() {
+            return;
+        }
+        // The same as for the inbox: until the process ends the lock is as good as it was.
+        let order = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(inbox);
+        let mut to_apply = Vec::new();
         for intent in intents {
             match intent {
                 Intent::Apply {
@@ -122,7 +133,7 @@ impl Outbound {
                         deltas,
                         purpose,
                     };
-                    self.apply(shard, ticket, input);
+                    to_apply.push((shard, ticket, input));
                 }
                 Intent::Send { session, message } => {
                     if let Err(error) = self.send(session, message) {
@@ -132,6 +143,10 @@ impl Outbound {
                 }
                 Intent::Report(event) => super::report::inbox(&event),
             }
+        }
+        drop(order);
+        for (shard, ticket, input) in to_apply {
+            self.apply(shard, ticket, input);
         }
     }
 

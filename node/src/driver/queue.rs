@@ -75,6 +75,13 @@ pub struct QueueError {
     is_closed: bool,
 }
 
+impl QueueError {
+    /// Whether the shard has ended: it makes no room any more.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+}
+
 /// Both ends of a shard's queue.
 pub fn shard_queue(index: u16) -> (ShardQueue, Receiver<Work>, Arc<AtomicUsize>) {
     let (sender, receiver) = bounded(QUEUE_WORKS_MAX);

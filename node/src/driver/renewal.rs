@@ -12,7 +12,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{node::Node, queue::Work};
+use super::{
+    node::Node,
+    queue::{ShardQueue, Work},
+};
 use crate::{core::identity::Identity, peer, storage::directory::DataDirectory};
 
 /// The directory's identity, and how it is renewed.
@@ -85,14 +88,12 @@ impl Renewal {
         }
         tracing::warn!(directory = %renewed.directory, "{why}; it goes on with new actors");
         for (queue, actor) in node.inner().shards.iter().zip(actors_of(&renewed)) {
-            let work = Work::Renew {
+            let work = || Work::Renew {
                 actor,
                 newest,
                 replays,
             };
-            if let Err(error) = queue.send(work) {
-                tracing::error!(%error, "a shard was not told its new actor");
-            }
+            tell(queue, work).await;
         }
         self.told.send_replace(identity_for_peers(&renewed));
         *self.current() = renewed;
@@ -101,6 +102,19 @@ impl Renewal {
     fn current(&self) -> MutexGuard<'_, Identity> {
         // It is replaced as a whole: it is whole whatever panicked elsewhere.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells a shard its new actor, however much it has to do: one that went on as the old one would give stamps twice. Ends only with the
+/// shard.
+async fn tell(queue: &ShardQueue, work: impl Fn() -> Work) {
+    while let Err(error) = queue.send(work()) {
+        if error.is_closed() {
+            tracing::error!(%error, "a shard ended before it was told its new actor");
+            return;
+        }
+        tracing::warn!(%error, "a shard is told its new actor when its queue has room");
+        sleep(ROOM_INTERVAL).await;
     }
 }
 
@@ -129,3 +143,5 @@ fn identity_for_peers(identity: &Identity) -> peer::Identity {
 
 /// Shards that ask within so long of each other mean the same.
 const TOGETHER: Duration = Duration::from_secs(1);
+/// How long a shard whose queue is full is left to make room.
+const ROOM_INTERVAL: Duration = Duration::from_millis(50);

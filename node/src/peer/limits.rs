@@ -21,6 +21,9 @@ pub const ACTORS_MAX: usize = 4096;
 /// that much memory.
 pub const QUEUE_BYTES_MAX: usize = 16 << 20;
 
+/// Beyond that, only acknowledgements are taken, up to so many bytes: what is acknowledged and never heard of is sent again.
+pub(super) const ACKNOWLEDGEMENT_BYTES: usize = 2 << 20;
+
 /// What each queued message counts on top of its bytes, so that empty ones are bounded too.
 pub(super) const QUEUE_ENTRY_BYTES: usize = 64;
 

@@ -305,9 +305,14 @@ impl Peers {
             .roster
             .session(session)
             .ok_or(SendError::Closed)?;
+        let lane = if message.is_acknowledgement() {
+            queue::Lane::Acknowledgement
+        } else {
+            queue::Lane::Bulk
+        };
         session
             .queue
-            .push(wire::encode_message(session.version, message))
+            .push(wire::encode_message(session.version, message), lane)
     }
 
     /// Sends a datagram on the session with that peer that was heard last, if there is one and its path takes so many

@@ -1,4 +1,21 @@
-//! Several nodes of one region, joined by hand: each message can be held back.
+//! Several nodes of one region, joined by hand: each message can be held back, lost, doubled or moved.
+//!
+//! A scenario is a few lines. One replica misses a write that the other two acknowledge, and is then written through:
+//!
+//! ```text
+//!   let mut three = Replicas::three();
+//!   three.cut_off(2);                                   // nothing gets from or to us-3
+//!   assert_eq!(three.write(0, "k", set("v")), Reply::Ok); // through us-1, acknowledged with us-2
+//!   let held = three.hold(0);                           // what us-1 sent to us-3 stays under way
+//!   three.cut.clear();
+//!   assert_eq!(three.write(2, "k", Write::Delete), Reply::Int(1));
+//!   three.release(0, held);                             // and arrives late
+//!   assert_eq!(three.get(0, "k"), Reply::Nil);
+//! ```
+//!
+//! `nodes[n].sent` and `nodes[n].returned` are what a node sent as the dialler and as the acceptor of its sessions: take from them to lose a
+//! message, clone to double it, reverse to change places. `begin` and `reply` are a request that waits; `live` lets time pass;
+//! `nodes[n].wall_ms` is a clock; `bounded` keeps little of the outbox; `lose` and `join` end sessions and open new ones.
 
 use std::{collections::BTreeSet, ops::Range};
 

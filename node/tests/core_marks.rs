@@ -1,0 +1,125 @@
+//! Goal: a level that spans regions is met when replicas have the write: not when their taker has it for them, and not when a mark
+//! has moved over rows that it says nothing about.
+//!
+//! Method: one node in `us` ships to several in `eu`, over memory storage, joined by hand; links inside `eu` are cut.
+
+mod core_support;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use core_support::{replicas::Replicas, set};
+use node::{
+    core::{Input, RequestId, op::Action, reply::Reply, ship::Home},
+    level::Level,
+    names::{NodeName, RegionName},
+    placement::{Partition, Placement},
+};
+
+const US: usize = 0;
+
+fn nodes(region: &str, count: usize) -> BTreeSet<NodeName> {
+    let names = (1..=count).map(|n| format!("{region}-{n}").parse().unwrap());
+    names.collect()
+}
+
+/// One node in `us`, and so many in `eu` with so many replicas of each key: all joined.
+fn regions(eu: usize, replicas: u8) -> Replicas {
+    let (us, region): (RegionName, RegionName) = ("us".parse().unwrap(), "eu".parse().unwrap());
+    let members = BTreeMap::from([(us.clone(), nodes("us", 1)), (region.clone(), nodes("eu", eu))]);
+    let counts = BTreeMap::from([(us.clone(), 1), (region.clone(), replicas)]);
+    let placement = Arc::new(Placement::new(members, &counts));
+    let place = |(region, node): (RegionName, NodeName)| Home {
+        region,
+        node,
+        placement: Arc::clone(&placement),
+        is_sloppy: false,
+    };
+    let own = nodes("us", 1).into_iter().map(|node| (us.clone(), node));
+    let others = nodes("eu", eu).into_iter().map(|node| (region.clone(), node));
+    Replicas::joined(own.chain(others).map(place))
+}
+
+/// The sessions from `us` to all of these end, so that another one takes for the region.
+fn ship_to_none_of(world: &mut Replicas, others: &[usize]) {
+    for &other in others {
+        let session = world.session(US, other);
+        world.nodes[US].input(Input::SessionDown { session });
+    }
+}
+
+fn begin(world: &mut Replicas, key: &str, level: Level) -> RequestId {
+    let id = world.nodes[US].request_at(key, Action::Write(set("v")), level);
+    world.nodes[US].close();
+    id
+}
+
+/// A key whose only replica in `eu` is this node.
+fn key_of(world: &Replicas, node: &str) -> String {
+    let home = world.nodes[US].shard.shipper().home();
+    let region = home.placement.region(&"eu".parse().unwrap()).unwrap();
+    let node: NodeName = node.parse().unwrap();
+    let mut keys = (0..1000).map(|n| format!("k{n}"));
+    let is_its = |key: &String| region.is_replica(&node, Partition::of(key.as_bytes()));
+    keys.find(is_its).unwrap()
+}
+
+#[test]
+fn a_taker_that_is_no_replica_counts_for_none() {
+    for level in [Level::EachQuorum, Level::Quorum, Level::All] {
+        let mut world = regions(2, 1);
+        ship_to_none_of(&mut world, &[2]);
+        let key = key_of(&world, "eu-2");
+        world.cut.extend([(1, 2), (2, 1)]);
+        let id = begin(&mut world, &key, level);
+        world.live(0..3, 5);
+        assert_eq!(world.nodes[2].storage_value(&key), None);
+        assert_eq!(world.reply(US, id), None, "{level}: its only replica has nothing");
+        world.mend();
+        world.live(0..3, 5);
+        assert_eq!(world.nodes[2].storage_value(&key), Some("v".to_owned()));
+        assert_eq!(world.reply(US, id), Some(Reply::Ok), "{level}");
+    }
+}
+
+#[test]
+fn a_taker_that_is_the_replica_counts_at_once() {
+    let mut world = regions(2, 1);
+    ship_to_none_of(&mut world, &[2]);
+    let key = key_of(&world, "eu-1");
+    world.cut.extend([(1, 2), (2, 1)]);
+    let id = begin(&mut world, &key, Level::All);
+    world.live(0..3, 5);
+    assert_eq!(world.reply(US, id), Some(Reply::Ok));
+}
+
+#[test]
+fn what_a_taker_is_bridged_over_is_not_on_every_replica() {
+    let mut world = regions(3, 3);
+    ship_to_none_of(&mut world, &[2, 3]);
+    // eu-3 hears nothing from eu-1, which takes; eu-1 and eu-2 are the majority, and eu-1 remembers it for good.
+    world.cut.extend([(1, 3), (3, 1)]);
+    let id = begin(&mut world, "k", Level::All);
+    world.live(0..4, 3);
+    for node in 1..4 {
+        world.nodes[node].save_inbox();
+    }
+    begin(&mut world, "another", Level::LocalQuorum);
+    world.live(0..4, 3);
+    assert_eq!(world.reply(US, id), None, "eu-3 lacks it");
+    // eu-1 is gone, and eu-2 takes: of what the majority has nothing is sent again.
+    world.cut_off(1);
+    let session = world.session(US, 1);
+    world.nodes[US].input(Input::SessionDown { session });
+    world.connect(US, 2);
+    world.live(0..4, 5);
+    assert_eq!(world.nodes[3].storage_value("k"), None, "nobody told it");
+    let reply = world.reply(US, id);
+    assert_ne!(reply, Some(Reply::Ok), "a replica that lives lacks the write");
+    // What is written now is on every replica that eu-2 can tell for, and no hole holds it up.
+    let quorum = begin(&mut world, "later", Level::EachQuorum);
+    world.live(0..4, 5);
+    assert_eq!(world.reply(US, quorum), Some(Reply::Ok));
+}
