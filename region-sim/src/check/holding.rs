@@ -16,7 +16,7 @@ use node::{
     },
 };
 
-use super::Violation;
+use super::{Violation, answered::LogEnd};
 use crate::sim::ledger::{Ledger, Row};
 
 /// How a world ended.
@@ -57,6 +57,8 @@ pub struct Holder {
     pub waiting: Vec<String>,
     /// Regions that its shards think lack rows.
     pub repairs: Vec<String>,
+    /// How far others are with what its shards wrote.
+    pub log_ends: Vec<LogEnd>,
 }
 
 impl Ending<'_> {

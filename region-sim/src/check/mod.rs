@@ -6,9 +6,10 @@
 //! | P2 | [`converged`] | hosts that exchanged everything hold the same |
 //! | P3 | [`counters`] | counters count what was acknowledged, and no more than was asked |
 //! | P4 | [`sets`] | elements stay until a remove saw them |
-//! | P6 | [`settled`] | after faults are over, nothing waits |
+//! | P6 | [`settled`], [`answered`] | after faults are over, nothing waits, and requests are answered |
 //! | P7 | [`fresh`], [`linear`] | inside a region, reads see what was acknowledged before they began |
 
+pub mod answered;
 pub mod converged;
 pub mod counters;
 pub mod durable;

@@ -266,6 +266,16 @@ impl Plan {
         self.outbox_bytes < 1 << 30 || self.outbox_window < Duration::from_secs(3600)
     }
 
+    /// So long after the faults everything that is asked is answered. What a clock stamped that was ahead is waited for, or written
+    /// anew, before that.
+    pub fn calm_after(&self) -> Duration {
+        if self.has_fault(FaultKind::FarStart) {
+            CALM_AFTER * 2
+        } else {
+            CALM_AFTER
+        }
+    }
+
     /// Whether this fault may strike.
     pub fn has_fault(&self, kind: FaultKind) -> bool {
         self.faults.iter().any(|(other, _)| *other == kind)
@@ -313,6 +323,9 @@ const SHAPES: [(usize, usize, usize); 20] = [
 const LARGE_SHAPES: [(usize, usize, usize); 3] = [(3, 4, 3), (3, 5, 3), (4, 5, 3)];
 /// Two clocks that are off by this much either way stay within `clock.max_skew` of each other.
 pub const OFFSET_MAX_MS: i64 = 400;
+
+/// See [`Plan::calm_after`].
+const CALM_AFTER: Duration = Duration::from_secs(10);
 
 const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)

@@ -40,9 +40,10 @@ use super::{
     agenda::{Due, Event, HostIndex, Run},
     clock::WallClock,
     desk::Desk,
+    ledger::Ledger,
     plan::{HostPlan, Plan},
 };
-use crate::check::Violation;
+use crate::check::{Violation, answered::LogEnd};
 
 /// One node, alive or not.
 #[derive(Debug)]
@@ -392,6 +393,27 @@ impl Host {
             .filter(|(_, lag)| lag.needs_repair)
             .map(|(region, _)| region.to_string())
             .collect()
+    }
+
+    /// How far others are with the logs that its shards write now.
+    pub fn log_ends(&self, ledger: &Ledger) -> Vec<LogEnd> {
+        let newest = ledger.newest(self.index);
+        let mut ends = Vec::new();
+        for worker in self.process.iter().flat_map(|process| &process.workers) {
+            let actor = worker.shard.actor();
+            let Some(&newest) = newest.get(&actor) else {
+                continue;
+            };
+            let shipper = worker.shard.shipper();
+            let home = self.home();
+            ends.extend(home.destinations().map(|destination| LogEnd {
+                actor,
+                newest,
+                progress: shipper.progress(&destination, actor),
+                destination,
+            }));
+        }
+        ends
     }
 
     /// Bounds that always hold.
