@@ -97,7 +97,9 @@ pub struct Taken {
     pub majority: Hlc,
     /// Up to here every replica of that region has it.
     pub every: Hlc,
-    /// Up to here the speaker remembers for good that it took it: no crash makes it ask again. Behind this and `majority` the sender
+    /// Up to here it was passed on within that region as far as it will be: a majority has it, or what a replica lacks was dropped.
+    pub passed: Hlc,
+    /// Up to here the speaker remembers for good that it took it: no crash makes it ask again. Behind this and `passed` the sender
     /// may forget.
     pub saved: Hlc,
     /// The interval `(after, last]` of the shipped rows that this answers, and whose teachings are in `taught`.

@@ -100,7 +100,7 @@ impl<'a> Reach<'a> {
         );
         let remote = || {
             self.remote_regions()
-                .map(|(region, placement)| self.remote_share(region, placement, place))
+                .map(|(region, placement)| self.remote_share(region, placement, partition, place))
         };
         let is_wide = matches!(level, Level::EachQuorum | Level::Quorum | Level::All);
         let have = remote()
@@ -238,13 +238,23 @@ impl<'a> Reach<'a> {
         }
     }
 
-    fn remote_share(&self, region: &RegionName, placement: &RegionPlacement, place: Hlc) -> Share {
+    fn remote_share(
+        &self,
+        region: &RegionName,
+        placement: &RegionPlacement,
+        partition: Partition,
+        place: Hlc,
+    ) -> Share {
         let destination = Destination::Region(region.clone());
         let replicas = placement.replicas();
+        let is_replica = |taker: &NodeName| placement.is_replica(taker, partition);
         let have = match self.shipper.progress(&destination, self.actor) {
-            Some(progress) if progress.every >= place => replicas,
-            Some(progress) if progress.majority >= place => replicas / 2 + 1,
-            Some(progress) if progress.taken >= place => 1,
+            Some(progress) if progress.is_everywhere(place) => replicas,
+            Some(progress) if progress.is_on_majority(place) => replicas / 2 + 1,
+            // A taker that is no replica has it for others, and does not count for them.
+            Some(progress) if progress.is_taken(place) => {
+                u8::from(progress.taker.is_some_and(is_replica))
+            }
             _ => 0,
         };
         Share {
@@ -257,14 +267,14 @@ impl<'a> Reach<'a> {
     fn has(&self, node: &NodeName, place: Hlc) -> bool {
         let destination = Destination::Replica(node.clone());
         let progress = self.shipper.progress(&destination, self.actor);
-        progress.is_some_and(|progress| progress.answered >= place && progress.taken >= place)
+        progress.is_some_and(|progress| progress.has(place))
     }
 
     /// Whether a node that is no replica has a write as a hint for one.
     fn stands_in(&self, node: &NodeName, place: Hlc) -> bool {
         let destination = Destination::Replica(node.clone());
         let progress = self.shipper.progress(&destination, self.actor);
-        progress.is_some_and(|progress| progress.assigned_after < place) && self.has(node, place)
+        progress.is_some_and(|progress| progress.assigned_after < place && progress.has(place))
     }
 
     fn is_reachable(&self, node: &NodeName) -> bool {

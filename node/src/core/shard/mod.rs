@@ -424,9 +424,10 @@ impl Shard {
 
     fn pump(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
         let mut sent = Vec::new();
+        let awaited = self.awaited();
         let pumped = self
             .shipper
-            .pump(storage, now.mono, &mut |session, message| {
+            .pump(storage, awaited, now.mono, &mut |session, message| {
                 sent.push(Output::Send { session, message })
             });
         out.append(&mut sent);

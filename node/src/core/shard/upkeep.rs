@@ -134,9 +134,10 @@ impl Shard {
         out: &mut Vec<Output>,
     ) {
         let mut events = Vec::new();
+        let awaited = self.awaited();
         let maintained = self
             .shipper
-            .maintain(storage, now.wall_ms, batch, &mut events);
+            .maintain(storage, awaited, now.wall_ms, batch, &mut events);
         report(events, maintained, out);
     }
 

@@ -15,7 +15,7 @@ use crate::{
         reach::Reach,
         reply::{Refusal, Reply},
         room::Room,
-        ship::Met,
+        ship::{Awaited, Met},
     },
     names::NodeName,
     placement::{Placement, Position},
@@ -61,7 +61,7 @@ impl Shard {
     }
 
     /// The log in which clients wait for others, and the place before the first such row.
-    fn awaited(&self) -> Option<(ActorId, Hlc)> {
+    pub(super) fn awaited(&self) -> Awaited {
         let after = self.quorum.awaited_after()?;
         Some((self.actor, after))
     }
@@ -133,8 +133,12 @@ impl Shard {
         out: &mut Vec<Output>,
     ) {
         self.config.home.placement = Arc::clone(&placement);
-        let placed = self.shipper.place(storage, placement);
-        report(Vec::new(), placed, out);
+        let mut events = Vec::new();
+        let awaited = self.awaited();
+        let placed = self
+            .shipper
+            .place(storage, placement, awaited, &mut events);
+        report(events, placed, out);
         self.pump(storage, now, out);
     }
 
@@ -346,7 +350,7 @@ impl Shard {
 
     /// Tells the inbox how far what it took for the region is passed on, when that has moved.
     pub(super) fn tell_relayed(&mut self, out: &mut Vec<Output>) {
-        let mark = self.shipper.relay_mark(self.actor);
+        let mark = self.shipper.relay_mark();
         if mark != self.relay_mark {
             self.relay_mark = mark;
             out.push(Output::Relayed(mark));
