@@ -4,10 +4,7 @@
 use std::time::Duration;
 
 use crdt::{ActorId, Hlc};
-use node::{
-    core::ship::{Destination, Progress},
-    level::Level,
-};
+use node::{core::ship::Destination, level::Level};
 
 use super::{Violation, holding::Ending};
 use crate::workload::{History, Operation, Outcome};
@@ -21,8 +18,15 @@ pub struct LogEnd {
     pub newest: Hlc,
     /// Where it goes.
     pub destination: Destination,
-    /// How far it has come there, as the shard knows; `None` where it has never begun.
-    pub progress: Option<Progress>,
+    /// Up to here the destination has it, as the shard knows: a region with every replica that it has. `None`: it has never begun.
+    pub heard: Option<Hlc>,
+}
+
+impl LogEnd {
+    /// Whether the shard knows that all of its log is where it goes.
+    pub fn is_heard(&self) -> bool {
+        self.heard >= Some(self.newest)
+    }
 }
 
 /// Which requests must be answered.
@@ -76,20 +80,10 @@ fn unanswered(asked: &Operation) -> Option<Violation> {
 }
 
 fn short_of_its_end(host: usize, end: &LogEnd) -> Option<Violation> {
-    (!is_heard(end)).then(|| {
+    (!end.is_heard()).then(|| {
         let detail = format!("n{host} waits for words that do not come: {end:?}");
         Violation::new("P6", detail)
     })
-}
-
-/// Whether the shard knows that all of its log is where it goes. A region says how far its replicas are, a replica what it has
-/// answered.
-pub fn is_heard(end: &LogEnd) -> bool {
-    let marks = end.progress.map(|progress| match end.destination {
-        Destination::Replica(_) => progress.taken.min(progress.answered),
-        Destination::Region(_) => progress.taken.min(progress.majority).min(progress.every),
-    });
-    marks >= Some(end.newest)
 }
 
 /// After a renewal every session is made anew, which may take so long.

@@ -456,7 +456,7 @@ impl World {
     fn has_come_to_rest(&self) -> bool {
         let is_heard = |host: &Host| {
             let ends = host.log_ends(&self.desk.ledger);
-            ends.iter().all(check::answered::is_heard)
+            ends.iter().all(check::answered::LogEnd::is_heard)
         };
         self.late_at.is_some_and(|late_at| self.desk.now > late_at)
             && !self.is_asking()

@@ -27,7 +27,7 @@ use node::{
         inbox::Inbox,
         message::SessionId,
         op::Op,
-        ship::{Home, Met, OutboxBounds},
+        ship::{Destination, Home, Met, OutboxBounds},
     },
     names::{ClusterName, NodeName, RegionName},
     placement::Placement,
@@ -406,11 +406,21 @@ impl Host {
             };
             let shipper = worker.shard.shipper();
             let home = self.home();
-            ends.extend(home.destinations().map(|destination| LogEnd {
-                actor,
-                newest,
-                progress: shipper.progress(&destination, actor),
-                destination,
+            ends.extend(home.destinations().map(|destination| {
+                let progress = shipper.progress(&destination, actor);
+                let heard = progress.map(|progress| match destination {
+                    // An answer is asked for only while a client waits for it.
+                    Destination::Replica(_) => progress.taken,
+                    Destination::Region(_) => {
+                        progress.taken.min(progress.majority).min(progress.every)
+                    }
+                });
+                LogEnd {
+                    actor,
+                    newest,
+                    heard,
+                    destination,
+                }
             }));
         }
         ends
