@@ -33,6 +33,54 @@ pub struct Operation {
     pub outcome: Outcome,
 }
 
+impl Operation {
+    /// What it was told, if it was.
+    pub fn reply(&self) -> Option<&Reply> {
+        match &self.outcome {
+            Outcome::Replied(reply) => Some(reply),
+            Outcome::Pending | Outcome::Refused | Outcome::Unknown => None,
+        }
+    }
+
+    /// When it was told that it was done, if it was.
+    pub fn acknowledged(&self) -> Option<Duration> {
+        match self.reply()? {
+            Reply::Error(_) => None,
+            _ => self.completed,
+        }
+    }
+
+    /// Whether it was acknowledged before another one was asked.
+    pub fn is_over_before(&self, other: &Self) -> bool {
+        self.acknowledged().is_some_and(|end| end < other.invoked)
+    }
+
+    /// Whether it may have taken effect before another one was answered.
+    pub fn is_begun_before_end_of(&self, other: &Self) -> bool {
+        let is_refused = matches!(
+            self.outcome,
+            Outcome::Refused | Outcome::Replied(Reply::Error(_))
+        );
+        !is_refused && other.completed.is_none_or(|end| self.invoked < end)
+    }
+
+    /// The elements that it adds.
+    pub fn added(&self) -> &[Bytes] {
+        match &self.op.action {
+            Action::Write(Write::Add { members }) => members,
+            _ => &[],
+        }
+    }
+
+    /// The value that it sets.
+    pub fn set_value(&self) -> Option<&Bytes> {
+        match &self.op.action {
+            Action::Write(Write::Set { value, .. }) => Some(value),
+            _ => None,
+        }
+    }
+}
+
 /// What a client knows of what it asked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
@@ -174,11 +222,13 @@ pub enum Family {
     Anything,
     /// Everything, by clients of one region alone.
     Local,
+    /// A set of elements that are added once, by clients of one region alone, that is deleted, expires and is made again.
+    Fading,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Counter,
         Self::Balance,
         Self::Resettable,
@@ -188,6 +238,7 @@ impl Family {
         Self::Owned,
         Self::Anything,
         Self::Local,
+        Self::Fading,
     ];
 
     /// The family of a key.
@@ -210,6 +261,7 @@ impl Family {
             Self::Owned => b'o',
             Self::Anything => b'a',
             Self::Local => b'l',
+            Self::Fading => b'f',
         }
     }
 }
@@ -221,6 +273,8 @@ pub struct Mix {
     keys: u64,
     reads: u64,
     expiry_ms_max: u64,
+    /// Whether what a client asks at once is about one key.
+    is_on_one_key: bool,
     /// The consistency levels that are asked for, each as often as it stands here.
     pub levels: Vec<Level>,
 }
@@ -250,6 +304,7 @@ impl Mix {
             keys: dice.between(1, 6),
             reads: dice.between(50, 400),
             expiry_ms_max: *dice.pick(&[50, 1000, 10_000]),
+            is_on_one_key: dice.chance(400),
             levels,
         };
         mix.ask_something();
@@ -318,8 +373,17 @@ impl Workload {
         }
     }
 
-    /// What a client of a region asks, whose wall clock shows about `wall_ms`.
-    pub fn next(&mut self, client: ClientId, region: usize, wall_ms: u64) -> Op {
+    /// What a client of a region asks, whose wall clock shows about `wall_ms`: on the key of what it asked just before, in some mixes.
+    pub fn next(
+        &mut self,
+        client: ClientId,
+        region: usize,
+        wall_ms: u64,
+        before: Option<&Key>,
+    ) -> Op {
+        if let Some(key) = before.filter(|_| self.mix.is_on_one_key) {
+            return self.about(client, key.clone(), wall_ms);
+        }
         let family = Family::ALL[self.dice.weighted(&self.mix.weights)];
         if family == Family::Owned {
             return self.owned(client);
@@ -327,12 +391,19 @@ impl Workload {
         let number = self.dice.below(self.mix.keys);
         let letter = char::from(family.letter());
         let key = match family {
-            Family::Local => format!("{letter}{region}-{number}"),
+            Family::Local | Family::Fading => format!("{letter}{region}-{number}"),
             _ => format!("{letter}{number}"),
         };
-        let key = Key::from(key);
+        self.about(client, Key::from(key), wall_ms)
+    }
+
+    fn about(&mut self, client: ClientId, key: Key, wall_ms: u64) -> Op {
+        let family = Family::of(&key);
+        if family == Family::Owned {
+            return self.owned(client);
+        }
         let action = if self.dice.chance(self.mix.reads) {
-            Action::Read(self.read(family))
+            Action::Read(self.read(family, &key))
         } else {
             Action::Write(self.write(family, &key, wall_ms))
         };
@@ -362,22 +433,43 @@ impl Workload {
         Op { key, action, level }
     }
 
-    fn read(&mut self, family: Family) -> Read {
+    fn read(&mut self, family: Family, key: &Key) -> Read {
         match family {
-            Family::Counter
-            | Family::Balance
-            | Family::Resettable
-            | Family::Register
-            | Family::Owned => Read::Get,
-            Family::Unique | Family::Small => match self.dice.below(4) {
-                0 => Read::Cardinality,
-                1 => Read::AreMembers {
-                    members: vec![self.small_member(), self.small_member()],
+            Family::Counter | Family::Balance | Family::Resettable | Family::Owned => Read::Get,
+            Family::Register => match self.dice.below(8) {
+                0 => Read::Exists,
+                1 => Read::Type,
+                2 => Read::Strlen,
+                3 => Read::ExpiresAtMs,
+                _ => Read::Get,
+            },
+            Family::Unique | Family::Small => match self.dice.below(8) {
+                0 => Read::Exists,
+                1 => Read::Type,
+                2 | 3 => Read::Cardinality,
+                4 | 5 => Read::AreMembers {
+                    members: self.some_members(family, key),
                 },
+                _ => Read::Members,
+            },
+            Family::Fading => match self.dice.below(4) {
+                0 => Read::Exists,
+                1 => Read::ExpiresAtMs,
                 _ => Read::Members,
             },
             Family::Anything | Family::Local => self.any_read(),
         }
+    }
+
+    /// Two elements that are, or were, in a set.
+    fn some_members(&mut self, family: Family, key: &Key) -> Vec<Bytes> {
+        let known = self.added.get(key).map_or(0, |added| added.len() as u64);
+        if family == Family::Small || known == 0 {
+            return vec![self.small_member(), self.small_member()];
+        }
+        (0..2)
+            .map(|_| self.added[key][self.dice.below(known) as usize].clone())
+            .collect()
     }
 
     fn any_read(&mut self) -> Read {
@@ -423,6 +515,19 @@ impl Workload {
             Family::Register => self.write_register(),
             Family::Owned => set(self.value("o")),
             Family::Anything | Family::Local => self.write_anything(wall_ms),
+            Family::Fading => self.write_fading(key, wall_ms),
+        }
+    }
+
+    fn write_fading(&mut self, key: &Key, wall_ms: u64) -> Write {
+        match self.dice.below(10) {
+            0 | 1 => Write::Delete,
+            2 | 3 => Write::Expire {
+                at_ms: self.expiry_ms(wall_ms) as i64,
+                condition: ExpireCondition::Always,
+            },
+            4 => Write::Persist,
+            _ => self.add_unique(key),
         }
     }
 
@@ -440,17 +545,19 @@ impl Workload {
                     .collect();
                 Write::Remove { members }
             }
-            _ => {
-                let members: Vec<Bytes> = (0..self.dice.between(1, 3))
-                    .map(|_| self.value("e"))
-                    .collect();
-                self.added
-                    .entry(key.clone())
-                    .or_default()
-                    .extend(members.iter().cloned());
-                Write::Add { members }
-            }
+            _ => self.add_unique(key),
         }
+    }
+
+    fn add_unique(&mut self, key: &Key) -> Write {
+        let members: Vec<Bytes> = (0..self.dice.between(1, 3))
+            .map(|_| self.value("e"))
+            .collect();
+        self.added
+            .entry(key.clone())
+            .or_default()
+            .extend(members.iter().cloned());
+        Write::Add { members }
     }
 
     fn write_small(&mut self) -> Write {

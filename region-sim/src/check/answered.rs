@@ -36,6 +36,8 @@ pub struct Asked<'a> {
     pub from: Duration,
     /// Replicas of each key in each region: what asks for more is refused.
     pub replicas: usize,
+    /// Whether a region may lack rows for good.
+    pub may_lack: bool,
     /// When nodes went on under another number: a shard that was far ahead, and idle since, does so when it is first asked.
     pub renewals: &'a [Duration],
 }
@@ -44,7 +46,9 @@ impl Asked<'_> {
     fn covers(&self, asked: &Operation) -> bool {
         let can_be_met = match asked.op.level {
             Level::Replicas(count) => usize::from(count.get()) <= self.replicas,
-            Level::LocalQuorum | Level::EachQuorum | Level::Quorum | Level::All => true,
+            Level::LocalQuorum => true,
+            // Marks of whole regions rest where rows were dropped.
+            Level::EachQuorum | Level::Quorum | Level::All => !self.may_lack,
         };
         let is_beside_renewal = self.renewals.iter().any(|at| {
             let from = asked.invoked.saturating_sub(GREETING);

@@ -18,7 +18,10 @@ use super::{
     host::name,
     variation::Variation,
 };
-use crate::workload::{Family, Mix};
+use crate::{
+    check::levels::Kept,
+    workload::{Family, Mix},
+};
 
 /// A world before it begins.
 #[derive(Debug, Clone)]
@@ -264,6 +267,23 @@ impl Plan {
     /// Whether the outbox may drop rows that a region has not taken.
     pub fn has_tight_outbox(&self) -> bool {
         self.outbox_bytes < 1 << 30 || self.outbox_window < Duration::from_secs(3600)
+    }
+
+    /// Whether a disk may lose what was acknowledged from it.
+    pub fn may_lose_data(&self) -> bool {
+        let is_synced = self.regions.iter().all(|host| host.fsync_always);
+        let mut faults = self.faults.iter();
+        faults.any(|(kind, _)| kind.takes_data(is_synced))
+    }
+
+    /// Whether clocks differ by more than they may, at times.
+    pub fn has_wild_clocks(&self) -> bool {
+        self.has_fault(FaultKind::Leap) || self.has_fault(FaultKind::FarStart)
+    }
+
+    /// How many replicas of a key each region keeps.
+    pub fn kept(&self) -> Kept {
+        Kept(vec![self.replicas; self.region_count()])
     }
 
     /// So long after the faults everything that is asked is answered. What a clock stamped that was ahead is waited for, or written

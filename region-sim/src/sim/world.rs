@@ -201,12 +201,14 @@ impl World {
             None => self.workload.pipeline(),
             Some(_) => 1,
         };
+        let mut before = None;
         for _ in 0..count {
             if self.budget == 0 {
                 break;
             }
             self.budget -= 1;
-            let op = self.workload.next(client, region, wall_ms);
+            let op = self.workload.next(client, region, wall_ms, before.as_ref());
+            before = Some(op.key.clone());
             let id = self.history.invoke(client, region, op, self.desk.now);
             self.clients[client].waiting_for += 1;
             self.desk
@@ -254,9 +256,21 @@ impl World {
         for (id, reply) in std::mem::take(&mut self.desk.replies) {
             let id = id.0 as OperationId;
             if self.history.complete(id, &reply, self.desk.now) {
+                self.check_level(id);
                 self.completed(id);
             }
         }
+    }
+
+    /// Whether what was just acknowledged is where its level says. Disks that lose what they acknowledged are another matter.
+    fn check_level(&mut self, id: OperationId) {
+        if self.desk.plan.may_lose_data() || self.hosts.len() == 1 {
+            return;
+        }
+        let operation = &self.history.operations[id];
+        let kept = self.desk.plan.kept();
+        let wrong = check::levels::check_copies(operation, &self.desk.ledger, &self.hosts, &kept);
+        self.desk.violations.extend(wrong);
     }
 
     fn completed(&mut self, id: OperationId) {
@@ -524,6 +538,7 @@ impl World {
                 from: late,
                 replicas: self.desk.plan.replicas,
                 renewals: &self.desk.renewals,
+                may_lack: ending.may_lack,
             };
             wrong.extend(check::answered::check(&self.history, &ending, &asked));
         }
@@ -542,6 +557,17 @@ impl World {
             // Elsewhere a disk that is replaced takes what was acknowledged with it.
             wrong.extend(check::fresh::check(&promised));
             wrong.extend(check::linear::check(&promised));
+            let is_timely = !self.desk.plan.has_wild_clocks();
+            wrong.extend(check::fading::check(&promised, is_timely));
+            wrong.extend(check::order::check(&self.history, &ending));
+        }
+        if !self.desk.plan.may_lose_data() && !self.desk.plan.is_sloppy {
+            let kept = self.desk.plan.kept();
+            wrong.extend(check::levels::check_meetings(
+                &self.history,
+                &self.desk.ledger,
+                &kept,
+            ));
         }
         wrong
     }
