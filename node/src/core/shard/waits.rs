@@ -135,7 +135,9 @@ impl Shard {
         self.config.home.placement = Arc::clone(&placement);
         let mut events = Vec::new();
         let awaited = self.awaited();
-        let placed = self.shipper.place(storage, placement, awaited, &mut events);
+        let placed = self
+            .shipper
+            .place(storage, placement, awaited, &mut events);
         report(events, placed, out);
         self.pump(storage, now, out);
     }

@@ -10,7 +10,11 @@ use super::{
     stream::{Span, Stream},
 };
 use crate::{
-    core::{identity::is_relay, inbox::RelayMark, message::SessionId},
+    core::{
+        identity::is_relay,
+        inbox::RelayMark,
+        message::SessionId,
+    },
     names::NodeName,
     placement::Partition,
 };
@@ -158,7 +162,9 @@ impl Shipper {
 
     /// The session on which a node can be asked something now, wherever it is.
     pub fn session_to(&self, node: &NodeName) -> Option<SessionId> {
-        self.peers.session_to(node).filter(|_| self.trusts(node))
+        self.peers
+            .session_to(node)
+            .filter(|_| self.trusts(node))
     }
 
     /// Whether a node is believed to live.
