@@ -10,11 +10,7 @@ use super::{
     stream::{Span, Stream},
 };
 use crate::{
-    core::{
-        identity::is_relay,
-        inbox::RelayMark,
-        message::SessionId,
-    },
+    core::{identity::is_relay, inbox::RelayMark, message::SessionId},
     names::NodeName,
     placement::Partition,
 };
@@ -162,9 +158,17 @@ impl Shipper {
 
     /// The session on which a node can be asked something now, wherever it is.
     pub fn session_to(&self, node: &NodeName) -> Option<SessionId> {
-        self.peers
-            .session_to(node)
-            .filter(|_| self.trusts(node))
+        self.peers.session_to(node).filter(|_| self.trusts(node))
+    }
+
+    /// The node at the other end of a session.
+    pub fn node_of(&self, session: SessionId) -> Option<&NodeName> {
+        self.peers.node_of(session)
+    }
+
+    /// Rows of a log up to here were dropped because they were too old or too many: nobody is sent them any more.
+    pub fn given_up(&self, actor: ActorId) -> Hlc {
+        self.logs.get(&actor).map_or(Hlc::ZERO, |log| log.given_up)
     }
 
     /// Whether a node is believed to live.
