@@ -1,157 +1,20 @@
-//! What clients ask, and what they were told: the history that the promises are checked on.
+//! What clients ask, and what they were told: the [`History`] that the promises are checked on.
+
+mod history;
 
 use std::{collections::BTreeMap, num::NonZeroU8, time::Duration};
 
 use bytes::Bytes;
-use node::core::{
-    op::{Action, Condition, ExpireCondition, Key, Op, Pick, Read, SetExpiry, Write},
-    reply::{Refusal, Reply},
-};
+use node::core::op::{Action, Condition, ExpireCondition, Key, Op, Pick, Read, SetExpiry, Write};
 use node::level::Level;
 
+pub use self::history::{History, Operation, Outcome};
 use crate::sim::dice::Dice;
 
 /// A client.
 pub type ClientId = usize;
 /// An operation's place in the history.
 pub type OperationId = usize;
-
-/// One thing that a client asked.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Operation {
-    /// Who asked.
-    pub client: ClientId,
-    /// Of which region.
-    pub region: usize,
-    /// What.
-    pub op: Op,
-    /// When it was asked.
-    pub invoked: Duration,
-    /// When the client knew, if it ever did.
-    pub completed: Option<Duration>,
-    /// What it knows.
-    pub outcome: Outcome,
-}
-
-/// What a client knows of what it asked.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// Nothing yet.
-    Pending,
-    /// It was told this.
-    Replied(Reply),
-    /// Nothing was written.
-    Refused,
-    /// It may or may not have taken effect.
-    Unknown,
-}
-
-/// Everything that clients asked, in the order in which they did.
-#[derive(Debug, Clone, Default)]
-pub struct History {
-    /// The operations.
-    pub operations: Vec<Operation>,
-}
-
-impl History {
-    /// A client asks.
-    pub fn invoke(
-        &mut self,
-        client: ClientId,
-        region: usize,
-        op: Op,
-        now: Duration,
-    ) -> OperationId {
-        self.operations.push(Operation {
-            client,
-            region,
-            op,
-            invoked: now,
-            completed: None,
-            outcome: Outcome::Pending,
-        });
-        self.operations.len() - 1
-    }
-
-    /// A client is told. Nothing changes if it no longer waits.
-    pub fn complete(&mut self, id: OperationId, reply: &Reply, now: Duration) -> bool {
-        let operation = &mut self.operations[id];
-        if operation.outcome != Outcome::Pending {
-            return false;
-        }
-        operation.completed = Some(now);
-        operation.outcome = outcome(reply);
-        true
-    }
-
-    /// A client will not be told.
-    pub fn abandon(&mut self, id: OperationId, outcome: Outcome, now: Duration) -> bool {
-        let operation = &mut self.operations[id];
-        if operation.outcome != Outcome::Pending {
-            return false;
-        }
-        operation.completed = Some(now);
-        operation.outcome = outcome;
-        true
-    }
-
-    /// The operations on a key, in order.
-    pub fn of_key<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a Operation> {
-        self.operations
-            .iter()
-            .filter(move |operation| operation.op.key == key)
-    }
-
-    /// What quorums promise something about: of the rest, reads are left out, and writes may have been done at any time or never.
-    /// `is_promised`: of which level.
-    pub fn promised(&self, is_promised: impl Fn(Level) -> bool) -> Self {
-        let mut promised = self.clone();
-        promised.operations.retain(|operation| {
-            is_promised(operation.op.level) || matches!(operation.op.action, Action::Write(_))
-        });
-        for operation in &mut promised.operations {
-            let is_known = matches!(operation.outcome, Outcome::Refused | Outcome::Pending);
-            if !is_promised(operation.op.level) && !is_known {
-                operation.outcome = Outcome::Unknown;
-            }
-        }
-        promised
-    }
-
-    /// Every key that was asked about, by its family.
-    pub fn keys(&self) -> BTreeMap<Key, Family> {
-        let key = |operation: &Operation| {
-            let key = operation.op.key.clone();
-            let family = Family::of(&key);
-            (key, family)
-        };
-        self.operations.iter().map(key).collect()
-    }
-}
-
-/// What a reply tells about the write.
-fn outcome(reply: &Reply) -> Outcome {
-    match reply {
-        Reply::Error(refusal) => match refusal {
-            Refusal::Busy(_)
-            | Refusal::ReadOnly(_)
-            | Refusal::ClockSkew(_)
-            | Refusal::TooLarge(_)
-            | Refusal::Unavailable(_)
-            | Refusal::NoQuorum { applied: None, .. } => Outcome::Refused,
-            Refusal::Timeout(_)
-            | Refusal::NoQuorum {
-                applied: Some(_), ..
-            } => Outcome::Unknown,
-            Refusal::WrongType
-            | Refusal::NotAnInteger
-            | Refusal::Overflow
-            | Refusal::StringTooLong
-            | Refusal::Redis(_) => Outcome::Replied(reply.clone()),
-        },
-        _ => Outcome::Replied(reply.clone()),
-    }
-}
 
 /// Keys that are used alike, so that something exact can be said of them. A key's first letter names its family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -174,11 +37,13 @@ pub enum Family {
     Anything,
     /// Everything, by clients of one region alone.
     Local,
+    /// A set of elements that are added once, by clients of one region alone, that is deleted, expires and is made again.
+    Fading,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Counter,
         Self::Balance,
         Self::Resettable,
@@ -188,6 +53,7 @@ impl Family {
         Self::Owned,
         Self::Anything,
         Self::Local,
+        Self::Fading,
     ];
 
     /// The family of a key.
@@ -210,6 +76,7 @@ impl Family {
             Self::Owned => b'o',
             Self::Anything => b'a',
             Self::Local => b'l',
+            Self::Fading => b'f',
         }
     }
 }
@@ -221,6 +88,8 @@ pub struct Mix {
     keys: u64,
     reads: u64,
     expiry_ms_max: u64,
+    /// Whether what a client asks at once is about one key.
+    is_on_one_key: bool,
     /// The consistency levels that are asked for, each as often as it stands here.
     pub levels: Vec<Level>,
 }
@@ -250,6 +119,7 @@ impl Mix {
             keys: dice.between(1, 6),
             reads: dice.between(50, 400),
             expiry_ms_max: *dice.pick(&[50, 1000, 10_000]),
+            is_on_one_key: dice.chance(400),
             levels,
         };
         mix.ask_something();
@@ -318,8 +188,17 @@ impl Workload {
         }
     }
 
-    /// What a client of a region asks, whose wall clock shows about `wall_ms`.
-    pub fn next(&mut self, client: ClientId, region: usize, wall_ms: u64) -> Op {
+    /// What a client of a region asks, whose wall clock shows about `wall_ms`: on the key of what it asked just before, in some mixes.
+    pub fn next(
+        &mut self,
+        client: ClientId,
+        region: usize,
+        wall_ms: u64,
+        before: Option<&Key>,
+    ) -> Op {
+        if let Some(key) = before.filter(|_| self.mix.is_on_one_key) {
+            return self.about(client, key.clone(), wall_ms);
+        }
         let family = Family::ALL[self.dice.weighted(&self.mix.weights)];
         if family == Family::Owned {
             return self.owned(client);
@@ -327,12 +206,19 @@ impl Workload {
         let number = self.dice.below(self.mix.keys);
         let letter = char::from(family.letter());
         let key = match family {
-            Family::Local => format!("{letter}{region}-{number}"),
+            Family::Local | Family::Fading => format!("{letter}{region}-{number}"),
             _ => format!("{letter}{number}"),
         };
-        let key = Key::from(key);
+        self.about(client, Key::from(key), wall_ms)
+    }
+
+    fn about(&mut self, client: ClientId, key: Key, wall_ms: u64) -> Op {
+        let family = Family::of(&key);
+        if family == Family::Owned {
+            return self.owned(client);
+        }
         let action = if self.dice.chance(self.mix.reads) {
-            Action::Read(self.read(family))
+            Action::Read(self.read(family, &key))
         } else {
             Action::Write(self.write(family, &key, wall_ms))
         };
@@ -362,22 +248,43 @@ impl Workload {
         Op { key, action, level }
     }
 
-    fn read(&mut self, family: Family) -> Read {
+    fn read(&mut self, family: Family, key: &Key) -> Read {
         match family {
-            Family::Counter
-            | Family::Balance
-            | Family::Resettable
-            | Family::Register
-            | Family::Owned => Read::Get,
-            Family::Unique | Family::Small => match self.dice.below(4) {
-                0 => Read::Cardinality,
-                1 => Read::AreMembers {
-                    members: vec![self.small_member(), self.small_member()],
+            Family::Counter | Family::Balance | Family::Resettable | Family::Owned => Read::Get,
+            Family::Register => match self.dice.below(8) {
+                0 => Read::Exists,
+                1 => Read::Type,
+                2 => Read::Strlen,
+                3 => Read::ExpiresAtMs,
+                _ => Read::Get,
+            },
+            Family::Unique | Family::Small => match self.dice.below(8) {
+                0 => Read::Exists,
+                1 => Read::Type,
+                2 | 3 => Read::Cardinality,
+                4 | 5 => Read::AreMembers {
+                    members: self.some_members(family, key),
                 },
+                _ => Read::Members,
+            },
+            Family::Fading => match self.dice.below(4) {
+                0 => Read::Exists,
+                1 => Read::ExpiresAtMs,
                 _ => Read::Members,
             },
             Family::Anything | Family::Local => self.any_read(),
         }
+    }
+
+    /// Two elements that are, or were, in a set.
+    fn some_members(&mut self, family: Family, key: &Key) -> Vec<Bytes> {
+        let known = self.added.get(key).map_or(0, |added| added.len() as u64);
+        if family == Family::Small || known == 0 {
+            return vec![self.small_member(), self.small_member()];
+        }
+        (0..2)
+            .map(|_| self.added[key][self.dice.below(known) as usize].clone())
+            .collect()
     }
 
     fn any_read(&mut self) -> Read {
@@ -423,6 +330,19 @@ impl Workload {
             Family::Register => self.write_register(),
             Family::Owned => set(self.value("o")),
             Family::Anything | Family::Local => self.write_anything(wall_ms),
+            Family::Fading => self.write_fading(key, wall_ms),
+        }
+    }
+
+    fn write_fading(&mut self, key: &Key, wall_ms: u64) -> Write {
+        match self.dice.below(10) {
+            0 | 1 => Write::Delete,
+            2 | 3 => Write::Expire {
+                at_ms: self.expiry_ms(wall_ms) as i64,
+                condition: ExpireCondition::Always,
+            },
+            4 => Write::Persist,
+            _ => self.add_unique(key),
         }
     }
 
@@ -440,17 +360,19 @@ impl Workload {
                     .collect();
                 Write::Remove { members }
             }
-            _ => {
-                let members: Vec<Bytes> = (0..self.dice.between(1, 3))
-                    .map(|_| self.value("e"))
-                    .collect();
-                self.added
-                    .entry(key.clone())
-                    .or_default()
-                    .extend(members.iter().cloned());
-                Write::Add { members }
-            }
+            _ => self.add_unique(key),
         }
+    }
+
+    fn add_unique(&mut self, key: &Key) -> Write {
+        let members: Vec<Bytes> = (0..self.dice.between(1, 3))
+            .map(|_| self.value("e"))
+            .collect();
+        self.added
+            .entry(key.clone())
+            .or_default()
+            .extend(members.iter().cloned());
+        Write::Add { members }
     }
 
     fn write_small(&mut self) -> Write {

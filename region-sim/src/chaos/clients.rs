@@ -208,7 +208,9 @@ impl Epochs {
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let mut op = self.workload.next(client, region, wall.as_millis() as u64);
+        let mut op = self
+            .workload
+            .next(client, region, wall.as_millis() as u64, None);
         // A key of its own in each epoch: values are unique in one only.
         let mut key = op.key.to_vec();
         key.extend_from_slice(format!("@{}{}", self.name, self.epoch).as_bytes());
@@ -221,6 +223,7 @@ fn workload(dice: &mut Dice) -> Workload {
     let mut mix = Mix::draw(dice);
     // More than one replica: what is exact only for one shard's own order is left out.
     mix.leave_out(Family::Local);
+    mix.leave_out(Family::Fading);
     // That of the connections: the scenario's.
     mix.levels = vec![Level::default()];
     Workload::new(Dice::new(dice.bits(), Stream::Workload), mix)

@@ -22,7 +22,8 @@ pub fn check(history: &History, ending: &Ending<'_>) -> Vec<Violation> {
             | Family::Register
             | Family::Owned
             | Family::Anything
-            | Family::Local => continue,
+            | Family::Local
+            | Family::Fading => continue,
         };
         let operations: Vec<&Operation> = history.of_key(&key).collect();
         let (low, high) = bounds(&operations);
@@ -41,6 +42,9 @@ pub fn check(history: &History, ending: &Ending<'_>) -> Vec<Violation> {
                 );
                 wrong.push(Violation::new("P3", detail).about(&key));
             }
+        }
+        if family == Family::Resettable && ending.are_replicas {
+            wrong.extend(check_resets(&operations));
         }
         if family == Family::Counter {
             wrong.extend(check_reads(&operations, ending));
@@ -116,21 +120,60 @@ fn since_reset(operations: &[&Operation]) -> (i128, i128) {
     let mut open_end = false;
     let mut last_end = None;
     for operation in operations {
-        let is_reset = matches!(
-            operation.op.action,
-            Action::Write(Write::Set { .. } | Write::Delete)
-        );
-        if is_reset && operation.outcome != Outcome::Refused {
+        if is_reset(operation) && operation.outcome != Outcome::Refused {
             open_end |= !matches!(operation.outcome, Outcome::Replied(_));
             last_end = last_end.max(operation.completed);
         }
     }
-    let (_, high) = all(operations);
+    let (_, high) = bounds_of(operations, |step| !is_ended(operations, step, None));
     let after = operations
         .iter()
         .filter(|operation| !open_end && last_end.is_none_or(|end| operation.invoked > end));
     let (low, _) = bounds(after.map(|operation| (step(operation), *operation)));
     (low, high)
+}
+
+/// Of those that count.
+fn bounds_of(operations: &[&Operation], counts: impl Fn(&Operation) -> bool) -> (i128, i128) {
+    let counted = operations.iter().filter(|operation| counts(operation));
+    bounds(counted.map(|operation| (step(operation), *operation)))
+}
+
+/// Whether a SET or DEL of the same region has surely seen an increment: it was acknowledged before that was asked. `before`: only
+/// what was acknowledged before this was asked has ended anything.
+fn is_ended(operations: &[&Operation], step: &Operation, before: Option<&Operation>) -> bool {
+    operations.iter().any(|reset| {
+        is_reset(reset)
+            && reset.acknowledged().is_some()
+            && reset.region == step.region
+            && step.is_over_before(reset)
+            && before.is_none_or(|read| reset.region == read.region && reset.is_over_before(read))
+    })
+}
+
+fn is_reset(operation: &Operation) -> bool {
+    matches!(
+        operation.op.action,
+        Action::Write(Write::Set { .. } | Write::Delete)
+    )
+}
+
+/// After a SET or DEL no more is shown than what it did not surely see.
+fn check_resets(operations: &[&Operation]) -> Vec<Violation> {
+    let too_much = |read: &&Operation| {
+        let shown = shown(read)?;
+        let (_, high) = bounds_of(operations, |step| {
+            step.is_begun_before_end_of(read) && !is_ended(operations, step, Some(read))
+        });
+        (shown > high).then(|| {
+            let detail = format!(
+                "a read of {:?} in r{} at {:?} showed {shown}, and what was not reset comes to {high}",
+                read.op.key, read.region, read.invoked
+            );
+            Violation::new("P3", detail).about(&read.op.key)
+        })
+    };
+    operations.iter().filter_map(too_much).collect()
 }
 
 fn bounds<'a>(steps: impl Iterator<Item = (i128, &'a Operation)>) -> (i128, i128) {

@@ -5,6 +5,8 @@
 //! by another that began after it was acknowledged and was acknowledged before the read began. Other regions may have written
 //! at any time, so what they wrote is never stale.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use node::core::{
     op::{Action, Read, Write},
@@ -26,9 +28,12 @@ pub fn check(history: &History) -> Vec<Violation> {
             | Family::Balance
             | Family::Resettable
             | Family::Anything
-            | Family::Local => continue,
+            | Family::Local
+            | Family::Fading => continue,
         };
-        let reads = operations.iter().filter(|operation| is_read(operation));
+        let reads = operations
+            .iter()
+            .filter(|operation| matches!(operation.op.action, Action::Read(_)));
         wrong.extend(reads.filter_map(|read| {
             let detail = stale(&operations, read)?;
             let detail = format!("{read:?} under {key:?}: {detail}");
@@ -39,11 +44,35 @@ pub fn check(history: &History) -> Vec<Violation> {
 }
 
 fn stale_register(operations: &[&Operation], read: &Operation) -> Option<String> {
-    let shown = match reply(read)? {
-        Reply::Bulk(shown) => shown,
-        Reply::Nil => return lost_register(operations, read),
-        _ => return None,
+    let Action::Read(asked) = &read.op.action else {
+        return None;
     };
+    match (asked, reply(read)?) {
+        (Read::Get, Reply::Bulk(shown)) => stale_value(operations, read, shown),
+        (Read::Get, Reply::Nil) | (Read::Exists | Read::Strlen, Reply::Int(0)) => {
+            lost_register(operations, read)
+        }
+        (Read::Type, Reply::Simple("none")) | (Read::ExpiresAtMs, Reply::Int(-2)) => {
+            lost_register(operations, read)
+        }
+        (Read::ExpiresAtMs, Reply::Int(at)) if *at != -1 => {
+            Some(format!("it expires at {at}, and nobody said so"))
+        }
+        (Read::Type, Reply::Simple(kind)) if *kind != "string" => {
+            Some(format!("it is a {kind}, and nobody made one"))
+        }
+        (Read::Strlen, Reply::Int(length)) => {
+            let is_so_long = |value: &&Bytes| value.len() as i64 == *length;
+            let mut values = operations.iter().filter_map(|other| written(other));
+            let is_right = values
+                .any(|value| is_so_long(&value) && stale_value(operations, read, value).is_none());
+            (!is_right).then(|| format!("no value of {length} bytes can be there"))
+        }
+        _ => None,
+    }
+}
+
+fn stale_value(operations: &[&Operation], read: &Operation, shown: &Bytes) -> Option<String> {
     let writer = operations
         .iter()
         .find(|operation| written(operation) == Some(shown))?;
@@ -84,55 +113,151 @@ fn was_shown(operations: &[&Operation], write: &Operation, read: &Operation) -> 
 
 /// An element is shown that a remove of this region has ended, or one is not that an add of it has begun.
 fn stale_set(operations: &[&Operation], read: &Operation) -> Option<String> {
-    let Reply::Set(shown) = reply(read)? else {
-        return None;
+    let shown = Shown::of(read)?;
+    lost_element(operations, read, &shown)
+        .or_else(|| removed_element(operations, read, &shown))
+        .or_else(|| wrong_count(operations, read, &shown))
+}
+
+/// What a read says of a set.
+pub(super) enum Shown<'a> {
+    /// These are its elements.
+    Elements(&'a [Reply]),
+    /// Of these it has those that have a 1.
+    Some(&'a [Bytes], &'a [Reply]),
+    /// It has so many.
+    Count(i64),
+    /// Whether it has any.
+    Any(bool),
+}
+
+impl<'a> Shown<'a> {
+    pub(super) fn of(read: &'a Operation) -> Option<Self> {
+        let Action::Read(asked) = &read.op.action else {
+            return None;
+        };
+        match (asked, reply(read)?) {
+            (Read::Members, Reply::Set(shown)) => Some(Self::Elements(shown)),
+            (Read::AreMembers { members }, Reply::Array(shown)) => Some(Self::Some(members, shown)),
+            (Read::Cardinality, Reply::Int(count)) => Some(Self::Count(*count)),
+            (Read::Exists, Reply::Int(count)) => Some(Self::Any(*count > 0)),
+            (Read::Type, Reply::Simple(kind)) => Some(Self::Any(*kind != "none")),
+            _ => None,
+        }
+    }
+
+    /// Whether it says that an element is there; `None` where it says nothing about it.
+    pub(super) fn has(&self, member: &Bytes) -> Option<bool> {
+        match self {
+            Self::Elements(shown) => Some(shown.contains(&Reply::Bulk(member.clone()))),
+            Self::Some(asked, shown) => {
+                let at = asked.iter().position(|asked| asked == member)?;
+                Some(shown.get(at) == Some(&Reply::Int(1)))
+            }
+            Self::Count(0) | Self::Any(false) => Some(false),
+            Self::Count(_) | Self::Any(true) => None,
+        }
+    }
+}
+
+/// Fewer are there than must be, or more than can be.
+fn wrong_count(operations: &[&Operation], read: &Operation, shown: &Shown<'_>) -> Option<String> {
+    let (low, high) = match shown {
+        Shown::Count(count) => (*count, *count),
+        Shown::Any(true) => (1, i64::MAX),
+        Shown::Any(false) | Shown::Elements(_) | Shown::Some(..) => return None,
     };
-    lost_element(operations, read, shown).or_else(|| removed_element(operations, read, shown))
+    let begun = operations.iter().filter(|add| is_begun(add, read));
+    let members: BTreeSet<&Bytes> = begun.flat_map(|add| added(add)).collect();
+    let must = members
+        .iter()
+        .filter(|member| must_be_there(operations, read, member).is_some());
+    let cannot = members
+        .iter()
+        .filter(|member| must_be_gone(operations, read, member).is_some());
+    let (least, most) = (must.count(), members.len() - cannot.count());
+    let is_right = least as i64 <= high && low <= most as i64;
+    (!is_right).then(|| format!("{low} are there, and it must be {least} to {most}"))
+}
+
+/// Who added an element that must be there, if it must.
+fn must_be_there<'a>(
+    operations: &[&'a Operation],
+    read: &Operation,
+    member: &Bytes,
+) -> Option<&'a Operation> {
+    let mut adds = operations.iter().copied().filter(|add| {
+        added(add).contains(member) && add.region == read.region && is_over(add, read)
+    });
+    adds.find(|add| {
+        !operations.iter().any(|operation| {
+            may_remove(operation, member) && is_begun(operation, read) && !is_over(operation, add)
+        })
+    })
+}
+
+/// Who removed an element that must be gone, if it must.
+fn must_be_gone<'a>(
+    operations: &[&'a Operation],
+    read: &Operation,
+    member: &Bytes,
+) -> Option<&'a Operation> {
+    operations
+        .iter()
+        .copied()
+        .find(|removal| has_ended(operations, removal, member, read))
 }
 
 /// An element that was added by an acknowledged operation of this region, and that nobody removed since, is there.
-fn lost_element(operations: &[&Operation], read: &Operation, shown: &[Reply]) -> Option<String> {
-    let may_remove = |member: &Bytes, add: &Operation| {
-        operations.iter().any(|operation| {
-            may_remove(operation, member) && is_begun(operation, read) && !is_over(operation, add)
-        })
-    };
-    let mut known = operations
-        .iter()
-        .filter(|add| add.region == read.region && is_over(add, read));
-    known.find_map(|add| {
-        let is_lost = |member: &&Bytes| {
-            !shown.contains(&Reply::Bulk((*member).clone())) && !may_remove(member, add)
-        };
-        let lost = added(add).iter().find(is_lost)?;
-        Some(format!("{lost:?} is not there, after {add:?}"))
+fn lost_element(operations: &[&Operation], read: &Operation, shown: &Shown<'_>) -> Option<String> {
+    let begun = operations.iter().filter(|add| is_over(add, read));
+    let members: BTreeSet<&Bytes> = begun.flat_map(|add| added(add)).collect();
+    let mut missing = members
+        .into_iter()
+        .filter(|member| shown.has(member) == Some(false));
+    missing.find_map(|member| {
+        let add = must_be_there(operations, read, member)?;
+        Some(format!("{member:?} is not there, after {add:?}"))
     })
 }
 
 /// An element that was removed by an acknowledged operation of this region, every add of which this region had acknowledged before, is
 /// not there.
-fn removed_element(operations: &[&Operation], read: &Operation, shown: &[Reply]) -> Option<String> {
-    let ends = |removal: &Operation, member: &Bytes| {
-        let is_removal = match &removal.op.action {
-            Action::Write(Write::Remove { members }) => members.contains(member),
-            Action::Write(Write::Delete) => true,
-            _ => false,
-        };
-        let mut adds = operations
-            .iter()
-            .filter(|add| added(add).contains(member) && is_begun(add, read));
-        is_removal
-            && removal.region == read.region
-            && is_over(removal, read)
-            && adds.all(|add| add.region == removal.region && is_over(add, removal))
-    };
-    shown.iter().find_map(|item| {
-        let Reply::Bulk(member) = item else {
-            return None;
-        };
-        let removal = operations.iter().find(|removal| ends(removal, member))?;
+fn removed_element(
+    operations: &[&Operation],
+    read: &Operation,
+    shown: &Shown<'_>,
+) -> Option<String> {
+    let begun = operations.iter().filter(|add| is_begun(add, read));
+    let members: BTreeSet<&Bytes> = begun.flat_map(|add| added(add)).collect();
+    let mut there = members
+        .into_iter()
+        .filter(|member| shown.has(member) == Some(true));
+    there.find_map(|member| {
+        let removal = must_be_gone(operations, read, member)?;
         Some(format!("{member:?} is there, after {removal:?}"))
     })
+}
+
+/// Whether a removal has surely ended an element before a read began.
+fn has_ended(
+    operations: &[&Operation],
+    removal: &Operation,
+    member: &Bytes,
+    read: &Operation,
+) -> bool {
+    let is_removal = match &removal.op.action {
+        Action::Write(Write::Remove { members }) => members.contains(member),
+        Action::Write(Write::Delete) => true,
+        _ => false,
+    };
+    let mut adds = operations
+        .iter()
+        .filter(|add| added(add).contains(member) && is_begun(add, read));
+    is_removal
+        && removal.region == read.region
+        && is_over(removal, read)
+        && adds.all(|add| add.region == removal.region && is_over(add, removal))
 }
 
 fn added(operation: &Operation) -> &[Bytes] {
@@ -143,7 +268,7 @@ fn added(operation: &Operation) -> &[Bytes] {
 }
 
 /// Whether an operation removes an element where it finds it, or has.
-fn may_remove(operation: &Operation, member: &Bytes) -> bool {
+pub(super) fn may_remove(operation: &Operation, member: &Bytes) -> bool {
     match (&operation.op.action, &operation.outcome) {
         (Action::Write(Write::Remove { members }), _) => members.contains(member),
         (Action::Write(Write::Pop { .. }), Outcome::Replied(Reply::Array(items))) => {
@@ -165,7 +290,7 @@ fn is_begun(operation: &Operation, read: &Operation) -> bool {
         && read.completed.is_none_or(|end| operation.invoked < end)
 }
 
-fn is_delete(operation: &Operation) -> bool {
+pub(super) fn is_delete(operation: &Operation) -> bool {
     matches!(
         operation.op.action,
         Action::Write(Write::Delete | Write::GetDel)

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
 
 use bytes::Bytes;
-use crdt::{ActorId, Hlc, KeyState, Rows};
+use crdt::{ActorId, Delta, Hlc, KeyState, Rows};
 use node::{
     core::{op::Key, recover, ship::Home, tally::Tally},
     placement::{Partition, Position},
@@ -11,12 +11,12 @@ use node::{
         Family, Storage, StorageError, prefix_end,
         record::{
             head::{self, Head},
-            row,
+            outbox, row,
         },
     },
 };
 
-use super::Violation;
+use super::{Violation, answered::LogEnd};
 use crate::sim::ledger::{Ledger, Row};
 
 /// How a world ended.
@@ -57,6 +57,8 @@ pub struct Holder {
     pub waiting: Vec<String>,
     /// Regions that its shards think lack rows.
     pub repairs: Vec<String>,
+    /// How far others are with what its shards wrote.
+    pub log_ends: Vec<LogEnd>,
 }
 
 impl Ending<'_> {
@@ -119,6 +121,34 @@ pub fn keys(storage: &dyn Storage) -> Result<BTreeMap<Key, KeyState>, Violation>
         keys.insert(key, state);
     }
     Ok(keys)
+}
+
+/// What a storage holds under a key.
+pub fn state(storage: &dyn Storage, key: &[u8]) -> Result<KeyState, StorageError> {
+    let stored = head::stored_key(&Position::of(key), key);
+    let head = storage.get(Family::Head, &stored)?;
+    let head = head.map(|head| Head::decode(&stored, &head)).transpose()?;
+    let head = head.unwrap_or_default();
+    Ok(KeyState {
+        string: head.string,
+        set: Rows {
+            context: head.set.context,
+            rows: elements(storage, key)?,
+            created: head.set.created,
+        },
+        expiry: head.expiry,
+    })
+}
+
+/// Whether a storage holds a delta for others, to be passed on.
+pub fn has_hint(storage: &dyn Storage, delta: &Delta) -> Result<bool, StorageError> {
+    let mut is_there = false;
+    storage.scan(Family::Outbox, b"", None, &mut |_, value| {
+        let deltas = outbox::decode(value).unwrap_or_default();
+        is_there |= deltas.contains(delta);
+        ControlFlow::Continue(())
+    })?;
+    Ok(is_there)
 }
 
 /// Keys and digest of a whole node, counted from storage.

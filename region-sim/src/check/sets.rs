@@ -25,7 +25,8 @@ pub fn check(history: &History, ending: &Ending<'_>) -> Vec<Violation> {
             | Family::Register
             | Family::Owned
             | Family::Anything
-            | Family::Local => continue,
+            | Family::Local
+            | Family::Fading => continue,
         };
         let operations: Vec<&Operation> = history.of_key(&key).collect();
         let elements: BTreeSet<&Bytes> = operations.iter().flat_map(|op| adds(op)).collect();

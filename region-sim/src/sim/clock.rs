@@ -16,10 +16,10 @@ impl WallClock {
     pub fn wall_ms(&self, elapsed: Duration) -> u64 {
         let micros = elapsed.as_micros() as i64;
         let drift_ms = micros * self.drift_ppm / 1_000_000 / 1000;
-        let shown = BEGINNING_MS + micros / 1000 + drift_ms + self.offset_ms;
+        let shown = EPOCH_MS + micros / 1000 + drift_ms + self.offset_ms;
         u64::try_from(shown).unwrap_or(0)
     }
 }
 
 /// What a right clock shows when a world begins.
-const BEGINNING_MS: i64 = 1_700_000_000_000;
+pub const EPOCH_MS: i64 = 1_700_000_000_000;

@@ -30,6 +30,8 @@ pub struct Desk {
     pub reference: Reference,
     /// Replies on their way to clients.
     pub replies: Vec<(RequestId, Reply)>,
+    /// When hosts went on under another number.
+    pub renewals: Vec<Duration>,
     /// What should not have happened.
     pub violations: Vec<Violation>,
 }

@@ -73,6 +73,17 @@ impl Ledger {
         self.rows.iter().filter(|row| !row.is_withdrawn)
     }
 
+    /// The newest row that a host has of each of its logs.
+    pub fn newest(&self, host: HostIndex) -> BTreeMap<ActorId, Hlc> {
+        let mut newest = BTreeMap::new();
+        let own = self.standing().filter(|row| row.origin == host);
+        for row in own.filter(|row| !row.is_lost && !row.is_doubtful) {
+            let last: &mut Hlc = newest.entry(row.actor).or_default();
+            *last = row.last.max(*last);
+        }
+        newest
+    }
+
     /// A commit happened. Gives the places of its outbox rows. Rows of any other directory than the `trusted` ones are doubtful.
     pub fn committed(
         &mut self,

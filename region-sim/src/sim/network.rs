@@ -161,6 +161,14 @@ impl Network {
         }
     }
 
+    /// Links are as fast as they can be, from now on: what takes long then is no fault of theirs.
+    pub fn calm(&mut self) {
+        for wire in self.links.iter_mut().flatten() {
+            wire.usual.jitter = wire.usual.jitter.min(JITTER_CALM);
+            wire.link.set(wire.usual);
+        }
+    }
+
     /// Makes a direction lose messages and take its time, or as it was.
     pub fn set_lossy(&mut self, from: HostIndex, to: HostIndex, is_lossy: bool) {
         let wire = &mut self.links[from][to];
@@ -375,5 +383,7 @@ impl Network {
 
 /// How soon, at the least, something lost is sent again.
 const RETRANSMIT_MIN: Duration = Duration::from_millis(50);
+/// The jitter of links that are as fast as they can be, at most.
+const JITTER_CALM: Duration = Duration::from_millis(5);
 /// What a message counts for where a link has a rate.
 const MESSAGE_BYTES: usize = 1000;

@@ -18,7 +18,10 @@ use super::{
     host::name,
     variation::Variation,
 };
-use crate::workload::{Family, Mix};
+use crate::{
+    check::levels::Kept,
+    workload::{Family, Mix},
+};
 
 /// A world before it begins.
 #[derive(Debug, Clone)]
@@ -266,6 +269,33 @@ impl Plan {
         self.outbox_bytes < 1 << 30 || self.outbox_window < Duration::from_secs(3600)
     }
 
+    /// Whether a disk may lose what was acknowledged from it.
+    pub fn may_lose_data(&self) -> bool {
+        let is_synced = self.regions.iter().all(|host| host.fsync_always);
+        let mut faults = self.faults.iter();
+        faults.any(|(kind, _)| kind.takes_data(is_synced))
+    }
+
+    /// Whether clocks differ by more than they may, at times.
+    pub fn has_wild_clocks(&self) -> bool {
+        self.has_fault(FaultKind::Leap) || self.has_fault(FaultKind::FarStart)
+    }
+
+    /// How many replicas of a key each region keeps.
+    pub fn kept(&self) -> Kept {
+        Kept(vec![self.replicas; self.region_count()])
+    }
+
+    /// So long after the faults everything that is asked is answered. What a clock stamped that was ahead is waited for, or written
+    /// anew, before that.
+    pub fn calm_after(&self) -> Duration {
+        if self.has_fault(FaultKind::FarStart) {
+            CALM_AFTER * 2
+        } else {
+            CALM_AFTER
+        }
+    }
+
     /// Whether this fault may strike.
     pub fn has_fault(&self, kind: FaultKind) -> bool {
         self.faults.iter().any(|(other, _)| *other == kind)
@@ -313,6 +343,9 @@ const SHAPES: [(usize, usize, usize); 20] = [
 const LARGE_SHAPES: [(usize, usize, usize); 3] = [(3, 4, 3), (3, 5, 3), (4, 5, 3)];
 /// Two clocks that are off by this much either way stay within `clock.max_skew` of each other.
 pub const OFFSET_MAX_MS: i64 = 400;
+
+/// See [`Plan::calm_after`].
+const CALM_AFTER: Duration = Duration::from_secs(10);
 
 const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)

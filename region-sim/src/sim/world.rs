@@ -19,11 +19,7 @@ use super::{
     variation::Variation,
 };
 use crate::{
-    check::{
-        self, Violation,
-        holding::{self, Ending, Holder},
-        reference::Reference,
-    },
+    check::{self, Violation, reference::Reference},
     workload::{ClientId, History, OperationId, Outcome, Workload},
 };
 
@@ -33,13 +29,16 @@ pub struct World {
     pub(super) desk: Desk,
     pub(super) hosts: Vec<Host>,
     pub(super) storm: Storm,
-    history: History,
+    pub(super) history: History,
     workload: Workload,
     clients: Vec<Client>,
     /// Operations that may still be asked.
     budget: usize,
     healed_at: Option<Duration>,
-    settled_after: Option<Duration>,
+    /// When clients began to ask what must be answered.
+    pub(super) late_at: Option<Duration>,
+    pub(super) settled_after: Option<Duration>,
+    is_over: bool,
     rows_seen: usize,
     events: u64,
 }
@@ -94,6 +93,7 @@ impl World {
             ledger: Ledger::new(hosts.len()),
             reference: Reference::default(),
             replies: Vec::new(),
+            renewals: Vec::new(),
             violations: Vec::new(),
             plan,
         };
@@ -106,7 +106,9 @@ impl World {
             history: History::default(),
             clients,
             healed_at: None,
+            late_at: None,
             settled_after: None,
+            is_over: false,
             rows_seen: 0,
             events: 0,
         }
@@ -123,7 +125,7 @@ impl World {
             self.happen(event);
             self.deliver_replies();
             self.check_promises();
-            if !self.desk.violations.is_empty() || self.is_over() {
+            if !self.desk.violations.is_empty() || self.is_over {
                 break;
             }
         }
@@ -190,12 +192,19 @@ impl World {
         let host = self.clients[client].host;
         let region = host / self.desk.plan.nodes;
         let wall_ms = self.hosts[host].clock.wall_ms(self.desk.now);
-        for _ in 0..self.workload.pipeline() {
+        // One after the other where each must be answered in time: they do not wait for each other.
+        let count = match self.late_at {
+            None => self.workload.pipeline(),
+            Some(_) => 1,
+        };
+        let mut before = None;
+        for _ in 0..count {
             if self.budget == 0 {
                 break;
             }
             self.budget -= 1;
-            let op = self.workload.next(client, region, wall_ms);
+            let op = self.workload.next(client, region, wall_ms, before.as_ref());
+            before = Some(op.key.clone());
             let id = self.history.invoke(client, region, op, self.desk.now);
             self.clients[client].waiting_for += 1;
             self.desk
@@ -208,7 +217,12 @@ impl World {
     }
 
     fn invoke_after_thinking(&mut self, client: ClientId) {
-        let pause = self.workload.think(self.desk.plan.think_max);
+        let longest = match (self.healed_at, self.late_at) {
+            (_, Some(_)) => THINK_LATE,
+            (Some(_), None) => self.desk.plan.think_max.min(THINK_AFTER),
+            (None, None) => self.desk.plan.think_max,
+        };
+        let pause = self.workload.think(longest);
         self.desk
             .agenda
             .at(self.desk.now + pause, Event::Invoke(client));
@@ -238,9 +252,21 @@ impl World {
         for (id, reply) in std::mem::take(&mut self.desk.replies) {
             let id = id.0 as OperationId;
             if self.history.complete(id, &reply, self.desk.now) {
+                self.check_level(id);
                 self.completed(id);
             }
         }
+    }
+
+    /// Whether what was just acknowledged is where its level says. Disks that lose what they acknowledged are another matter.
+    fn check_level(&mut self, id: OperationId) {
+        if self.desk.plan.may_lose_data() || self.hosts.len() == 1 {
+            return;
+        }
+        let operation = &self.history.operations[id];
+        let kept = self.desk.plan.kept();
+        let wrong = check::levels::check_copies(operation, &self.desk.ledger, &self.hosts, &kept);
+        self.desk.violations.extend(wrong);
     }
 
     fn completed(&mut self, id: OperationId) {
@@ -385,7 +411,7 @@ impl World {
             let wrong = host.check(&self.desk);
             self.desk.violations.extend(wrong);
         }
-        let is_asking = self.budget > 0 || self.clients.iter().any(|client| client.waiting_for > 0);
+        let is_asking = self.is_asking();
         match self.healed_at {
             None => {
                 let is_spent = !is_asking && self.desk.now >= self.desk.plan.storm;
@@ -397,6 +423,15 @@ impl World {
                 if !is_asking && self.settled_after.is_none() && self.is_settled() {
                     self.settled_after = Some(self.desk.now - healed_at);
                 }
+                if self.late_at.is_none()
+                    && self.desk.now >= healed_at + self.desk.plan.calm_after()
+                {
+                    self.late_at = Some(self.desk.now);
+                    self.go_on(OPERATIONS_LATE);
+                }
+                let bound = self.desk.plan.calm_after() + SETTLE_MAX;
+                let is_overdue = self.desk.now > healed_at + bound;
+                self.is_over = is_overdue || self.has_come_to_rest();
             }
         }
     }
@@ -409,18 +444,44 @@ impl World {
         self.end_faults();
         let plan = &mut self.desk.plan;
         (plan.unsent, plan.unanswered, plan.refused) = (0, 0, 0);
-        self.budget = self.clients.len() * OPERATIONS_AFTER;
+        plan.slow_commits = 0;
+        self.desk.network.calm();
+        self.budget = 0;
+        self.go_on(OPERATIONS_AFTER);
+    }
+
+    /// Clients ask more.
+    fn go_on(&mut self, operations: usize) {
+        let is_idle = self.budget == 0;
+        self.budget += self.clients.len() * operations;
         for client in 0..self.clients.len() {
-            if self.clients[client].waiting_for == 0 {
+            // The others think, or will when they were answered.
+            if is_idle && self.clients[client].waiting_for == 0 {
                 self.invoke_after_thinking(client);
             }
         }
     }
 
-    fn is_over(&self) -> bool {
-        self.healed_at.is_some_and(|healed_at| {
-            self.settled_after.is_some() || self.desk.now > healed_at + SETTLE_MAX
-        })
+    /// Whether all was asked, everybody has everything and has heard so.
+    fn has_come_to_rest(&self) -> bool {
+        let is_heard = |host: &Host| {
+            let ends = host.log_ends(&self.desk.ledger);
+            ends.iter().all(check::answered::LogEnd::is_heard)
+        };
+        self.late_at.is_some_and(|late_at| self.desk.now > late_at)
+            && !self.is_asking()
+            && self.is_settled()
+            && (self.may_lack() || self.hosts.iter().all(is_heard))
+    }
+
+    /// Whether a region may lack rows for good.
+    pub(super) fn may_lack(&self) -> bool {
+        self.desk.plan.has_tight_outbox() || self.hosts.iter().any(|host| host.has_forgotten)
+    }
+
+    /// Whether clients ask something, or wait for an answer.
+    fn is_asking(&self) -> bool {
+        self.budget > 0 || self.clients.iter().any(|client| client.waiting_for > 0)
     }
 
     /// Whether every host has everything that is to be had, and knows that the others do.
@@ -437,99 +498,11 @@ impl World {
         })
     }
 
-    fn judge(&mut self) -> Vec<Violation> {
-        let mut wrong = Vec::new();
-        let mut holders = Vec::new();
-        for host in &mut self.hosts {
-            let wall_ms = host.clock.wall_ms(self.desk.now);
-            let differs = self
-                .desk
-                .reference
-                .verify(host.index, &*host.storage, wall_ms, |_| true);
-            wrong.extend(
-                differs
-                    .into_iter()
-                    .map(|detail| Violation::new("P1", detail)),
-            );
-            match hold(host, &self.desk.ledger) {
-                Ok(holder) => holders.push(holder),
-                Err(violation) => wrong.push(violation),
-            }
-        }
-        if !wrong.is_empty() {
-            return wrong;
-        }
-        let ending = Ending {
-            ledger: &self.desk.ledger,
-            hosts: holders,
-            settled_after: self.settled_after,
-            are_replicas: self.desk.plan.nodes > 1,
-            asks_regions: self.desk.plan.asks_regions(),
-            may_lack: self.desk.plan.has_tight_outbox()
-                || self.hosts.iter().any(|host| host.has_forgotten),
-        };
-        wrong.extend(check::settled::check(&ending, SETTLE_MAX));
-        let promised = self
-            .history
-            .promised(|level| self.desk.plan.overlaps(level));
-        // Where bounds dropped what a replica has not taken, and that is said, it lacks it until it is reconciled.
-        let lacks = ending.hosts.iter().any(|host| !host.repairs.is_empty());
-        if !(ending.are_replicas && ending.may_lack && lacks) {
-            wrong.extend(check::converged::check(&ending));
-            wrong.extend(check::durable::check(&promised, &ending));
-            wrong.extend(check::counters::check(&promised, &ending));
-            wrong.extend(check::sets::check(&promised, &ending));
-        }
-        if ending.are_replicas {
-            // Elsewhere a disk that is replaced takes what was acknowledged with it.
-            wrong.extend(check::fresh::check(&promised));
-            wrong.extend(check::linear::check(&promised));
-        }
-        wrong
-    }
-
     fn mend(&mut self, fault: Fault) {
         if self.storm.ends(fault) {
             self.undo(fault);
         }
     }
-}
-
-fn hold(host: &Host, ledger: &Ledger) -> Result<Holder, Violation> {
-    let Some(process) = &host.process else {
-        return Err(Violation::new(
-            "P6",
-            format!("n{} does not run", host.index),
-        ));
-    };
-    let mut actors: Vec<_> = ledger.rows().iter().map(|row| row.actor).collect();
-    actors.dedup();
-    let positions = process
-        .inbox
-        .held(&actors)
-        .into_iter()
-        .map(|held| (held.actor, held.taken))
-        .collect();
-    let mut tally = node::core::tally::Tally::default();
-    for worker in &process.workers {
-        let total = worker.shard.tallies().total();
-        tally.keys += total.keys;
-        tally.digest = tally.digest.wrapping_add(total.digest);
-    }
-    Ok(Holder {
-        index: host.index,
-        home: host.home(),
-        keys: holding::keys(&*host.storage)?,
-        positions,
-        tally,
-        recounted: holding::recount(&*host.storage, process.identity.shards.get())?,
-        has_lost: ledger
-            .rows()
-            .iter()
-            .any(|row| row.origin == host.index && (row.is_lost || row.is_doubtful)),
-        waiting: host.waiting(),
-        repairs: host.repairs(),
-    })
 }
 
 /// From a client to its host.
@@ -544,5 +517,11 @@ const INSPECT: Duration = Duration::from_millis(250);
 const STORM_OVERTIME: u32 = 2;
 /// Operations that each client asks after the faults.
 const OPERATIONS_AFTER: usize = 5;
+/// It waits up to this long before each of them.
+const THINK_AFTER: Duration = Duration::from_millis(500);
+/// Operations that each client asks then.
+const OPERATIONS_LATE: usize = 2;
+/// It waits up to this long before each of those.
+const THINK_LATE: Duration = Duration::from_secs(3);
 /// How long everything may take to settle: 5 s until traffic flows, 15 s for the lag, and what a clock was ahead.
-const SETTLE_MAX: Duration = Duration::from_secs(30);
+pub(super) const SETTLE_MAX: Duration = Duration::from_secs(30);

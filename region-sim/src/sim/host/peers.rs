@@ -365,6 +365,7 @@ impl Host {
         let Some(process) = &mut self.process else {
             return;
         };
+        desk.renewals.push(desk.now);
         let (identity, renewal) = process.identity.renewed(draw);
         process.identity = identity;
         self.directory = process.identity.directory;

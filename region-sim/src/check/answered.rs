@@ -1,0 +1,96 @@
+//! P6, for those who ask: when the faults are over, requests are answered again, and what counts acknowledgements gets to the end of
+//! every log. A time-out is always allowed beside a fault, so nothing else asks that anything is ever answered.
+
+use std::time::Duration;
+
+use crdt::{ActorId, Hlc};
+use node::{core::ship::Destination, level::Level};
+
+use super::{Violation, holding::Ending};
+use crate::workload::{History, Operation, Outcome};
+
+/// How far a destination is with the log that a shard writes now.
+#[derive(Debug)]
+pub struct LogEnd {
+    /// Whose log.
+    pub actor: ActorId,
+    /// Its newest row.
+    pub newest: Hlc,
+    /// Where it goes.
+    pub destination: Destination,
+    /// Up to here the destination has it, as the shard knows: a region with every replica that it has. `None`: it has never begun.
+    pub heard: Option<Hlc>,
+}
+
+impl LogEnd {
+    /// Whether the shard knows that all of its log is where it goes.
+    pub fn is_heard(&self) -> bool {
+        self.heard >= Some(self.newest)
+    }
+}
+
+/// Which requests must be answered.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// Those asked from then on.
+    pub from: Duration,
+    /// Replicas of each key in each region: what asks for more is refused.
+    pub replicas: usize,
+    /// Whether a region may lack rows for good.
+    pub may_lack: bool,
+    /// When nodes went on under another number: a shard that was far ahead, and idle since, does so when it is first asked.
+    pub renewals: &'a [Duration],
+}
+
+impl Asked<'_> {
+    fn covers(&self, asked: &Operation) -> bool {
+        let can_be_met = match asked.op.level {
+            Level::Replicas(count) => usize::from(count.get()) <= self.replicas,
+            Level::LocalQuorum => true,
+            // Marks of whole regions rest where rows were dropped.
+            Level::EachQuorum | Level::Quorum | Level::All => !self.may_lack,
+        };
+        let is_beside_renewal = self.renewals.iter().any(|at| {
+            let from = asked.invoked.saturating_sub(GREETING);
+            from <= *at && asked.completed.is_none_or(|end| *at <= end + DECLINING)
+        });
+        asked.invoked >= self.from && can_be_met && !is_beside_renewal
+    }
+}
+
+/// What is wrong.
+pub fn check(history: &History, ending: &Ending<'_>, asked: &Asked<'_>) -> Vec<Violation> {
+    let operations = history.operations.iter();
+    let late = operations.filter(|operation| asked.covers(operation));
+    let mut wrong: Vec<Violation> = late.filter_map(unanswered).collect();
+    // Where bounds dropped rows, or a disk was lost, marks rest below what is missing until that is repaired.
+    if !ending.may_lack {
+        wrong.extend(ending.hosts.iter().flat_map(|host| {
+            let ends = host.log_ends.iter();
+            ends.filter_map(|end| short_of_its_end(host.index, end))
+        }));
+    }
+    wrong
+}
+
+fn unanswered(asked: &Operation) -> Option<Violation> {
+    match asked.outcome {
+        Outcome::Replied(_) => None,
+        Outcome::Pending | Outcome::Refused | Outcome::Unknown => {
+            let detail = format!("long after the last fault nobody answers {asked:?}");
+            Some(Violation::new("P6", detail).about(&asked.op.key))
+        }
+    }
+}
+
+fn short_of_its_end(host: usize, end: &LogEnd) -> Option<Violation> {
+    (!end.is_heard()).then(|| {
+        let detail = format!("n{host} waits for words that do not come: {end:?}");
+        Violation::new("P6", detail)
+    })
+}
+
+/// After a renewal every session is made anew, which may take so long.
+const GREETING: Duration = Duration::from_secs(3);
+/// Before a renewal the others have declined what the node stamped, one after the other, and it refuses what needs them.
+const DECLINING: Duration = Duration::from_secs(1);
