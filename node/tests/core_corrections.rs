@@ -257,6 +257,29 @@ fn a_delete_asks_what_it_asks_whatever_is_done_beside_it_in_a_batch() {
     }
 }
 
+#[test]
+fn a_write_that_is_overwritten_takes_back_the_increments_that_it_was_taught_all_the_same() {
+    let mut three = Replicas::three();
+    three.cut_off(0);
+    assert_eq!(three.write(1, "k", incr(4)), Reply::Int(4));
+    let held = three.hold(1);
+    three.cut.clear();
+    // Two SETs of one batch; what the second one is answered is lost, so only the first is acknowledged.
+    let first = three.nodes[0].request("k", Action::Write(set("0")));
+    three.nodes[0].close();
+    let second = three.nodes[0].request("k", Action::Write(set("0")));
+    three.nodes[0].close();
+    three.nodes[0].sent.truncate(2);
+    three.deliver();
+    assert_eq!(three.reply(0, first), Some(Reply::Ok));
+    assert_eq!(three.reply(0, second), None);
+    for node in 0..3 {
+        assert_eq!(three.get(node, "k"), bulk("0"), "through {node}");
+    }
+    three.release(1, held);
+    assert_eq!(three.get(0, "k"), bulk("0"));
+}
+
 /// A row whose answer was lost is sent again; by then its replica knows what the same connection did later, which is no news.
 #[test]
 fn what_is_taught_again_takes_back_nothing_that_came_later() {

@@ -28,7 +28,10 @@ fn nodes(region: &str, count: usize) -> BTreeSet<NodeName> {
 /// One node in `us`, and so many in `eu` with so many replicas of each key: all joined.
 fn regions(eu: usize, replicas: u8) -> Replicas {
     let (us, region): (RegionName, RegionName) = ("us".parse().unwrap(), "eu".parse().unwrap());
-    let members = BTreeMap::from([(us.clone(), nodes("us", 1)), (region.clone(), nodes("eu", eu))]);
+    let members = BTreeMap::from([
+        (us.clone(), nodes("us", 1)),
+        (region.clone(), nodes("eu", eu)),
+    ]);
     let counts = BTreeMap::from([(us.clone(), 1), (region.clone(), replicas)]);
     let placement = Arc::new(Placement::new(members, &counts));
     let place = |(region, node): (RegionName, NodeName)| Home {
@@ -38,7 +41,9 @@ fn regions(eu: usize, replicas: u8) -> Replicas {
         is_sloppy: false,
     };
     let own = nodes("us", 1).into_iter().map(|node| (us.clone(), node));
-    let others = nodes("eu", eu).into_iter().map(|node| (region.clone(), node));
+    let others = nodes("eu", eu)
+        .into_iter()
+        .map(|node| (region.clone(), node));
     Replicas::joined(own.chain(others).map(place))
 }
 
@@ -76,7 +81,11 @@ fn a_taker_that_is_no_replica_counts_for_none() {
         let id = begin(&mut world, &key, level);
         world.live(0..3, 5);
         assert_eq!(world.nodes[2].storage_value(&key), None);
-        assert_eq!(world.reply(US, id), None, "{level}: its only replica has nothing");
+        assert_eq!(
+            world.reply(US, id),
+            None,
+            "{level}: its only replica has nothing"
+        );
         world.mend();
         world.live(0..3, 5);
         assert_eq!(world.nodes[2].storage_value(&key), Some("v".to_owned()));
@@ -117,7 +126,11 @@ fn what_a_taker_is_bridged_over_is_not_on_every_replica() {
     world.live(0..4, 5);
     assert_eq!(world.nodes[3].storage_value("k"), None, "nobody told it");
     let reply = world.reply(US, id);
-    assert_ne!(reply, Some(Reply::Ok), "a replica that lives lacks the write");
+    assert_ne!(
+        reply,
+        Some(Reply::Ok),
+        "a replica that lives lacks the write"
+    );
     // What is written now is on every replica that eu-2 can tell for, and no hole holds it up.
     let quorum = begin(&mut world, "later", Level::EachQuorum);
     world.live(0..4, 5);

@@ -126,6 +126,17 @@ impl Lesson {
         self.expiry.stamp != Stamp::ZERO
     }
 
+    /// The increments that others knew, as floors: they count no more, also where a later write has the register.
+    fn floors(&self) -> Option<Part> {
+        let is_taught = !self.counts.counts.is_empty();
+        is_taught.then(|| {
+            Part::String(StringState {
+                floors: self.counts.counts.clone(),
+                ..StringState::default()
+            })
+        })
+    }
+
     /// The end of the expiry that others knew, and of no other.
     fn end_of_expiry(&self) -> Option<Part> {
         let is_set = self.expiry.at_ms.is_some();
@@ -180,6 +191,8 @@ impl Coordinator<'_> {
                     parts.extend(lesson.clear());
                     if current.register && lesson.has_value() {
                         parts.push(self.register_again(target, Some(value), floors, lesson)?);
+                    } else {
+                        parts.extend(lesson.floors());
                     }
                     if current.expiry {
                         parts.extend(self.expiry_again(*expiry));
@@ -190,6 +203,8 @@ impl Coordinator<'_> {
                     parts.extend(lesson.end_of_expiry());
                     if current.register && lesson.has_more_to_delete() {
                         parts.push(self.register_again(target, None, floors, lesson)?);
+                    } else {
+                        parts.extend(lesson.floors());
                     }
                 }
                 Effect::Remove {
