@@ -28,6 +28,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     clock::WallClock,
+    handoff::Published,
     health,
     neighbours::{self, Told},
     node::Node,
@@ -311,8 +312,9 @@ fn happened(node: &Node, event: Event) {
     match event {
         Event::Met(identity) => met(node, &identity),
         Event::Believed(verdict) => believed(node, &verdict),
-        Event::Published { node, keys } => {
-            tracing::debug!(%node, ?keys, "a node published values")
+        Event::Published { node: name, keys } => {
+            tracing::debug!(node = %name, ?keys, "a node published values");
+            note_debts(node, &name);
         }
         Event::Forgot {
             node: name,
@@ -349,6 +351,18 @@ fn happened(node: &Node, event: Event) {
                 "this process was stopped, or its clock jumped: nobody is suspected for it"
             )
         }
+    }
+}
+
+/// Remembers what a node that goes has not delivered.
+fn note_debts(node: &Node, name: &NodeId) {
+    let (Some(membership), Some(name)) = (node.inner().membership(), name_of(name)) else {
+        return;
+    };
+    let value = membership.value(&name, HANDOFF);
+    let published = value.and_then(|value| Published::parse(std::str::from_utf8(&value).ok()?));
+    if let Some(published) = published {
+        node.inner().legacies.note(name, published);
     }
 }
 
@@ -498,7 +512,7 @@ const SETTING_BYTES_MAX: usize = 160;
 pub const READY: &str = "ready";
 /// What a node publishes of its own writes: for each region the Unix milliseconds up to which that region has them.
 pub const WATERMARKS: &str = "watermarks";
-/// What a node publishes of what it owes: see `handoff::Debt`.
+/// What a node publishes of what it owes: see `handoff::Debts`.
 pub const HANDOFF: &str = "handoff";
 /// An address that no machine has (RFC 5737): the route to it is the default one.
 const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
