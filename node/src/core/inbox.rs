@@ -516,11 +516,17 @@ impl Source {
             None => (None, Vec::new()),
         };
         let is_early = is_on(Mutant::SavedBeforeStored);
+        let RelayMark {
+            majority,
+            every,
+            passed,
+        } = self.passing.marks();
         let taken = Taken {
             actor,
             taken: self.intake.position,
-            majority: self.passing.majority(),
-            every: self.passing.every(),
+            majority,
+            every,
+            passed,
             saved: if is_early {
                 self.intake.position
             } else {

@@ -97,7 +97,9 @@ pub struct Taken {
     pub majority: Hlc,
     /// Up to here every replica of that region has it.
     pub every: Hlc,
-    /// Up to here the speaker remembers for good that it took it: no crash makes it ask again. Behind this and `majority` the sender
+    /// Up to here it was passed on within that region as far as it will be: a majority has it, or what a replica lacks was dropped.
+    pub passed: Hlc,
+    /// Up to here the speaker remembers for good that it took it: no crash makes it ask again. Behind this and `passed` the sender
     /// may forget.
     pub saved: Hlc,
     /// The interval `(after, last]` of the shipped rows that this answers, and whose teachings are in `taught`.
@@ -111,9 +113,10 @@ pub struct Taken {
 /// teaches it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Teaching {
-    /// Increments above the write's floors, and dots of the elements that it names: to be joined. Its key is the teaching's.
+    /// Increments above the write's floors, dots of the elements that it names, an expiry that would win over the write's: to be joined.
+    /// Its key is the teaching's.
     pub delta: Delta,
-    /// The newest stamp of a register or an expiry that would win over the write's.
+    /// The newest stamp of a register that would win over the write's.
     pub newest: Hlc,
     /// What was seen of the set, where the write removes all of it.
     pub seen: Option<Context>,

@@ -7,6 +7,7 @@ use crdt::{ActorId, Hlc};
 use super::{
     message::SessionId,
     mutant::{Mutant, is_on},
+    quorum::Awaiting,
     reply::Refusal,
     ship::{Destination, Shipper},
 };
@@ -14,6 +15,7 @@ use crate::{
     level::Level,
     names::{NodeName, RegionName},
     placement::{Partition, RegionPlacement},
+    wording::counted,
 };
 
 /// What a shard sees of the other replicas of its keys.
@@ -91,16 +93,18 @@ impl<'a> Reach<'a> {
         Err(self.unreachable(level, partition, None))
     }
 
-    /// How many replicas have everything of this shard's own log up to `place`.
-    pub fn count(&self, level: Level, partition: Partition, place: Hlc) -> Count {
+    /// How many replicas have a write that stands at `place` of this shard's own log.
+    pub fn count(&self, write: &Awaiting, place: Hlc) -> Count {
+        let (level, partition) = (write.level, write.partition);
+        let counts = |node: &NodeName| !write.without.contains(node);
         let local = self.local_share(
             partition,
-            |node| self.has(node, place),
-            |stand_in| self.stands_in(stand_in, place),
+            |node| counts(node) && self.has(node, place),
+            |stand_in| counts(stand_in) && self.stands_in(stand_in, place),
         );
         let remote = || {
             self.remote_regions()
-                .map(|(region, placement)| self.remote_share(region, placement, place))
+                .map(|(region, placement)| self.remote_share(region, placement, partition, place))
         };
         let is_wide = matches!(level, Level::EachQuorum | Level::Quorum | Level::All);
         let have = remote()
@@ -151,8 +155,10 @@ impl<'a> Reach<'a> {
             };
         }
         let mut detail = format!(
-            "level {level} cannot be met: of {replicas} replicas in region {} this node ({})",
-            home.region, home.node
+            "level {level} cannot be met: of {} in region {} this node ({})",
+            counted(replicas, "replica"),
+            home.region,
+            home.node
         );
         for node in self.others_here(partition) {
             let state = if self.is_reachable(node) {
@@ -238,13 +244,23 @@ impl<'a> Reach<'a> {
         }
     }
 
-    fn remote_share(&self, region: &RegionName, placement: &RegionPlacement, place: Hlc) -> Share {
+    fn remote_share(
+        &self,
+        region: &RegionName,
+        placement: &RegionPlacement,
+        partition: Partition,
+        place: Hlc,
+    ) -> Share {
         let destination = Destination::Region(region.clone());
         let replicas = placement.replicas();
+        let is_replica = |taker: &NodeName| placement.is_replica(taker, partition);
         let have = match self.shipper.progress(&destination, self.actor) {
-            Some(progress) if progress.every >= place => replicas,
-            Some(progress) if progress.majority >= place => replicas / 2 + 1,
-            Some(progress) if progress.taken >= place => 1,
+            Some(progress) if progress.is_everywhere(place) => replicas,
+            Some(progress) if progress.is_on_majority(place) => replicas / 2 + 1,
+            // A taker that is no replica has it for others, and does not count for them.
+            Some(progress) if progress.is_taken(place) => {
+                u8::from(progress.taker.is_some_and(is_replica))
+            }
             _ => 0,
         };
         Share {
@@ -257,14 +273,14 @@ impl<'a> Reach<'a> {
     fn has(&self, node: &NodeName, place: Hlc) -> bool {
         let destination = Destination::Replica(node.clone());
         let progress = self.shipper.progress(&destination, self.actor);
-        progress.is_some_and(|progress| progress.answered >= place && progress.taken >= place)
+        progress.is_some_and(|progress| progress.has(place))
     }
 
     /// Whether a node that is no replica has a write as a hint for one.
     fn stands_in(&self, node: &NodeName, place: Hlc) -> bool {
         let destination = Destination::Replica(node.clone());
         let progress = self.shipper.progress(&destination, self.actor);
-        progress.is_some_and(|progress| progress.assigned_after < place) && self.has(node, place)
+        progress.is_some_and(|progress| progress.assigned_after < place && progress.has(place))
     }
 
     fn is_reachable(&self, node: &NodeName) -> bool {

@@ -13,7 +13,7 @@ use super::{
     view::View,
 };
 use crate::{
-    placement::Position,
+    placement::{CURSOR_BITS, Position},
     storage::record::head::{Head, Shown},
 };
 
@@ -237,7 +237,7 @@ fn enter_at_random<V: View>(
     Ok(found)
 }
 
-/// One page of SSCAN: elements whose hash is at least the cursor. Elements that share a hash share a page.
+/// One page of SSCAN. A cursor is the beginning of a hash, as much of it as a cursor holds; elements that share that share a page.
 fn scan<V: View>(
     view: &V,
     position: &Position,
@@ -248,13 +248,16 @@ fn scan<V: View>(
 ) -> Result<Reply, V::Error> {
     let (mut next, mut looked_at, mut last) = (0, 0usize, None);
     let mut found = Vec::new();
-    view.elements(position, key, cursor, &mut |hash, element| {
-        if looked_at >= count && last != Some(hash) && hash != 0 {
-            next = hash;
+    // A number that is no cursor is behind all of them.
+    let from = cursor.saturating_mul(1 << CUT_BITS);
+    view.elements(position, key, from, &mut |hash, element| {
+        let at = hash >> CUT_BITS;
+        if looked_at >= count && last != Some(at) && at != 0 {
+            next = at;
             return ControlFlow::Break(());
         }
         looked_at += 1;
-        last = Some(hash);
+        last = Some(at);
         if pattern.is_none_or(|pattern| glob::matches(pattern, element)) {
             found.push(Bytes::copy_from_slice(element));
         }
@@ -308,6 +311,8 @@ fn encoding(head: &Head) -> &'static [u8] {
     }
 }
 
+/// Bits of an element's hash that its cursor lacks.
+const CUT_BITS: u32 = u64::BITS - CURSOR_BITS;
 /// Sets up to this size are read whole to choose from them.
 const SAMPLE_ALL_MAX: u64 = 128;
 /// A larger one is entered at a random hash and left after at most this many steps.
@@ -369,6 +374,68 @@ mod tests {
             }
             Ok(())
         }
+    }
+
+    /// The elements that an SSCAN by pages of `count` shows, by page; its cursors are kept as a double and as a signed number.
+    fn scanned(view: &Unevenly, count: usize) -> Vec<Vec<Bytes>> {
+        let key = b"key";
+        let (mut pages, mut cursor) = (Vec::new(), 0_u64);
+        loop {
+            let Ok(reply) = scan(view, &Position::of(key), key, cursor, count, None);
+            let Reply::Array(parts) = reply else {
+                panic!("a page is an array");
+            };
+            let [Reply::Bulk(next), Reply::Array(elements)] = &parts[..] else {
+                panic!("of a cursor and an array");
+            };
+            let elements = elements.iter().map(|element| match element {
+                Reply::Bulk(element) => element.clone(),
+                other => panic!("{other:?} is no element"),
+            });
+            pages.push(elements.collect());
+            let next: u64 = str::from_utf8(next)
+                .ok()
+                .and_then(|next| next.parse().ok())
+                .expect("a number");
+            if next == 0 {
+                return pages;
+            }
+            let kept = next as f64 as i64 as u64;
+            assert!(kept > cursor, "a scan goes on");
+            cursor = kept;
+        }
+    }
+
+    #[test]
+    fn a_scan_shows_every_element_once_although_its_cursors_are_kept_as_doubles() {
+        let view = Unevenly::of(5_000);
+        for count in [1, 7, 1_000] {
+            let mut found = scanned(&view, count).concat();
+            found.sort();
+            found.dedup();
+            assert_eq!(found.len(), 5_000, "COUNT {count}");
+        }
+    }
+
+    #[test]
+    fn elements_that_share_a_cursor_are_all_on_one_page() {
+        let begin = 77_u64 << CUT_BITS;
+        let crowd = (0..1 << CUT_BITS).map(|number| begin + number);
+        let around = [5, begin - 1, begin + (1 << CUT_BITS), u64::MAX];
+        let element = |hash: u64| (hash, Bytes::from(hash.to_string()));
+        let view = Unevenly {
+            elements: crowd.chain(around).map(element).collect(),
+            read: Cell::new(0),
+        };
+        let sizes: Vec<usize> = scanned(&view, 1).iter().map(Vec::len).collect();
+        // The first cannot end a page: its cursor is the one that begins and ends a scan.
+        assert_eq!(sizes, [1, 1, 1 << CUT_BITS, 1, 1]);
+        let Ok(beyond) = scan(&view, &Position::of(b"key"), b"key", 1 << 53, 10, None);
+        let last = page(0, vec![Bytes::from(u64::MAX.to_string())]);
+        assert_eq!(
+            beyond, last,
+            "a number that is no cursor is behind all that are"
+        );
     }
 
     fn drawn(count: u64, pick: Pick) -> Vec<Bytes> {

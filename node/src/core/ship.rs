@@ -11,11 +11,13 @@
 //! leaves when every region has acknowledged it as durable, and is sent again from the cursor whenever a session dies or the
 //! receiver declines. What is in memory is a copy: the tail that streams which keep up read from, and never more than its bound.
 
+mod answers;
 pub mod destination;
 mod extent;
 mod home;
 mod log;
 mod marks;
+mod peers;
 mod route;
 mod sieve;
 mod stream;
@@ -30,23 +32,24 @@ use std::{
 use bytes::Bytes;
 use crdt::{ActorId, Hlc};
 
-pub use self::{destination::Destination, home::Home};
+pub use self::{destination::Destination, home::Home, marks::Progress, peers::Met};
 use self::{
     extent::{cut_beyond, measure_first},
     home::Trusted,
     log::Log,
+    peers::Peers,
     route::{Choice, Route},
     sieve::Sieve,
-    stream::Stream,
+    stream::{Reader, Stream},
 };
 use super::{
-    identity::{DirectoryId, relay_of},
-    message::{Decline, Held, Message, SessionId, Taken},
+    identity::{is_relay, relay_of},
+    message::{Decline, Message, SessionId, Taken},
     mutant::{Mutant, is_on},
     sample::Sampler,
 };
 use crate::{
-    names::{NodeName, RegionName},
+    names::NodeName,
     placement::Placement,
     storage::{
         Batch, Family, Storage, StorageError,
@@ -62,6 +65,8 @@ pub struct Shipper {
     bounds: OutboxBounds,
     logs: BTreeMap<ActorId, Log>,
     routes: BTreeMap<Destination, Route>,
+    /// Kept by node, whether or not the placement knows it yet: who is placed later is shipped to on the session that it has.
+    peers: Peers,
     trusted: Trusted,
     jitter: Sampler,
 }
@@ -114,21 +119,6 @@ pub struct Lag {
     pub needs_repair: bool,
 }
 
-/// How far a destination is with one log, for those who wait for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// It answered for everything up to here.
-    pub answered: Hlc,
-    /// It has everything up to here.
-    pub taken: Hlc,
-    /// A majority of its replicas has.
-    pub majority: Hlc,
-    /// All of its replicas have.
-    pub every: Hlc,
-    /// What came after this was sent to it under the stand-ins of today.
-    pub assigned_after: Hlc,
-}
-
 impl Shipper {
     /// Takes up the outbox where storage left it. `actors`: the shard's own one and those that it renewed.
     pub fn open(
@@ -145,6 +135,7 @@ impl Shipper {
             bounds,
             logs: BTreeMap::new(),
             routes: BTreeMap::new(),
+            peers: Peers::default(),
             trusted: None,
             jitter: Sampler::new(entropy),
         };
@@ -157,18 +148,22 @@ impl Shipper {
         Ok(shipper)
     }
 
-    /// Others hold what from now on. Who is new is shipped to from where its cursor is; who is gone, no longer.
+    /// Others hold what from now on. Who is new is shipped to from where its cursor is, at once where there is a session; who is
+    /// gone, no longer.
     pub fn place(
         &mut self,
         storage: &dyn Storage,
         placement: Arc<Placement>,
+        awaited: Awaited,
+        events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
         self.home.placement = placement;
         self.reassign();
         let wanted: BTreeSet<Destination> = self.home.destinations().collect();
         self.routes
             .retain(|destination, _| wanted.contains(destination));
-        self.open_routes(storage)
+        self.open_routes(storage)?;
+        self.choose(storage, awaited, events)
     }
 
     fn open_routes(&mut self, storage: &dyn Storage) -> Result<(), StorageError> {
@@ -227,22 +222,16 @@ impl Shipper {
         }
     }
 
-    /// A session to a node came up. `met.held`: what the node says it has of this directory's logs. `awaited`: clients wait for the
-    /// word of replicas about rows of this log behind this place.
+    /// A session to a node came up; it takes the place of an older one.
     pub fn session_up(
         &mut self,
         storage: &dyn Storage,
         met: Met,
-        awaited: Option<(ActorId, Hlc)>,
+        awaited: Awaited,
         events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
-        let destination = if met.region == self.home.region {
-            Destination::Replica(met.node.clone())
-        } else {
-            Destination::Region(met.region)
-        };
-        if let Some(route) = self.routes.get_mut(&destination) {
-            route.meet(met.node, met.session, met.directory, met.held);
+        if let Some(replaced) = self.peers.meet(met) {
+            self.part(replaced);
         }
         self.choose(storage, awaited, events)
     }
@@ -252,13 +241,19 @@ impl Shipper {
         &mut self,
         storage: &dyn Storage,
         session: SessionId,
-        awaited: Option<(ActorId, Hlc)>,
+        awaited: Awaited,
         events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
-        for route in self.routes.values_mut() {
-            route.lose(session);
-        }
+        self.peers.lose(session);
+        self.part(session);
         self.choose(storage, awaited, events)
+    }
+
+    fn part(&mut self, session: SessionId) {
+        let routes = self.routes.values_mut();
+        routes
+            .filter(|route| route.session() == Some(session))
+            .for_each(Route::part);
     }
 
     /// These nodes are believed to live; nothing is sent to others.
@@ -266,7 +261,7 @@ impl Shipper {
         &mut self,
         storage: &dyn Storage,
         trusted: Arc<BTreeSet<NodeName>>,
-        awaited: Option<(ActorId, Hlc)>,
+        awaited: Awaited,
         events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
         let has_changed = self.trusted.as_ref() != Some(&trusted);
@@ -289,20 +284,24 @@ impl Shipper {
     fn choose(
         &mut self,
         storage: &dyn Storage,
-        awaited: Option<(ActorId, Hlc)>,
+        awaited: Awaited,
         events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
+        let mut failed = Ok(());
         for (destination, route) in &mut self.routes {
             let awaited = awaited.filter(|_| matches!(destination, Destination::Replica(_)));
             let choice = Choice {
                 destination,
+                home: &self.home.region,
                 shard: self.shard,
+                peers: &self.peers,
                 trusted: &self.trusted,
                 awaited,
             };
-            route.choose(storage, &choice, &self.logs, events)?;
+            let chosen = route.choose(storage, &choice, &self.logs, events);
+            failed = failed.and(chosen); // each destination by itself: one that fails holds up no other
         }
-        Ok(())
+        failed
     }
 
     /// A destination says how far it is.
@@ -312,10 +311,10 @@ impl Shipper {
         session: SessionId,
         said: &Taken,
     ) -> Result<(), StorageError> {
+        self.peers.note(session, said.actor, said.taken);
         let Some((_, route)) = self.route(session) else {
             return Ok(());
         };
-        route.note(said.actor, said.taken);
         match route.streams.get_mut(&said.actor) {
             Some(stream) => stream.hear(storage, said),
             None => Ok(()),
@@ -335,10 +334,10 @@ impl Shipper {
         events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
         let draw = self.jitter.draw();
+        self.peers.note(session, actor, taken);
         let Some((destination, route)) = self.route(session) else {
             return Ok(());
         };
-        route.note(actor, taken);
         let is_shared = route.is_shared;
         let Some(stream) = route.streams.get_mut(&actor) else {
             return Ok(());
@@ -369,38 +368,49 @@ impl Shipper {
         }
     }
 
-    /// Sends what the windows have room for.
+    /// Sends what the windows have room for. Each stream by itself: one whose rows cannot be read holds up no other.
     pub fn pump(
         &mut self,
         storage: &dyn Storage,
+        awaited: Awaited,
         now: Duration,
         send: &mut dyn FnMut(SessionId, Message),
     ) -> Result<(), StorageError> {
+        let mut failed = Ok(());
         for (destination, route) in &mut self.routes {
             let Some(session) = route.session() else {
                 continue;
             };
-            let is_for_region = matches!(destination, Destination::Region(_));
-            let sieve = Sieve {
-                home: &self.home,
-                destination,
-                trusted: &self.trusted,
-                is_whole: self.home.is_whole(destination),
-            };
+            let is_whole = self.home.is_whole(destination);
             for (&actor, stream) in &mut route.streams {
                 let Some(log) = self.logs.get(&actor) else {
                     continue;
                 };
-                stream.pump(storage, actor, log, is_for_region, now, &mut |message| {
+                let sieve = Sieve {
+                    home: &self.home,
+                    destination,
+                    trusted: &self.trusted,
+                    is_whole,
+                    has_stand_ins: !is_relay(actor),
+                };
+                let reader = reader(destination, actor, awaited);
+                let pumped = stream.pump(storage, actor, log, reader, now, &mut |message| {
                     send(session, sieve.sift(message))
-                })?;
+                });
+                failed = failed.and(pumped);
             }
         }
-        Ok(())
+        failed
     }
 
     /// Tells every region that has all of `actor` that no later stamp of it will be at or below `upto`.
-    pub fn promise(&mut self, actor: ActorId, upto: Hlc, send: &mut dyn FnMut(SessionId, Message)) {
+    pub fn promise(
+        &mut self,
+        actor: ActorId,
+        upto: Hlc,
+        now: Duration,
+        send: &mut dyn FnMut(SessionId, Message),
+    ) {
         for (destination, route) in &mut self.routes {
             let (Destination::Region(_), Some(session), Some(log), Some(stream)) = (
                 destination,
@@ -412,6 +422,8 @@ impl Shipper {
             };
             // What the receiver has said, never what was counted here: a promise over a row that it lacks would lose the row.
             let has_all = stream.cursor.taken >= log.newest && stream.in_flight.is_empty();
+            // One that is to be told first where to go on would decline, and be told ever later.
+            let has_all = has_all && stream.is_taking(now) && !stream.is_bridging();
             if (has_all || is_on(Mutant::PromiseOverUnsent)) && upto > stream.sent {
                 let after = stream.sent;
                 stream.depart(upto, 0, 0);
@@ -425,6 +437,7 @@ impl Shipper {
     pub fn maintain(
         &mut self,
         storage: &dyn Storage,
+        awaited: Awaited,
         wall_ms: u64,
         batch: &mut Batch,
         events: &mut Vec<ShipEvent>,
@@ -433,7 +446,7 @@ impl Shipper {
         let mut has_more = false;
         for actor in actors {
             self.drop_beyond_bounds(storage, actor, wall_ms, events)?;
-            has_more |= self.trim(storage, actor, batch)?;
+            has_more |= self.trim(storage, actor, awaited, batch)?;
         }
         for (destination, route) in &mut self.routes {
             for (&actor, stream) in &mut route.streams {
@@ -522,6 +535,7 @@ impl Shipper {
         &mut self,
         storage: &dyn Storage,
         actor: ActorId,
+        awaited: Awaited,
         batch: &mut Batch,
     ) -> Result<bool, StorageError> {
         let Some(log) = self.logs.get_mut(&actor) else {
@@ -541,7 +555,10 @@ impl Shipper {
         let Some(upto) = positions.into_iter().min() else {
             return Ok(false);
         };
-        let upto = upto.min(log.newest);
+        // Rows that clients wait for may have to be sent once more, for an answer that was lost. Beyond the bounds they go.
+        let waits = awaited.filter(|(awaited, _)| *awaited == actor);
+        let kept = waits.map_or(Hlc::MAX, |(_, after)| after.max(log.given_up));
+        let upto = upto.min(log.newest).min(kept);
         if upto <= log.trimmed {
             return Ok(false);
         }
@@ -568,17 +585,18 @@ impl Shipper {
 /// Rows that end are read to be measured: a few milliseconds' work.
 const TRIM_BYTES_PER_TURN: u64 = 4 << 20;
 
-/// A session to a node, as its handshake made it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Met {
-    /// The node's region.
-    pub region: RegionName,
-    /// The node.
-    pub node: NodeName,
-    /// The session.
-    pub session: SessionId,
-    /// The node's data directory.
-    pub directory: DirectoryId,
-    /// What it has of this node's logs.
-    pub held: Vec<Held>,
+/// The log in which clients wait for the word of replicas, and the place before the oldest such row.
+pub type Awaited = Option<(ActorId, Hlc)>;
+
+fn reader(destination: &Destination, log: ActorId, awaited: Awaited) -> Reader {
+    match destination {
+        Destination::Region(_) => Reader::Region,
+        Destination::Replica(_) if is_relay(log) => Reader::Passive,
+        Destination::Replica(_) => {
+            let awaited = awaited.filter(|(awaited, _)| *awaited == log);
+            Reader::Replica {
+                awaited: awaited.map_or(Hlc::MAX, |(_, after)| after),
+            }
+        }
+    }
 }

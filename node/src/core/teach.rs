@@ -6,6 +6,7 @@
 //!   SREM, SADD: rows, dots      other dots of those rows              an element that it removes would stay
 //!   SET, DEL: context           what else was seen of the set         it would stay, and may hide the string
 //!   EXPIRE: stamp               a newer expiry                        the same
+//!   DEL, last SREM: expiry      a newer expiry                        it would end what is made afterwards
 //!   INCR: counts                that the value is text                it must not hide it
 //! ```
 //! Taken before the join, because afterwards both are one.
@@ -35,13 +36,15 @@ pub fn teach(
     let position = Position::of(&delta.key);
     let head = working.head(storage, &position, &delta.key)?;
     let mut teaching = Teaching::about(delta, head);
+    let (known_expiry, live, has_string) = (head.expiry, head.set.live, !head.string.is_empty());
     for part in &delta.parts {
         match part {
             Part::String(state) => teaching.of_string(&head.string, state),
-            Part::Expiry(expiry) => teaching.of_expiry(&head.expiry, expiry),
             Part::Set(rows) => teaching.of_clear(head, rows),
+            Part::Expiry(_) => {}
         }
     }
+    let mut removed = 0;
     for part in &delta.parts {
         let Part::Set(rows) = part else { continue };
         let Named::Rows(named) = &rows.named else {
@@ -49,7 +52,17 @@ pub fn teach(
         };
         for element in named.keys() {
             let dots = working.row(storage, &position, &delta.key, element)?;
+            removed += u64::from(!dots.is_empty());
             teaching.of_row(element, dots, rows);
+        }
+    }
+    // A removal that left nothing speaks for the expiry of a key that is gone. Here elements may be left that it does not know.
+    let stays = is_emptying(delta) && (has_string || live > removed);
+    for part in &delta.parts {
+        if let Part::Expiry(written) = part
+            && !stays
+        {
+            teaching.of_expiry(&known_expiry, written);
         }
     }
     Ok(Some(teaching).filter(|teaching| !teaching.is_empty()))
@@ -85,6 +98,9 @@ impl Teaching {
     fn of_string(&mut self, known: &StringState, written: &StringState) {
         if written.register.is_none() && !written.counts.is_empty() {
             self.is_text = is_text(known);
+            if let Some(register) = known.register.as_ref().filter(|_| self.is_text) {
+                self.newest = register.stamp.hlc;
+            }
             return;
         }
         let mine = known.register.as_ref().map(|register| register.stamp);
@@ -109,8 +125,8 @@ impl Teaching {
     }
 
     fn of_expiry(&mut self, known: &Expiry, written: &Expiry) {
-        if known.stamp > written.stamp && known.stamp != Stamp::ZERO {
-            self.newest = self.newest.max(known.stamp.hlc);
+        if known.stamp > written.stamp {
+            self.delta.parts.push(Part::Expiry(*known));
         }
     }
 
@@ -137,6 +153,12 @@ impl Teaching {
             created: Stamp::ZERO,
         }));
     }
+}
+
+/// Whether a delta removes elements until none is left, as its coordinator saw it.
+fn is_emptying(delta: &Delta) -> bool {
+    let mut parts = delta.parts.iter();
+    parts.any(|part| matches!(part, Part::Set(rows) if matches!(rows.named, Named::Rows(_))))
 }
 
 fn is_text(known: &StringState) -> bool {

@@ -135,7 +135,8 @@ impl Census<'_> {
             .peers()
             .map(|peers| peers.status())
             .unwrap_or_default();
-        let mut nodes = linked_nodes(&links);
+        let mut nodes = self.known_nodes();
+        nodes.extend(linked_nodes(&links));
         for (mut member, silence) in self.members() {
             let contact = reach::contact(&links, &member.name);
             doubt(&mut member, silence, contact);
@@ -152,6 +153,27 @@ impl Census<'_> {
             node.needs_repair = self.needs_repair(&own) || self.inner.legacies.concern(&region);
         }
         nodes.into_values().collect()
+    }
+
+    /// The nodes that were met and not forgotten, as if nothing had been heard of them since.
+    fn known_nodes(&self) -> BTreeMap<NodeName, NodeStatus> {
+        let known = self.inner.known.regions().into_iter();
+        let unheard = known.map(|(name, region)| {
+            let status = NodeStatus {
+                name: name.clone(),
+                region,
+                state: NodeState::Joining,
+                phi: 0.0,
+                cause: "not heard of since this node started".to_owned(),
+                rtt_ms: None,
+                clock_offset_ms: None,
+                hints: 0,
+                needs_repair: false,
+                ready: false,
+            };
+            (name, status)
+        });
+        unheard.collect()
     }
 
     /// Rows that a node of this region has not taken, over all shards.

@@ -118,6 +118,12 @@ pub struct Published {
 }
 
 impl Published {
+    /// What a node says by gossip; nothing where it said nothing yet.
+    pub fn by(inner: &Inner, node: &NodeName) -> Option<Self> {
+        let value = inner.membership()?.value(node, HANDOFF)?;
+        Self::parse(std::str::from_utf8(&value).ok()?)
+    }
+
     /// Nothing where another release wrote it.
     pub fn parse(text: &str) -> Option<Self> {
         let words = text.strip_prefix(FORMAT)?.split_whitespace();
@@ -226,11 +232,7 @@ fn owes(inner: &Inner, own: &Debts, what: &Drained, node: &NodeStatus) -> Vec<St
     let debts = if *name == inner.name {
         Some(own.clone())
     } else {
-        let published = inner
-            .membership()
-            .and_then(|membership| membership.value(name, HANDOFF));
-        let published =
-            published.and_then(|value| Published::parse(std::str::from_utf8(&value).ok()?));
+        let published = Published::by(inner, name);
         published.map(|published| published.debts)
     };
     let Some(debts) = debts else {

@@ -18,23 +18,26 @@ use crate::{
     },
 };
 
-/// How far a shard is with passing on.
+/// How far a shard is with passing on. `majority` and `every` stop at the first row that was dropped before a replica took it, until
+/// that replica is reconciled; `passed` goes on, so that the origin does not keep for ever what nobody will be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RelayMark {
     /// Up to this place of its relay log a majority of the replicas has everything.
     pub majority: Hlc,
     /// Up to this place every replica does.
     pub every: Hlc,
+    /// Up to this place a majority of the replicas has everything, or it was dropped.
+    pub passed: Hlc,
 }
 
 /// The intervals of one origin's stream that are not everywhere yet.
 #[derive(Debug, Default)]
 pub(super) struct Passing {
-    majority: Hlc,
-    every: Hlc,
-    /// Not known to be on a majority, and not known to be everywhere.
+    marks: RelayMark,
+    /// Not known to be on a majority; not known to be everywhere; not passed on as far as it will be.
     to_majority: VecDeque<Interval>,
     to_every: VecDeque<Interval>,
+    to_passed: VecDeque<Interval>,
 }
 
 /// A part of the stream up to a stamp, and its places in the relay logs.
@@ -52,19 +55,14 @@ impl Passing {
         passing
     }
 
-    /// Everything up to here is on a majority of the region's replicas.
-    pub(super) fn majority(&self) -> Hlc {
-        self.majority
-    }
-
-    /// Everything up to here is on every replica of the region.
-    pub(super) fn every(&self) -> Hlc {
-        self.every
+    /// How far the origin's stream is: on a majority of the region's replicas, on every one, passed on as far as it will be.
+    pub(super) fn marks(&self) -> RelayMark {
+        self.marks
     }
 
     /// The stream was taken up to `upto`.
     pub(super) fn push(&mut self, upto: Hlc, places: &[(u16, Hlc)]) {
-        for queue in [&mut self.to_majority, &mut self.to_every] {
+        for queue in self.queues() {
             let interval = Interval {
                 upto,
                 places: places.to_vec(),
@@ -78,8 +76,7 @@ impl Passing {
 
     /// What stood behind `kept` in a shard's relay log stands at `place` now, or before it.
     pub(super) fn relocate(&mut self, shard: u16, kept: Hlc, place: Hlc) {
-        let queues = [&mut self.to_majority, &mut self.to_every];
-        let intervals = queues.into_iter().flatten();
+        let intervals = self.queues().into_iter().flatten();
         relocate(
             intervals.flat_map(|interval| &mut interval.places),
             shard,
@@ -90,13 +87,25 @@ impl Passing {
 
     /// Whether the shards' marks move it.
     pub(super) fn advance(&mut self, relays: &[RelayMark]) -> bool {
-        let before = (self.majority, self.every);
+        let before = self.marks;
         let mark = |shard: &u16| relays.get(usize::from(*shard)).copied().unwrap_or_default();
         let majority = pop_passed(&mut self.to_majority, |shard| mark(shard).majority);
         let every = pop_passed(&mut self.to_every, |shard| mark(shard).every);
-        self.majority = self.majority.max(majority);
-        self.every = self.every.max(every);
-        before != (self.majority, self.every)
+        let passed = pop_passed(&mut self.to_passed, |shard| mark(shard).passed);
+        self.marks = RelayMark {
+            majority: before.majority.max(majority),
+            every: before.every.max(every),
+            passed: before.passed.max(passed),
+        };
+        before != self.marks
+    }
+
+    fn queues(&mut self) -> [&mut VecDeque<Interval>; 3] {
+        [
+            &mut self.to_majority,
+            &mut self.to_every,
+            &mut self.to_passed,
+        ]
     }
 }
 

@@ -16,14 +16,14 @@ use crdt::{ActorId, Clock, Hlc};
 
 use self::replay::Replay;
 use super::{
-    coordinate::Coordinator,
+    coordinate::{Coordinator, Overwrites},
     expiring::Expiring,
     gate::Gates,
     identity::relay_of,
     inbox::{Applied, Done, RelayMark, Ticket},
     message::{Message, SessionId},
     mutant::{Mutant, is_on},
-    quorum::{Awaiting, Quorum, Turn},
+    quorum::{Awaiting, Quorum},
     recover,
     reply::{Refusal, Reply},
     room::Room,
@@ -102,8 +102,8 @@ pub struct Shard {
 #[derive(Debug, Default)]
 struct Waiting {
     replies: Vec<(RequestId, Reply)>,
-    /// Writes that will wait for other replicas then, and the places of those that waited before they were corrected.
-    awaiting: Vec<(Hlc, Option<Turn>, Awaiting)>,
+    /// Writes that will wait for other replicas then, at these places.
+    awaiting: Vec<(Hlc, Awaiting)>,
     /// What these take.
     room: Room,
     /// Answers to other nodes' questions.
@@ -149,7 +149,7 @@ impl Shard {
             tallies,
             shipper,
             expiring: Expiring::default(),
-            sweep: Some(Position::from_cursor(0)),
+            sweep: Some(Position::FIRST),
             upkeep_at: None,
             replay,
             read_only: None,
@@ -277,6 +277,8 @@ impl Shard {
             is_shipping: self.shipper.has_destinations(),
             is_asking,
             effects: Vec::new(),
+            overwrites: Overwrites::default(),
+            is_queued: false,
         }
     }
 
@@ -430,9 +432,10 @@ impl Shard {
 
     fn pump(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
         let mut sent = Vec::new();
+        let awaited = self.awaited();
         let pumped = self
             .shipper
-            .pump(storage, now.mono, &mut |session, message| {
+            .pump(storage, awaited, now.mono, &mut |session, message| {
                 sent.push(Output::Send { session, message })
             });
         out.append(&mut sent);

@@ -8,7 +8,7 @@ use crate::{
         Event, Now, Output, RequestId,
         asks::Ask,
         compare::{self, Difference},
-        coordinate::{Effect, Stop},
+        coordinate::{Effect, Overwrites, Stop},
         correct::Lesson,
         gate::{Lost, Turned, Waiting},
         message::{AskId, Compare, KeyCopy, Message, SessionId},
@@ -414,8 +414,9 @@ impl Shard {
         };
         match self.write(storage, &op, write, now) {
             Ok((reply, None)) => self.reply(id, reply),
-            Ok((reply, Some(effects))) => {
+            Ok((reply, Some((effects, overwrites)))) => {
                 let awaiting = Awaiting {
+                    number: self.quorum.enter(&op.key, overwrites),
                     id,
                     partition: Partition::of(&op.key),
                     key: op.key,
@@ -425,8 +426,9 @@ impl Shard {
                     reply,
                     deadline,
                     lesson: Some(Lesson::default()),
+                    without: Vec::new(),
                 };
-                self.await_others(None, awaiting);
+                self.await_others(awaiting);
             }
             Err(Stop::Refused(refusal)) => self.reply(id, refusal.into()),
             Err(Stop::Storage(error)) => {
@@ -442,7 +444,7 @@ impl Shard {
         op: &Op,
         write: &Write,
         now: Now,
-    ) -> Result<(Reply, Option<Vec<Effect>>), Stop> {
+    ) -> Result<(Reply, Option<(Vec<Effect>, Overwrites)>), Stop> {
         if let Some(refusal) = self.refuses_writes() {
             return Err(refusal.into());
         }
@@ -454,8 +456,14 @@ impl Shard {
         let mut coordinator = self.coordinator(storage, now, is_asking);
         let reply = coordinator.write(&op.key, write)?;
         let effects = std::mem::take(&mut coordinator.effects);
-        let waits = is_asking && !effects.is_empty() && !is_on(Mutant::WriteQuorumShort);
-        Ok((reply, waits.then_some(effects)))
+        let overwrites = coordinator.overwrites;
+        // What made no delta waits for nobody: there is no row that others could answer for.
+        let is_shipped = coordinator.is_queued && !effects.is_empty();
+        if is_asking && is_shipped && !is_on(Mutant::WriteQuorumShort) {
+            return Ok((reply, Some((effects, overwrites))));
+        }
+        self.quorum.pass_by(&op.key, overwrites);
+        Ok((reply, None))
     }
 }
 

@@ -28,7 +28,7 @@ impl Shard {
             let upto = Hlc::from_millis(now.wall_ms).min(self.ceiling);
             self.clock.observe(upto);
             let mut send = |session, message| out.push(Output::Send { session, message });
-            self.shipper.promise(self.actor, upto, &mut send);
+            self.shipper.promise(self.actor, upto, now.mono, &mut send);
         }
         self.wait_on(storage, now, out);
         self.ask_to_replay(storage, now, out);
@@ -120,7 +120,7 @@ impl Shard {
     fn sweep(&mut self, storage: &dyn Storage, out: &mut Vec<Output>) -> Result<(), StorageError> {
         if self.sweep.is_none() && self.expiring.wants_sweep() {
             self.expiring.begin_sweep();
-            self.sweep = Some(Position::from_cursor(0));
+            self.sweep = Some(Position::FIRST);
         }
         let Some(from) = self.sweep else {
             return Ok(());
@@ -155,13 +155,15 @@ impl Shard {
         out: &mut Vec<Output>,
     ) {
         let mut events = Vec::new();
+        let awaited = self.awaited();
         let maintained = self
             .shipper
-            .maintain(storage, now.wall_ms, batch, &mut events);
+            .maintain(storage, awaited, now.wall_ms, batch, &mut events);
         if let Ok(true) = maintained {
             (self.maintain_at, self.upkeep_at) = (now.mono, Some(now.mono));
         }
         report(events, maintained.map(|_| ()), out);
+        self.fail_dropped(now, out);
     }
 
     /// The last batch: where every stream is, and the tallies, so that the next start need not count.

@@ -4,23 +4,80 @@ use std::time::Duration;
 
 use crdt::{ActorId, Hlc};
 
-use super::{Destination, Progress, Shipper, home::is_trusted};
+use super::{
+    Destination, Shipper,
+    home::is_trusted,
+    stream::{Span, Stream},
+};
 use crate::{
-    core::{identity::relay_of, inbox::RelayMark, message::SessionId},
+    core::{identity::is_relay, inbox::RelayMark, message::SessionId},
     names::NodeName,
     placement::Partition,
 };
 
+/// How far a destination is with one log, for those who wait for it.
+///
+/// The marks say what was passed on. What was dropped before the destination took it, or what its taker was bridged over, is behind
+/// them and did not arrive by that: ask [`Progress::has`] and its like, which know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// It answered for everything up to here.
+    pub answered: Hlc,
+    /// It has everything up to here.
+    pub taken: Hlc,
+    /// A majority of its replicas has.
+    pub majority: Hlc,
+    /// All of its replicas have.
+    pub every: Hlc,
+    /// What came after this was sent to it under the stand-ins of today.
+    pub assigned_after: Hlc,
+    /// The node that takes for it now.
+    pub taker: Option<&'a NodeName>,
+    lost: Option<Span>,
+    bridged: Option<Span>,
+}
+
+impl Progress<'_> {
+    /// Whether the destination has the row at a place, and has answered for it.
+    pub fn has(&self, place: Hlc) -> bool {
+        self.answered >= place && self.is_taken(place)
+    }
+
+    /// Whether the node that takes for the destination has the row at a place.
+    pub fn is_taken(&self, place: Hlc) -> bool {
+        self.taken >= place && !self.is_lost(place)
+    }
+
+    /// Whether a majority of the destination's replicas has the row at a place.
+    pub fn is_on_majority(&self, place: Hlc) -> bool {
+        self.majority >= place && !self.is_lost(place)
+    }
+
+    /// Whether every replica of the destination has the row at a place.
+    pub fn is_everywhere(&self, place: Hlc) -> bool {
+        let is_bridged = self.bridged.is_some_and(|span| span.contains(place));
+        self.every >= place && !self.is_lost(place) && !is_bridged
+    }
+
+    fn is_lost(&self, place: Hlc) -> bool {
+        self.lost.is_some_and(|span| span.contains(place))
+    }
+}
+
 impl Shipper {
     /// How far a destination is with a log, if rows can be sent there now or not.
-    pub fn progress(&self, destination: &Destination, actor: ActorId) -> Option<Progress> {
-        let stream = self.routes.get(destination)?.streams.get(&actor)?;
+    pub fn progress(&self, destination: &Destination, actor: ActorId) -> Option<Progress<'_>> {
+        let route = self.routes.get(destination)?;
+        let stream = route.streams.get(&actor)?;
         Some(Progress {
-            answered: stream.answered,
+            answered: stream.answers.upto(),
             taken: stream.cursor.taken,
             majority: stream.majority,
             every: stream.every,
             assigned_after: stream.assigned_after,
+            taker: route.taker(),
+            lost: stream.lost,
+            bridged: stream.bridged,
         })
     }
 
@@ -31,41 +88,59 @@ impl Shipper {
             .values()
             .filter_map(|route| route.streams.get(&actor));
         streams
-            .map(|stream| stream.cursor.taken.max(stream.answered))
+            .map(|stream| stream.cursor.taken.max(stream.answers.upto()))
             .max()
             .unwrap_or(Hlc::ZERO)
     }
 
-    /// How far the relay log of this shard is: on a majority of the replicas of every key, and on every one. Where members hold
-    /// different keys this counts as if each concerned all of them, so it is behind rather than ahead.
-    pub fn relay_mark(&self, actor: ActorId) -> RelayMark {
-        let log = relay_of(actor);
-        let Some(newest) = self.logs.get(&log).map(|log| log.newest) else {
+    /// How far this shard is with passing on: what stands in its relay logs up to here is on a majority of the replicas of its key,
+    /// and on every one. Where members hold different keys this counts as if each row concerned all of them, so it is behind rather
+    /// than ahead.
+    pub fn relay_mark(&self) -> RelayMark {
+        let relays = || self.logs.iter().filter(|(log, _)| is_relay(**log));
+        let Some(newest) = relays().map(|(_, log)| log.newest).max() else {
             return RelayMark::default();
         };
-        let region = self.home.placement.region(&self.home.region);
-        let Some(region) = region.filter(|region| region.replicas() > 1) else {
-            return RelayMark {
-                majority: Hlc::MAX,
-                every: Hlc::MAX,
-            };
+        let mut mark = RelayMark {
+            majority: newest,
+            every: newest,
+            passed: newest,
         };
-        let mut taken: Vec<Hlc> = self
-            .routes
-            .iter()
-            .filter(|(destination, _)| matches!(destination, Destination::Replica(_)))
-            .filter_map(|(_, route)| Some(route.streams.get(&log)?.cursor.taken))
-            .collect();
+        // A log of a former actor that was not passed on to the end holds the marks back: what it has is missing somewhere.
+        for (&relay, log) in relays() {
+            let taken = self.of_members(relay, |stream| stream.cursor.taken);
+            let complete = self.of_members(relay, Stream::has_without_gap);
+            hold_back(&mut mark.majority, complete.on_majority, log.newest);
+            hold_back(&mut mark.every, complete.on_all, log.newest);
+            hold_back(&mut mark.passed, taken.on_majority, log.newest);
+        }
+        mark
+    }
+
+    /// How far a relay log is on the members of this region.
+    fn of_members(&self, relay: ActorId, place: impl Fn(&Stream) -> Hlc) -> Reached {
+        let nobody_else = Reached {
+            on_majority: Hlc::MAX,
+            on_all: Hlc::MAX,
+        };
+        let Some(region) = self.home.placement.region(&self.home.region) else {
+            return nobody_else;
+        };
+        let replicas = self.routes.iter();
+        let replicas = replicas.filter(|(to, _)| matches!(to, Destination::Replica(_)));
+        let streams = replicas.filter_map(|(_, route)| route.streams.get(&relay));
+        let mut places: Vec<Hlc> = streams.map(place).collect();
         let members = region.members().len().max(region.replicas().into());
-        taken.resize(members.saturating_sub(1), Hlc::ZERO); // those that nobody has met have nothing
-        taken.sort_unstable_by(|a, b| b.cmp(a));
-        // This node has it and one less than a majority of the others must: of any N members that are the replicas of a key.
-        let spare = usize::from(region.replicas() - region.majority());
-        let majority = taken[taken.len() - 1 - spare.min(taken.len() - 1)];
-        let every = taken[taken.len() - 1];
-        RelayMark {
-            majority: majority.min(newest),
-            every: every.min(newest),
+        places.resize(members.saturating_sub(1), Hlc::ZERO); // those that nobody has met have nothing
+        places.sort_unstable_by(|a, b| b.cmp(a));
+        let Some(last) = places.len().checked_sub(1) else {
+            return nobody_else;
+        };
+        // This node need not be a replica of the key. So many of the others may lack a row, and still a majority of any N has it.
+        let spare = usize::from(region.replicas().saturating_sub(region.majority()));
+        Reached {
+            on_majority: places[last - spare.min(last)],
+            on_all: places[last],
         }
     }
 
@@ -83,11 +158,17 @@ impl Shipper {
 
     /// The session on which a node can be asked something now, wherever it is.
     pub fn session_to(&self, node: &NodeName) -> Option<SessionId> {
-        let session = self
-            .routes
-            .values()
-            .find_map(|route| route.session_to(node));
-        session.filter(|_| self.trusts(node))
+        self.peers.session_to(node).filter(|_| self.trusts(node))
+    }
+
+    /// The node at the other end of a session.
+    pub fn node_of(&self, session: SessionId) -> Option<&NodeName> {
+        self.peers.node_of(session)
+    }
+
+    /// Rows of a log up to here were dropped because they were too old or too many: nobody is sent them any more.
+    pub fn given_up(&self, actor: ActorId) -> Hlc {
+        self.logs.get(&actor).map_or(Hlc::ZERO, |log| log.given_up)
     }
 
     /// Whether a node is believed to live.
@@ -98,5 +179,18 @@ impl Shipper {
     /// Who takes a partition's writes in the place of its replicas that are not believed to live.
     pub fn stand_ins(&self, partition: Partition) -> impl Iterator<Item = &NodeName> {
         self.home.stand_ins(partition, &self.trusted)
+    }
+}
+
+/// A place in a relay log, by how many members have it: so many that a majority of any N of them does, and all.
+struct Reached {
+    on_majority: Hlc,
+    on_all: Hlc,
+}
+
+/// A log that is passed on up to `reached` holds a mark back, unless that is all of it.
+fn hold_back(mark: &mut Hlc, reached: Hlc, newest: Hlc) {
+    if reached < newest {
+        *mark = (*mark).min(reached);
     }
 }

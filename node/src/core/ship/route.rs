@@ -6,18 +6,16 @@ use crdt::{ActorId, Hlc};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
-    Lag, ShipEvent,
+    Awaited, Lag, ShipEvent,
     destination::Destination,
     home::{Trusted, is_trusted},
     log::Log,
+    peers::{Met, Peers},
     stream::{Place, Stream},
 };
 use crate::{
-    core::{
-        identity::DirectoryId,
-        message::{Held, SessionId},
-    },
-    names::NodeName,
+    core::message::SessionId,
+    names::{NodeName, RegionName},
     storage::{Storage, StorageError},
 };
 
@@ -25,17 +23,15 @@ use crate::{
 pub(super) struct Route {
     /// Whether other replicas there have what the taker lost: then a stream goes on from what their majority has.
     pub(super) is_shared: bool,
-    pub(super) candidates: BTreeMap<NodeName, Candidate>,
-    active: Option<NodeName>,
+    taker: Option<Taker>,
     pub(super) streams: BTreeMap<ActorId, Stream>,
 }
 
-/// A node at the destination with which there is a session.
+/// The node that takes the rows, on its session.
 #[derive(Debug)]
-pub(super) struct Candidate {
+struct Taker {
+    node: NodeName,
     session: SessionId,
-    directory: DirectoryId,
-    held: Vec<Held>,
 }
 
 impl Route {
@@ -51,55 +47,19 @@ impl Route {
         }
         Ok(Self {
             is_shared,
-            candidates: BTreeMap::new(),
-            active: None,
+            taker: None,
             streams,
         })
     }
 
-    /// A session to a node came up; it takes the place of an older one.
-    pub(super) fn meet(
-        &mut self,
-        node: NodeName,
-        session: SessionId,
-        directory: DirectoryId,
-        held: Vec<Held>,
-    ) {
-        if self.active.as_ref() == Some(&node) {
-            self.part();
-        }
-        let candidate = Candidate {
-            session,
-            directory,
-            held,
-        };
-        self.candidates.insert(node, candidate);
-    }
-
-    /// A session ended. Whether it was one of this route's.
-    pub(super) fn lose(&mut self, session: SessionId) -> bool {
-        let lost = self
-            .candidates
-            .iter()
-            .find(|(_, candidate)| candidate.session == session)
-            .map(|(node, _)| node.clone());
-        let Some(node) = lost else { return false };
-        self.candidates.remove(&node);
-        if self.active.as_ref() == Some(&node) {
-            self.part();
-        }
-        true
-    }
-
     /// The session that is shipped on, while there is one.
     pub(super) fn session(&self) -> Option<SessionId> {
-        let active = self.candidates.get(self.active.as_ref()?)?;
-        Some(active.session)
+        Some(self.taker.as_ref()?.session)
     }
 
-    /// The session to one of its nodes.
-    pub(super) fn session_to(&self, node: &NodeName) -> Option<SessionId> {
-        Some(self.candidates.get(node)?.session)
+    /// The node that is shipped to, while there is one.
+    pub(super) fn taker(&self) -> Option<&NodeName> {
+        Some(&self.taker.as_ref()?.node)
     }
 
     /// Ships to the node that is to be shipped to: the one it is already, while it is trusted; else of the trusted ones the first
@@ -111,69 +71,40 @@ impl Route {
         logs: &BTreeMap<ActorId, Log>,
         events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
-        let is_good = |node: &NodeName| self.candidates.contains_key(node) && whose.trusts(node);
-        if self.active.as_ref().is_some_and(is_good) {
+        let candidates = whose.peers.at(whose.destination, whose.home);
+        let candidates = candidates.filter(|met| is_trusted(whose.trusted, &met.node));
+        let rank = |met: &&Met| xxh3_64_with_seed(met.node.as_str().as_bytes(), whose.shard.into());
+        let is_taker = |met: &&Met| Some(met.session) == self.session();
+        let best = candidates.max_by_key(|met| (is_taker(met), rank(met)));
+        if best.is_some_and(|met| is_taker(&met)) {
             return Ok(());
         }
-        let best = self
-            .candidates
-            .keys()
-            .filter(|node| whose.trusts(node))
-            .max_by_key(|node| xxh3_64_with_seed(node.as_str().as_bytes(), whose.shard.into()));
-        let best = best.cloned();
-        if self.active.is_some() {
+        if self.taker.is_some() {
             self.part();
         }
-        self.active = best;
-        let Some(active) = self
-            .active
-            .as_ref()
-            .and_then(|node| self.candidates.get(node))
-        else {
-            return Ok(());
-        };
+        let Some(met) = best else { return Ok(()) };
+        self.taker = Some(Taker {
+            node: met.node.clone(),
+            session: met.session,
+        });
+        let mut failed = Ok(());
         for (&actor, stream) in &mut self.streams {
-            let taken = active
-                .held
-                .iter()
-                .find(|held| held.actor == actor)
-                .map_or(Hlc::ZERO, |held| held.taken);
             let Some(log) = logs.get(&actor) else {
                 continue;
             };
             let place = Place {
                 destination: whose.destination,
                 is_shared: self.is_shared,
-                directory: active.directory,
-                taken,
+                directory: met.directory,
+                taken: met.taken(actor),
                 awaited: whose
                     .awaited
                     .filter(|(awaited, _)| *awaited == actor)
                     .map(|(_, from)| from),
             };
-            stream.meet(storage, actor, &place, log, events)?;
+            failed = failed.and(stream.meet(storage, actor, &place, log, events));
         }
-        Ok(())
-    }
-
-    /// What the active node has taken is noted with what its handshake said: should it be chosen again within this session,
-    /// the stream goes on from there.
-    pub(super) fn note(&mut self, actor: ActorId, taken: Hlc) {
-        let Some(active) = self
-            .active
-            .as_ref()
-            .and_then(|node| self.candidates.get_mut(node))
-        else {
-            return;
-        };
-        match active.held.iter_mut().find(|held| held.actor == actor) {
-            Some(held) => held.taken = taken,
-            None => active.held.push(Held {
-                actor,
-                taken,
-                newest: taken,
-            }),
-        }
+        failed
     }
 
     pub(super) fn lag(&self) -> Lag {
@@ -203,8 +134,8 @@ impl Route {
     }
 
     /// What is in flight is in doubt and will be sent again.
-    fn part(&mut self) {
-        self.active = None;
+    pub(super) fn part(&mut self) {
+        self.taker = None;
         self.streams.values_mut().for_each(Stream::rewind);
     }
 }
@@ -212,14 +143,10 @@ impl Route {
 /// For whom a route chooses, and whom it may.
 pub(super) struct Choice<'a> {
     pub(super) destination: &'a Destination,
+    /// The region of the node that ships.
+    pub(super) home: &'a RegionName,
     pub(super) shard: u16,
+    pub(super) peers: &'a Peers,
     pub(super) trusted: &'a Trusted,
-    /// The log in which clients wait for the word of replicas, and the place before the oldest such row.
-    pub(super) awaited: Option<(ActorId, Hlc)>,
-}
-
-impl Choice<'_> {
-    fn trusts(&self, node: &NodeName) -> bool {
-        is_trusted(self.trusted, node)
-    }
+    pub(super) awaited: Awaited,
 }

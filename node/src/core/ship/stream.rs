@@ -6,6 +6,7 @@ use crdt::{ActorId, Hlc};
 
 use super::{
     ShipEvent,
+    answers::Answers,
     destination::Destination,
     extent::{first_row, measure},
     log::{FRAME_BYTES, Log},
@@ -35,15 +36,58 @@ pub(super) struct Stream {
     /// Since when nothing that is in flight was answered, and how long that is borne.
     pub(super) silent_since: Option<Duration>,
     pub(super) patience: Duration,
-    /// Up to here the destination has said, within this session, what it knew that the rows did not.
-    pub(super) answered: Hlc,
+    /// What the destination has said, within this session, that it knew and the rows did not.
+    pub(super) answers: Answers,
+    /// Rows that were gone before the destination took them: it has none of them, whatever it took since.
+    pub(super) lost: Option<Span>,
     /// Rows behind this were sent, or will be, under the stand-ins of today.
     pub(super) assigned_after: Hlc,
     /// How far the destination's replicas are, as it said last.
     pub(super) majority: Hlc,
     pub(super) every: Hlc,
     /// The taker lacks rows that are gone here, and others of its region have them: it is to go on from here.
-    bridge: Option<Hlc>,
+    bridge: Option<Bridge>,
+    /// Rows that a taker was bridged over. A majority of its region has them; whether every replica does it cannot say.
+    pub(super) bridged: Option<Span>,
+}
+
+/// What tells a taker to go on from a place, until it says that it is there.
+#[derive(Debug, Clone, Copy)]
+struct Bridge {
+    upto: Hlc,
+    is_sent: bool,
+}
+
+/// A part of a stream: the half-open interval `(after, upto]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) after: Hlc,
+    pub(super) upto: Hlc,
+}
+
+impl Span {
+    pub(super) fn contains(self, place: Hlc) -> bool {
+        self.after < place && place <= self.upto
+    }
+
+    /// The smallest one that has this and another one in it.
+    fn widened(self, other: Option<Self>) -> Self {
+        other.map_or(self, |other| Self {
+            after: self.after.min(other.after),
+            upto: self.upto.max(other.upto),
+        })
+    }
+}
+
+/// Who reads a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// Another region: its taker passes the rows on.
+    Region,
+    /// A replica that takes what was passed on to it, and answers for no row.
+    Passive,
+    /// A replica that answers for each row. Clients wait for its word about rows behind `awaited`.
+    Replica { awaited: Hlc },
 }
 
 /// What is known of a destination when a stream begins there.
@@ -123,16 +167,15 @@ impl Stream {
         self.is_cursor_stored = false;
         self.resume_at = Duration::ZERO;
         // What a peer did not answer before says nothing about the one that has just greeted.
-        self.patience = PATIENCE_MIN;
+        self.patience = Duration::ZERO;
         self.rewind();
         self.recount(storage, actor, before)?;
-        self.answered = self.cursor.taken;
         if let Some(awaited) = place.awaited.filter(|awaited| *awaited < self.sent) {
             // What a client waits for is sent again although it was taken: what the taker knew about it may have been said on the
             // session before, and was lost with it.
             self.sent = awaited.max(log.trimmed);
-            self.answered = self.sent;
         }
+        self.answers.begin(self.sent);
         self.assigned_after = self.sent;
         Ok(())
     }
@@ -167,25 +210,37 @@ impl Stream {
     /// One of several nodes there goes on from what most of them have, or from what it took itself, if that is more. What it took
     /// and may not have passed on it still has to pass on; what another one took and did not pass on is sent again.
     fn go_on_with(&mut self, taken: Hlc) {
-        self.cursor.taken = taken.max(self.cursor.settled);
-        self.bridge = (taken < self.cursor.taken).then_some(self.cursor.taken);
+        let upto = taken.max(self.cursor.settled);
+        self.cursor.taken = upto;
+        self.bridge = (taken < upto).then_some(Bridge {
+            upto,
+            is_sent: false,
+        });
+        if taken < upto && self.every < upto {
+            let after = self.every;
+            self.bridged = Some(Span { after, upto }.widened(self.bridged));
+        }
     }
 
     /// The destination says how far it is. Whether something that a client may wait for has moved.
     pub(super) fn hear(&mut self, storage: &dyn Storage, said: &Taken) -> Result<(), StorageError> {
-        let settled = said.majority.min(said.saved);
+        let settled = said.passed.min(said.saved);
         if settled > self.cursor.settled {
             self.cursor.settled = settled;
             self.is_cursor_stored = false;
         }
         self.majority = self.majority.max(said.majority);
         self.every = self.every.max(said.every);
-        if let Some((after, last)) = said.answers
-            && after <= self.answered
-        {
-            self.answered = self.answered.max(last);
+        if let Some((after, last)) = said.answers {
+            self.answers.hear(after, last);
         }
         self.advance(storage, said.actor, said.taken)
+    }
+
+    /// Up to here the destination has taken every row: nothing before it was dropped.
+    pub(super) fn has_without_gap(&self) -> Hlc {
+        let hole = self.cursor.hole.unwrap_or(Hlc::MAX);
+        self.cursor.taken.min(hole)
     }
 
     /// The receiver has everything up to `taken`.
@@ -196,6 +251,7 @@ impl Stream {
         taken: Hlc,
     ) -> Result<(), StorageError> {
         let landed = self.land(taken);
+        self.bridge = self.bridge.filter(|bridge| bridge.upto > taken);
         if taken <= self.cursor.taken {
             return Ok(());
         }
@@ -206,7 +262,7 @@ impl Stream {
         self.pending_rows = self.pending_rows.saturating_sub(rows);
         self.cursor.taken = taken;
         self.backoff = BACKOFF_MIN;
-        (self.silent_since, self.patience) = (None, PATIENCE_MIN);
+        (self.silent_since, self.patience) = (None, Duration::ZERO);
         self.is_cursor_stored = false;
         if self.in_flight.is_empty() {
             // An answer to what was sent before a rewind need not be asked for again.
@@ -292,21 +348,46 @@ impl Stream {
     }
 
     pub(super) fn rewind(&mut self) {
+        self.rewind_to(self.cursor.taken);
+    }
+
+    fn rewind_to(&mut self, place: Hlc) {
         self.in_flight.clear();
         self.in_flight_bytes = 0;
-        self.sent = self.cursor.taken;
+        self.sent = place;
         self.silent_since = None;
+        if let Some(bridge) = &mut self.bridge {
+            bridge.is_sent = false;
+        }
+    }
+
+    /// Whether the taker has yet to hear where it is to go on: until then it takes nothing.
+    pub(super) fn is_bridging(&self) -> bool {
+        self.bridge.is_some()
+    }
+
+    /// Sends rows again that the destination took, and that clients wait for its word about, where that word is missing: it was
+    /// lost, and what it taught with it. Rows up to `awaited` nobody waits for.
+    fn ask_again(&mut self, awaited: Hlc, now: Duration) {
+        self.answers.pass(awaited.min(self.cursor.taken));
+        if self.answers.are_overdue(self.cursor.taken, now) {
+            self.rewind_to(self.answers.upto());
+        }
     }
 
     /// An answer can be lost while its session lives, where a queue on its way was full, and with nothing more to send nobody
     /// would ever ask for it. So what is in flight for too long is sent again.
-    pub(super) fn notice_silence(&mut self, now: Duration) {
-        if self.in_flight.is_empty() {
+    fn notice_silence(&mut self, reader: Reader, now: Duration) {
+        if self.in_flight.is_empty() && self.bridge.is_none() {
             self.silent_since = None;
             return;
         }
         let since = *self.silent_since.get_or_insert(now);
-        let patience = self.patience.max(PATIENCE_MIN);
+        let least = match reader {
+            Reader::Replica { awaited } if awaited < self.sent => PATIENCE_AWAITED,
+            Reader::Replica { .. } | Reader::Region | Reader::Passive => PATIENCE_MIN,
+        };
+        let patience = self.patience.max(least);
         if now >= since + patience {
             self.patience = (patience * 2).min(PATIENCE_MAX);
             self.rewind();
@@ -326,16 +407,20 @@ impl Stream {
         storage: &dyn Storage,
         actor: ActorId,
         log: &Log,
-        is_for_region: bool,
+        reader: Reader,
         now: Duration,
         send: &mut dyn FnMut(Message),
     ) -> Result<(), StorageError> {
-        self.notice_silence(now);
+        self.notice_silence(reader, now);
+        if let Reader::Replica { awaited } = reader {
+            self.ask_again(awaited, now);
+        }
         if now < self.resume_at {
             return Ok(());
         }
-        if let Some(upto) = self.bridge.take() {
-            let after = Hlc::ZERO;
+        if let Some(bridge) = self.bridge.as_mut().filter(|bridge| !bridge.is_sent) {
+            bridge.is_sent = true;
+            let (after, upto) = (Hlc::ZERO, bridge.upto);
             send(Message::Promise { actor, after, upto });
         }
         if self.sent < log.trimmed {
@@ -357,7 +442,7 @@ impl Stream {
                 after,
                 last,
                 rows: rows.into_iter().skip(without).map(|(_, row)| row).collect(),
-                is_for_region,
+                is_for_region: reader == Reader::Region,
             }));
         }
         Ok(())
@@ -367,9 +452,8 @@ impl Stream {
     pub(super) fn skip(&mut self, actor: ActorId, upto: Hlc, send: &mut dyn FnMut(Message)) {
         let after = self.sent;
         self.depart(upto, 0, 0);
-        if self.answered >= after {
-            self.answered = upto; // there is nothing to answer for
-        }
+        self.answers.hear(after, upto); // there is nothing to answer for, and nothing that counts
+        self.lost = Some(Span { after, upto }.widened(self.lost));
         send(Message::Skip { actor, after, upto });
     }
 
@@ -412,6 +496,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(3);
 /// What is in flight and not answered for so long is sent again: far above a round trip, a batch and a slow disk together.
 const PATIENCE_MIN: Duration = Duration::from_secs(3);
+/// The same where a client waits, who is to be answered in its time although one message was lost.
+const PATIENCE_AWAITED: Duration = Duration::from_millis(600);
 /// Where that does not help the peer is slow, and is not to be asked all the time.
 const PATIENCE_MAX: Duration = Duration::from_secs(12);
 

@@ -1,0 +1,96 @@
+//! The nodes with which there is a session, wherever they are.
+//!
+//! Kept apart from the routes: a node may be met before the placement knows it, and a placement may forget it and take it back
+//! within one session.
+
+use std::collections::BTreeMap;
+
+use crdt::{ActorId, Hlc};
+
+use super::Destination;
+use crate::{
+    core::{
+        identity::DirectoryId,
+        message::{Held, SessionId},
+    },
+    names::{NodeName, RegionName},
+};
+
+/// A session to a node, as its handshake made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Met {
+    /// The node's region.
+    pub region: RegionName,
+    /// The node.
+    pub node: NodeName,
+    /// The session.
+    pub session: SessionId,
+    /// The node's data directory.
+    pub directory: DirectoryId,
+    /// What it has of this node's logs.
+    pub held: Vec<Held>,
+}
+
+/// One session to each node that was met: the newest.
+#[derive(Debug, Default)]
+pub(super) struct Peers(BTreeMap<NodeName, Met>);
+
+impl Peers {
+    /// A session came up. Gives the one that it replaces.
+    pub(super) fn meet(&mut self, met: Met) -> Option<SessionId> {
+        let replaced = self.0.insert(met.node.clone(), met)?;
+        Some(replaced.session)
+    }
+
+    /// A session ended.
+    pub(super) fn lose(&mut self, session: SessionId) {
+        self.0.retain(|_, met| met.session != session);
+    }
+
+    /// The session to a node.
+    pub(super) fn session_to(&self, node: &NodeName) -> Option<SessionId> {
+        Some(self.0.get(node)?.session)
+    }
+
+    /// The node at the other end of a session.
+    pub(super) fn node_of(&self, session: SessionId) -> Option<&NodeName> {
+        let met = self.0.values().find(|met| met.session == session)?;
+        Some(&met.node)
+    }
+
+    /// The nodes that can take rows for a destination, seen from a node of region `home`.
+    pub(super) fn at<'a>(
+        &'a self,
+        destination: &'a Destination,
+        home: &'a RegionName,
+    ) -> impl Iterator<Item = &'a Met> {
+        self.0.values().filter(move |met| match destination {
+            Destination::Region(region) => met.region == *region,
+            Destination::Replica(node) => met.node == *node && met.region == *home,
+        })
+    }
+
+    /// What a node has taken is noted with what its handshake said: should it be chosen again within this session, the stream goes
+    /// on from there.
+    pub(super) fn note(&mut self, session: SessionId, actor: ActorId, taken: Hlc) {
+        let Some(met) = self.0.values_mut().find(|met| met.session == session) else {
+            return;
+        };
+        match met.held.iter_mut().find(|held| held.actor == actor) {
+            Some(held) => held.taken = taken,
+            None => met.held.push(Held {
+                actor,
+                taken,
+                newest: taken,
+            }),
+        }
+    }
+}
+
+impl Met {
+    /// How far the node said it has taken a log.
+    pub(super) fn taken(&self, log: ActorId) -> Hlc {
+        let held = self.held.iter().find(|held| held.actor == log);
+        held.map_or(Hlc::ZERO, |held| held.taken)
+    }
+}
