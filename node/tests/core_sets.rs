@@ -168,11 +168,10 @@ fn a_batch_reads_its_own_adds_removes_and_clears() {
         }),
         Action::Read(Read::Exists),
     ];
-    for request in requests {
-        us.request("s", request);
-    }
+    let ids = requests.map(|request| us.request("s", request));
     us.close();
-    let replies: Vec<Reply> = us.replies.drain(..).map(|(_, reply)| reply).collect();
+    // Reads of many rows are carried out when all of it is committed.
+    let replies = ids.map(|id| us.reply(id).unwrap());
     let Reply::Set(both) = &replies[3] else {
         panic!("members are a set")
     };

@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{message::SessionId, op::Key, usual::Usual};
+use super::{
+    message::SessionId,
+    op::Key,
+    progress::{Progress, Walk},
+    usual::Usual,
+};
 use crate::names::NodeName;
 
 /// A question that is under way.
@@ -14,10 +19,28 @@ pub struct Ask {
     pub node: NodeName,
     /// On which session.
     pub session: SessionId,
-    /// From which hash on; `None`: whether what was sent is durable there.
-    pub from: Option<u64>,
+    /// What.
+    pub question: Question,
     /// Which answer it will hold once it has answered.
     pub version: u32,
+}
+
+/// What another replica is asked about a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// How its copy differs, from this place on.
+    Copy(Walk),
+    /// Whether it has made durable what it lacked of the page from this place on. More rows follow from `next` on, or none.
+    Repair { walk: Walk, next: Option<u64> },
+}
+
+impl Question {
+    /// Where the comparison stands while it is not answered.
+    fn into_walk(self) -> Walk {
+        match self {
+            Self::Copy(walk) | Self::Repair { walk, .. } => walk,
+        }
+    }
 }
 
 /// The questions of one shard, by number.
@@ -26,6 +49,7 @@ pub struct Asks {
     under_way: BTreeMap<u64, (Ask, Duration)>,
     next: u64,
     peers: BTreeMap<NodeName, Peer>,
+    progress: Progress,
 }
 
 /// A node that was asked something.
@@ -74,11 +98,23 @@ impl Asks {
         Some(ask)
     }
 
-    /// Nobody waits for an answer any more.
+    /// Nobody waits for an answer any more. How far the comparison has come is remembered.
     pub fn forget(&mut self, number: u64) {
         if let Some((ask, _)) = self.under_way.remove(&number) {
             self.peer(&ask.node).in_flight -= 1;
+            self.keep(ask);
         }
+    }
+
+    /// What an ask, which is over, had found out by then is worth remembering.
+    pub fn keep(&mut self, ask: Ask) {
+        let walk = ask.question.into_walk();
+        self.progress.keep(ask.key, ask.node, ask.session, walk);
+    }
+
+    /// Where a comparison of a key with a node is to begin.
+    pub fn resume(&mut self, key: &Key, node: &NodeName, session: SessionId) -> Walk {
+        self.progress.resume(key, node, session)
     }
 
     /// Ends those on a session, and gives them.
@@ -88,6 +124,7 @@ impl Asks {
         };
         let lost: Vec<_> = self.under_way.iter().filter_map(of_session).collect();
         lost.iter().for_each(|(number, _)| self.forget(*number));
+        self.progress.lose(session);
         lost
     }
 
@@ -177,7 +214,7 @@ mod tests {
             key: Key::from_static(b"k"),
             node: node(name),
             session: SessionId(1),
-            from: None,
+            question: Question::Copy(Walk::default()),
             version: 0,
         }
     }

@@ -2,9 +2,16 @@
 //!
 //! A copy is a view. It is never joined as it is, because its context would swallow rows that it does not carry; what comes out
 //! of the comparison names the rows that differ and carries only their own dots, held or removed. So a repair
-//! says nothing about what was not compared. Each page of rows is used under the context that was read with it.
+//! says nothing about what was not compared. Each page of rows is used under the context that was read with it. Only with the last page,
+//! when all of the key has been compared, goes what both had seen at the first one ([`progress`](super::progress)).
+//!
+//! The work of one page is bounded on both sides, and so is what is sent for it: a page ends where either copy has a page's worth of rows.
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use crdt::{
@@ -16,6 +23,7 @@ use super::{
     message::KeyCopy,
     mutant::{Mutant, is_on},
     op::Key,
+    progress::{Known, Seen, Walk},
     working::Working,
 };
 use crate::{
@@ -29,8 +37,8 @@ use crate::{
     },
 };
 
-/// What two copies lack of each other.
-#[derive(Debug, Default, PartialEq)]
+/// What two copies lack of each other, over one page of their rows.
+#[derive(Debug, PartialEq)]
 pub struct Difference {
     /// The newest stamp in the second one.
     pub newest: Hlc,
@@ -38,6 +46,17 @@ pub struct Difference {
     pub mine: Vec<Part>,
     /// What the second one lacks.
     pub theirs: Vec<Part>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<u64>,
+    /// What both had seen at the first page.
+    pub seen: Arc<Seen>,
+}
+
+impl Difference {
+    /// Whether neither lacks anything.
+    pub fn is_none(&self) -> bool {
+        self.mine.is_empty() && self.theirs.is_empty()
+    }
 }
 
 /// Is shown a row: its hash, its element and its dots.
@@ -64,39 +83,65 @@ pub fn digest(
     Ok(head::digest(key, &head.encode()))
 }
 
-/// This replica's copy of a key: its head, and rows whose hash is at least `from`, as many as fit.
+/// This replica's copy of a key: its head, and rows whose hash is at least `from`, of about `page_bytes`.
 pub fn copy(
     storage: &dyn Storage,
     working: &mut Working,
     key: &Key,
     from: u64,
+    page_bytes: usize,
 ) -> Result<KeyCopy, StorageError> {
     let head = Bytes::from(working.head(storage, &Position::of(key), key)?.encode());
-    let (rows, next) = page(storage, working, key, from)?;
-    let rows = rows.into_iter().collect();
-    Ok(KeyCopy { head, rows, next })
+    let page = page(storage, working, key, from..=u64::MAX, page_bytes)?;
+    Ok(KeyCopy {
+        head,
+        rows: page.rows.into_iter().collect(),
+        next: page.next,
+    })
 }
 
-/// Compares this replica's copy with another's, over the rows that the other one sent.
+/// Compares this replica's copy with another's, from a place on: over the rows that the other one sent, and of the own ones no more than
+/// `page_bytes`, about.
 pub fn compare(
     storage: &dyn Storage,
     working: &mut Working,
     key: &Key,
-    from: u64,
+    walk: &Walk,
     theirs: &KeyCopy,
+    page_bytes: usize,
 ) -> Result<Difference, StorageError> {
     let their_head = Head::decode(key, &theirs.head)?;
     let my_head = working.head(storage, &Position::of(key), key)?.clone();
+    let last = theirs.next.map_or(u64::MAX, |next| next.saturating_sub(1));
+    let mine = page(storage, working, key, walk.from..=last, page_bytes)?;
+    let next = mine.next.or(theirs.next);
+    let is_of_page =
+        |(element, _): &&(Bytes, Dots<()>)| next.is_none_or(|next| xxh3_64(element) < next);
+    let their_rows = theirs.rows.iter().filter(is_of_page).cloned().collect();
+    let seen = walk.seen.clone().unwrap_or_else(|| {
+        Arc::new(Seen {
+            mine: known(&my_head),
+            theirs: known(&their_head),
+        })
+    });
     let mut difference = Difference {
         newest: newest(&their_head),
-        ..Difference::default()
+        mine: Vec::new(),
+        theirs: Vec::new(),
+        next,
+        seen,
     };
     difference.of_strings(&my_head.string, &their_head.string);
     difference.of_expiries(&my_head.expiry, &their_head.expiry);
-    let mine = rows_between(storage, working, key, from, theirs.next)?;
-    let rows = theirs.rows.iter().cloned().collect();
-    difference.of_rows((&my_head, mine), (&their_head, rows));
+    difference.of_rows((&my_head, mine.rows), (&their_head, their_rows));
     Ok(difference)
+}
+
+fn known(head: &Head) -> Known {
+    Known {
+        context: head.set.context.clone(),
+        created: head.set.created,
+    }
 }
 
 /// Parts as a delta of a key; `None` where there are none.
@@ -138,14 +183,17 @@ impl Difference {
         let ((my_head, my_rows), (their_head, their_rows)) = (mine, theirs);
         let (mut to_me, mut to_them) = (Repair::default(), Repair::default());
         let none = Dots::new();
-        let elements: std::collections::BTreeSet<&Bytes> =
-            my_rows.keys().chain(their_rows.keys()).collect();
+        let elements: BTreeSet<&Bytes> = my_rows.keys().chain(their_rows.keys()).collect();
         for element in elements {
             let mine = my_rows.get(element).unwrap_or(&none);
             let theirs = their_rows.get(element).unwrap_or(&none);
             let joined = join_row(mine, &my_head.set.context, theirs, &their_head.set.context);
             to_me.row(element, mine, &joined);
             to_them.row(element, theirs, &joined);
+        }
+        if self.next.is_none() {
+            to_me.all_that_is_seen(&self.seen.theirs, my_head);
+            to_them.all_that_is_seen(&self.seen.mine, their_head);
         }
         self.mine.extend(to_me.part(their_head.set.created));
         self.theirs.extend(to_them.part(my_head.set.created));
@@ -155,8 +203,11 @@ impl Difference {
 /// Rows that one side is to have, with their own dots and those that are gone from them.
 #[derive(Default)]
 struct Repair {
+    dots: Vec<Stamp>,
     context: Context,
     rows: Rows,
+    /// It is something without rows too.
+    is_more: bool,
 }
 
 impl Repair {
@@ -164,63 +215,69 @@ impl Repair {
         if held == joined {
             return;
         }
-        for dot in held.stamps().chain(joined.stamps()) {
-            self.context.insert(dot);
-        }
+        self.dots.extend(held.stamps().chain(joined.stamps()));
         self.rows.insert(element.clone(), joined.clone());
     }
 
-    fn part(self, created: Stamp) -> Option<Part> {
-        let named = (!self.rows.is_empty()).then_some(Named::Rows(self.rows));
-        named.map(|named| {
-            Part::Set(RowsDelta {
-                context: self.context,
-                named,
-                created,
-            })
-        })
+    /// Every row has been compared: what the other side had seen then is seen here too, if it is not already.
+    fn all_that_is_seen(&mut self, known: &Known, held: &Head) {
+        if !held.set.context.covers(&known.context) || held.set.created < known.created {
+            self.context = known.context.clone();
+            self.is_more = true;
+        }
+    }
+
+    fn part(mut self, created: Stamp) -> Option<Part> {
+        if self.rows.is_empty() && !self.is_more {
+            return None;
+        }
+        // In order each is added at an end, not in the middle of a long list.
+        self.dots.sort_unstable();
+        self.context.union(&self.dots.into_iter().collect());
+        Some(Part::Set(RowsDelta {
+            context: self.context,
+            named: Named::Rows(self.rows),
+            created,
+        }))
     }
 }
 
-/// Rows from a hash on, as many as fit, and the hash of the first one that did not.
+/// Rows of a run of hashes.
+struct Page {
+    rows: Rows,
+    /// The hash of the first row of the run that did not fit.
+    next: Option<u64>,
+}
+
+/// Rows whose hashes lie in a run, of about `bytes`. Elements that share a hash share a page: the next one begins at a hash.
 fn page(
     storage: &dyn Storage,
     working: &Working,
     key: &Key,
-    from: u64,
-) -> Result<(Rows, Option<u64>), StorageError> {
-    let (mut rows, mut bytes, mut next, mut last) = (Rows::new(), 0, None, None);
-    visit(storage, working, key, from, &mut |hash, element, dots| {
-        // Elements that share a hash share a page: the next one begins at a hash.
-        if bytes >= PAGE_BYTES && last != Some(hash) {
-            next = Some(hash);
-            return ControlFlow::Break(());
-        }
-        bytes += element.len() + ROW_BYTES;
-        last = Some(hash);
-        rows.insert(Bytes::copy_from_slice(element), dots.clone());
-        ControlFlow::Continue(())
-    })?;
-    Ok((rows, next))
-}
-
-/// Rows whose hash lies in `from..to`.
-fn rows_between(
-    storage: &dyn Storage,
-    working: &Working,
-    key: &Key,
-    from: u64,
-    to: Option<u64>,
-) -> Result<Rows, StorageError> {
-    let mut rows = Rows::new();
-    visit(storage, working, key, from, &mut |hash, element, dots| {
-        if to.is_some_and(|to| hash >= to) {
-            return ControlFlow::Break(());
-        }
-        rows.insert(Bytes::copy_from_slice(element), dots.clone());
-        ControlFlow::Continue(())
-    })?;
-    Ok(rows)
+    hashes: std::ops::RangeInclusive<u64>,
+    bytes: usize,
+) -> Result<Page, StorageError> {
+    let (mut rows, mut taken, mut next, mut last) = (Rows::new(), 0, None, None);
+    visit(
+        storage,
+        working,
+        key,
+        *hashes.start(),
+        &mut |hash, element, dots| {
+            if hash > *hashes.end() {
+                return ControlFlow::Break(());
+            }
+            if taken >= bytes && last != Some(hash) {
+                next = Some(hash);
+                return ControlFlow::Break(());
+            }
+            taken += element.len() + ROW_BYTES * dots.len();
+            last = Some(hash);
+            rows.insert(Bytes::copy_from_slice(element), dots.clone());
+            ControlFlow::Continue(())
+        },
+    )?;
+    Ok(Page { rows, next })
 }
 
 fn visit(
@@ -254,7 +311,5 @@ fn visit(
     failed.map_or(Ok(()), Err)
 }
 
-/// Rows of one page, in bytes: well below the largest frame.
-const PAGE_BYTES: usize = 1 << 20;
-/// What a row takes besides its element.
+/// What a row takes besides its element, for each of its dots.
 const ROW_BYTES: usize = 32;

@@ -6,10 +6,15 @@
 //!          ─ equal ──────────────────────────────────────────────────────────▶ ┐
 //!          ─ differs ─▶ what is lacking here is joined, what is lacking there  ├─▶ carried out here
 //!                       is sent (Mend) and durable there (Mended) ───────────▶ ┘
+//!                       page by page, where the key has many rows
 //! ```
 //! So the copy here is at least what enough replicas knew when they were asked. What reads are answered with is taken from it at that
-//! moment, and is on enough of them before it is given: another read that begins later sees it as well. What came here meanwhile
-//! may be on no other replica, so it is not shown yet.
+//! moment, or fixed at it where it is much ([`fixed`](super::fixed)), and is on enough of them before it is given: another read that begins
+//! later sees it as well. What came here meanwhile may be on no other replica, so it is not shown yet.
+//!
+//! What only asks whether a key is there, or how many rows it has, waits for the same comparison: which rows are there is what the rows
+//! of both copies say together, and the heads alone do not. A request ends when its time is up; what it had brought together by then stays so,
+//! and the next one goes on from there ([`progress`](super::progress)).
 //!
 //! A key with a question under way has a *gate*: what comes for it meanwhile waits its turn behind it, or the commands of one
 //! connection would change places.
@@ -21,11 +26,12 @@ use std::{
 
 use super::{
     RequestId,
-    asks::{Ask, Asks},
+    asks::{Ask, Asks, Question},
+    fixed::Answer,
     message::SessionId,
     mutant::{Mutant, is_on},
     op::{Action, Key, Op},
-    reply::Reply,
+    progress::Walk,
     room::Room,
 };
 use crate::names::NodeName;
@@ -59,11 +65,13 @@ struct Gate {
     /// What comes after them.
     queue: VecDeque<Waiting>,
     /// What these reads are answered with, once enough replicas hold it.
-    replies: Vec<Reply>,
+    answers: Vec<Answer>,
     /// The digest of what they are taken from.
     digest: u128,
     /// Counts the questions and their answers: each replica that knows more makes another one.
     version: u32,
+    /// Whether some copy differed.
+    differed: bool,
     /// Replicas that knew more. What they say when they are asked again came since, and makes no other answer: where a key is
     /// written all the time there would be no end to it.
     heard: Vec<NodeName>,
@@ -86,8 +94,19 @@ pub enum Turned {
     Waits,
     /// The answer has changed since this replica was asked about it: it is to be asked again.
     Again,
-    /// These may be carried out, and reads be answered so.
-    Opens(Vec<Waiting>, Vec<Reply>),
+    /// Enough replicas hold the same.
+    Opens(Opened),
+}
+
+/// What a question was asked for, once it is answered.
+#[derive(Debug, Default, PartialEq)]
+pub struct Opened {
+    /// These may be carried out.
+    pub covered: Vec<Waiting>,
+    /// And be answered so, where all of them read.
+    pub answers: Vec<Answer>,
+    /// Copies differed, and were brought together.
+    pub is_repaired: bool,
 }
 
 impl Gates {
@@ -148,6 +167,7 @@ impl Gates {
         let first: Vec<_> = others.drain(..needed).collect();
         let gate = self.gates.entry(key).or_default();
         gate.heard.clear();
+        gate.differed = false;
         // An answer to the question before says nothing about this one.
         gate.version = gate.version.wrapping_add(1);
         gate.covered = covered;
@@ -165,14 +185,33 @@ impl Gates {
         self.hedge_at
     }
 
+    /// Where the comparison of a key with a node is to begin.
+    pub fn resume(&mut self, key: &Key, node: &NodeName, session: SessionId) -> Walk {
+        self.asks.resume(key, node, session)
+    }
+
     /// A question is under way. Gives its number.
     pub fn ask(&mut self, ask: Ask, now: Duration) -> u64 {
-        let key = ask.key.clone();
+        let (key, patience) = (ask.key.clone(), self.asks.patience([&ask.node].into_iter()));
         let number = self.asks.insert(ask, now);
         if let Some(gate) = self.gates.get_mut(&key) {
             gate.asks.push(number);
+            // Whoever gives page after page is not silent.
+            gate.hedge_at = gate.hedge_at.max(now + patience);
         }
         number
+    }
+
+    /// A question will not be answered; how far it had come is worth remembering.
+    pub fn keep(&mut self, ask: Ask) {
+        self.asks.keep(ask);
+    }
+
+    /// A copy of a key differs from the one here.
+    pub fn differs(&mut self, key: &Key) {
+        if let Some(gate) = self.gates.get_mut(key) {
+            gate.differed = true;
+        }
     }
 
     /// A question was answered, on this session. `None` for one that nobody waits for any more.
@@ -206,13 +245,13 @@ impl Gates {
     }
 
     /// Reads are answered so from now on. Gives who held the answer before, and is to be asked again.
-    pub fn answer(&mut self, key: &Key, digest: u128, replies: Vec<Reply>) -> Vec<NodeName> {
+    pub fn answer(&mut self, key: &Key, digest: u128, answers: Vec<Answer>) -> Vec<NodeName> {
         let Some(gate) = self.gates.get_mut(key) else {
             return Vec::new();
         };
-        self.waiting.bytes -= bytes(&gate.replies);
-        self.waiting.bytes += bytes(&replies);
-        gate.replies = replies;
+        self.waiting.bytes -= bytes(&gate.answers);
+        self.waiting.bytes += bytes(&answers);
+        gate.answers = answers;
         gate.digest = digest;
         gate.version = gate.version.wrapping_add(1);
         gate.needed += gate.holding.len();
@@ -237,7 +276,8 @@ impl Gates {
         let Some(gate) = self.gates.get_mut(key) else {
             return Turned::Waits;
         };
-        let is_awaited = |ask: &&Ask| ask.from.is_some() || !is_on(Mutant::MendNotAwaited);
+        let is_repair = |ask: &Ask| matches!(ask.question, Question::Repair { .. });
+        let is_awaited = |ask: &&Ask| !is_repair(ask) || !is_on(Mutant::MendNotAwaited);
         let asks = gate.asks.iter().filter_map(|ask| self.asks.get(*ask));
         if asks.filter(is_awaited).any(|ask| ask.node == *node) {
             return Turned::Waits;
@@ -253,8 +293,7 @@ impl Gates {
         if gate.needed > 0 {
             return Turned::Waits;
         }
-        let Ended { covered, replies } = gate.end(&mut self.asks, &mut self.waiting);
-        Turned::Opens(covered, replies)
+        Turned::Opens(gate.end(&mut self.asks, &mut self.waiting))
     }
 
     /// What is to be carried out next for a key whose gate opened; the gate goes when nothing waits behind it. Reads that
@@ -346,7 +385,7 @@ impl Gates {
             gate.asked.push(node.clone());
             lost.instead.push((key.clone(), node, session));
         } else if gate.asked.len() < gate.needed {
-            let Ended { covered, .. } = gate.end(&mut self.asks, &mut self.waiting);
+            let Opened { covered, .. } = gate.end(&mut self.asks, &mut self.waiting);
             lost.failed.push((key.clone(), covered));
         }
     }
@@ -356,7 +395,7 @@ impl Gates {
         let Some(gate) = self.gates.get_mut(key) else {
             return Vec::new();
         };
-        let Ended { covered, .. } = gate.end(&mut self.asks, &mut self.waiting);
+        let Opened { covered, .. } = gate.end(&mut self.asks, &mut self.waiting);
         covered
     }
 
@@ -373,7 +412,7 @@ impl Gates {
                 gate.asked
                     .iter()
                     .for_each(|silent| self.asks.missed(silent, now));
-                let Ended { covered, .. } = gate.end(&mut self.asks, &mut self.waiting);
+                let Opened { covered, .. } = gate.end(&mut self.asks, &mut self.waiting);
                 overdue.push((key.clone(), covered));
             }
         }
@@ -394,14 +433,8 @@ impl Gates {
     }
 }
 
-/// What waited for a question that is over.
-struct Ended {
-    covered: Vec<Waiting>,
-    replies: Vec<Reply>,
-}
-
-fn bytes(replies: &[Reply]) -> usize {
-    replies.iter().map(Reply::bytes).sum()
+fn bytes(answers: &[Answer]) -> usize {
+    answers.iter().map(Answer::bytes).sum()
 }
 
 fn room(waiting: &[Waiting]) -> Room {
@@ -410,17 +443,18 @@ fn room(waiting: &[Waiting]) -> Room {
 
 impl Gate {
     /// Nothing is asked any more. Gives what waited for it.
-    fn end(&mut self, asks: &mut Asks, waiting: &mut Room) -> Ended {
+    fn end(&mut self, asks: &mut Asks, waiting: &mut Room) -> Opened {
         self.asks.drain(..).for_each(|ask| asks.forget(ask));
         self.needed = 0;
         self.asked.clear();
         self.holding.clear();
-        let ended = Ended {
+        let ended = Opened {
             covered: std::mem::take(&mut self.covered),
-            replies: std::mem::take(&mut self.replies),
+            answers: std::mem::take(&mut self.answers),
+            is_repaired: self.differed,
         };
         *waiting -= room(&ended.covered);
-        waiting.bytes -= bytes(&ended.replies);
+        waiting.bytes -= bytes(&ended.answers);
         ended
     }
 

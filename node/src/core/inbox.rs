@@ -233,7 +233,8 @@ impl Inbox {
             | Message::Mend { .. }
             | Message::Mended { .. }
             | Message::Forward { .. }
-            | Message::Forwarded { .. } => Vec::new(),
+            | Message::Forwarded { .. }
+            | Message::Unanswered { .. } => Vec::new(),
         }
     }
 

@@ -56,6 +56,28 @@ pub enum Message {
     },
     /// What came of it.
     Forwarded { id: u64, answer: Answer },
+    /// The answer to a `Compare` or a `Mend` that there is no other to: ask somebody else.
+    Unanswered { ask: AskId, why: Unanswered },
+}
+
+/// Why a question about a key has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Unanswered {
+    /// The question, the answer or the repair is larger than a message may be.
+    #[error("its copy of the key does not fit into one message")]
+    TooLarge,
+    /// There was no room for it, or nobody to send it to.
+    #[error("what it was to be asked could not be sent")]
+    NotSent,
+    /// A row could not be read.
+    #[error("a row of the key is damaged there")]
+    Damaged,
+    /// The storage there takes nothing now.
+    #[error("its storage takes nothing now")]
+    ReadOnly,
+    /// A stamp is too far ahead of the clock there.
+    #[error("a stamp of the key is further ahead of its clock than clock.max_skew")]
+    ClockAhead,
 }
 
 /// Something that one node runs for another.
@@ -133,9 +155,9 @@ pub struct Compare {
     pub ask: AskId,
     /// The key.
     pub key: Bytes,
-    /// Digest of the asker's head of it; it covers the rows.
-    pub digest: u128,
-    /// Hash from which rows are wanted: zero, but for the later pages of a large set.
+    /// Digest of the asker's head of it; it covers the rows. `None` where it is known that the copies differ.
+    pub digest: Option<u128>,
+    /// Hash from which rows are wanted if they differ: zero, but for the later pages of a large set.
     pub from: u64,
 }
 
@@ -220,7 +242,32 @@ impl Message {
             | Self::Mend { .. }
             | Self::Mended { .. }
             | Self::Forward { .. }
-            | Self::Forwarded { .. } => None,
+            | Self::Forwarded { .. }
+            | Self::Unanswered { .. } => None,
         }
+    }
+
+    /// The question about a key that it asks or answers. Where it cannot be sent, whoever waits for the answer is to be told:
+    /// [`Message::Unanswered`].
+    pub fn ask(&self) -> Option<AskId> {
+        match self {
+            Self::Compare(Compare { ask, .. })
+            | Self::Mend { ask, .. }
+            | Self::Compared { ask, .. }
+            | Self::Mended { ask } => Some(*ask),
+            Self::Ship(_)
+            | Self::Taken(_)
+            | Self::Declined { .. }
+            | Self::Promise { .. }
+            | Self::Skip { .. }
+            | Self::Forward { .. }
+            | Self::Forwarded { .. }
+            | Self::Unanswered { .. } => None,
+        }
+    }
+
+    /// Whether it asks about a key: then the one that waits is its sender.
+    pub fn is_question(&self) -> bool {
+        matches!(self, Self::Compare(_) | Self::Mend { .. })
     }
 }

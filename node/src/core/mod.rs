@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!                inputs                                 outputs
-//!   client ─▶ Request(op)  ─┐                        ┌─▶ Reply          ─▶ client
+//!   client ─▶ Request(op)  ─┐                        ┌─▶ Reply, Read    ─▶ client
 //!   inbox  ─▶ Remote(deltas)┤   ┌────────────────┐   ├─▶ Applied        ─▶ inbox
 //!   peers  ─▶ SessionUp/Down┼──▶│ Shard::handle  │──▶┼─▶ Commit(batch)  ─▶ storage ─┐
 //!             Acknowledged  │   └────────────────┘   ├─▶ Send(message)  ─▶ peers    │
@@ -37,6 +37,7 @@ pub mod compare;
 pub mod coordinate;
 mod correct;
 pub mod expiring;
+pub mod fixed;
 mod gate;
 pub mod generations;
 pub mod glob;
@@ -46,6 +47,7 @@ mod lifetime;
 pub mod message;
 pub mod mutant;
 pub mod op;
+mod progress;
 mod quorum;
 mod reach;
 pub mod read;
@@ -67,8 +69,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crdt::{ActorId, Delta, Hlc};
 
-pub use self::shard::{Shard, ShardConfig};
+pub use self::shard::{ReadBounds, Shard, ShardConfig};
 use self::{
+    fixed::FixedRead,
     inbox::{Done, Purpose, RelayMark, Ticket},
     message::{Message, SessionId},
     op::Op,
@@ -156,6 +159,8 @@ pub enum Input {
 pub enum Output {
     /// Tell a client.
     Reply { id: RequestId, reply: Reply },
+    /// Carry out a read of many rows where that holds up nobody, and tell the client. It is fixed: it may be done at any later time.
+    Read { id: RequestId, read: FixedRead },
     /// Tell the inbox.
     Applied { ticket: Ticket, done: Done },
     /// Tell the inbox how far what it took for the region is passed on.
@@ -185,6 +190,8 @@ pub enum Event {
     Conflict(Clash),
     /// Writes that a clock far ahead had stamped, and nobody took, were stamped anew: so many outbox rows, by a clock so far ahead.
     Replayed { rows: u64, ahead_ms: u64 },
+    /// So many requests were answered after copies of their key that differed were brought together.
+    Repaired { requests: u64 },
     /// A row is damaged, or storage could not be read.
     Damaged(StorageError),
 }

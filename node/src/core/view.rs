@@ -6,13 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use crdt::Dots;
-
 use super::working::Working;
 use crate::{
     placement::Position,
     storage::{
-        Family, Storage, StorageError, prefix_end,
+        Family, Storage, StorageError, Visit, prefix_end,
         record::{
             head::{self, Head},
             row,
@@ -112,7 +110,7 @@ impl View for Committed<'_> {
         from: u64,
         visit: VisitElement<'_>,
     ) -> Result<(), StorageError> {
-        Elements::of(position, key, from).visit(Some(self.0), std::iter::empty(), visit)
+        Elements::of(position, key, from).visit(Some(scan_of(self.0)), std::iter::empty(), visit)
     }
 }
 
@@ -156,21 +154,29 @@ impl View for Uncommitted<'_> {
         visit: VisitElement<'_>,
     ) -> Result<(), StorageError> {
         let elements = Elements::of(position, key, from);
-        let storage = (!self.working.is_cleared(&elements.from)).then_some(self.storage);
+        let is_cleared = self.working.is_cleared(&elements.from);
         let touched = self.working.touched_rows(&elements.from, &elements.to);
-        elements.visit(storage, touched, visit)
+        let touched = touched.map(|(stored, dots)| (stored, !dots.is_empty()));
+        elements.visit((!is_cleared).then(|| scan_of(self.storage)), touched, visit)
     }
 }
 
+/// Rows of a storage, from one stored key to another.
+fn scan_of(
+    storage: &dyn Storage,
+) -> impl FnOnce(&[u8], &[u8], Visit<'_>) -> Result<(), StorageError> + '_ {
+    |from, to, visit| storage.scan(Family::Row, from, Some(to), visit)
+}
+
 /// A run of one key's element rows.
-struct Elements {
+pub(super) struct Elements {
     prefix_bytes: usize,
-    from: Vec<u8>,
-    to: Vec<u8>,
+    pub(super) from: Vec<u8>,
+    pub(super) to: Vec<u8>,
 }
 
 impl Elements {
-    fn of(position: &Position, key: &[u8], from: u64) -> Self {
+    pub(super) fn of(position: &Position, key: &[u8], from: u64) -> Self {
         let prefix = row::prefix(position, key);
         let to = prefix_end(&prefix)
             .expect("a prefix begins with a partition below 1024, so a larger key exists");
@@ -181,11 +187,12 @@ impl Elements {
         }
     }
 
-    /// Merges stored rows with touched ones, both in order; a touched one stands for the stored one of its key.
-    fn visit<'a>(
+    /// Merges stored rows, if any count, with touched ones, both in order; a touched one stands for the stored one of its key, and
+    /// says whether it is there.
+    pub(super) fn visit<'a>(
         &self,
-        storage: Option<&dyn Storage>,
-        touched: impl Iterator<Item = (&'a [u8], &'a Dots<()>)>,
+        scan: Option<impl FnOnce(&[u8], &[u8], Visit<'_>) -> Result<(), StorageError>>,
+        touched: impl Iterator<Item = (&'a [u8], bool)>,
         visit: VisitElement<'_>,
     ) -> Result<(), StorageError> {
         let mut touched = touched.peekable();
@@ -198,15 +205,15 @@ impl Elements {
             }
         };
         let mut flow = ControlFlow::Continue(());
-        if let Some(storage) = storage {
-            storage.scan(Family::Row, &self.from, Some(&self.to), &mut |stored, _| {
+        if let Some(scan) = scan {
+            scan(&self.from, &self.to, &mut |stored, _| {
                 flow = merge_step(&mut touched, stored, &mut step);
                 flow
             })?;
         }
         if flow.is_continue() {
-            for (stored, dots) in touched {
-                if !dots.is_empty() && step(stored).is_break() {
+            for (stored, is_there) in touched {
+                if is_there && step(stored).is_break() {
                     break;
                 }
             }
@@ -217,12 +224,12 @@ impl Elements {
 
 /// Gives out the touched rows up to `stored`, then `stored` unless a touched row stands for it.
 fn merge_step<'a>(
-    touched: &mut Peekable<impl Iterator<Item = (&'a [u8], &'a Dots<()>)>>,
+    touched: &mut Peekable<impl Iterator<Item = (&'a [u8], bool)>>,
     stored: &[u8],
     step: &mut impl FnMut(&[u8]) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    while let Some((key, dots)) = touched.next_if(|(key, _)| *key <= stored) {
-        if !dots.is_empty() {
+    while let Some((key, is_there)) = touched.next_if(|(key, _)| *key <= stored) {
+        if is_there {
             step(key)?;
         }
         if key == stored {

@@ -38,7 +38,7 @@ use super::{
 use crate::{
     core::{
         message::Errand,
-        op::{Action, Key, Op, Read, ScanFilter, Write},
+        op::{Action, Key, Op, ScanFilter, Write},
         read::read,
         reply::{Refusal, Reply},
         view::Committed,
@@ -205,7 +205,8 @@ impl Node {
 
     pub(super) async fn read_here(&self, ops: Vec<Op>) -> Vec<Reply> {
         if ops.iter().any(|op| self.0.settled.asks_others(op.level)) {
-            return self.read_asking(ops).await;
+            // The shards ask them. What visits many rows they only fix: it is read beside them, by whoever gathers the answers.
+            return self.submit(ops).await;
         }
         self.read_committed(ops).await
     }
@@ -219,34 +220,6 @@ impl Node {
                 .collect::<Vec<_>>())
         });
         replies.await.unwrap_or_else(|reply| vec![reply; count])
-    }
-
-    /// Reads for which other replicas are asked, by the shards. Of what visits many rows a shard only makes sure that it is
-    /// here: it is then read beside it, so that its next commit does not wait.
-    async fn read_asking(&self, ops: Vec<Op>) -> Vec<Reply> {
-        let asked = ops.iter().map(|op| {
-            let action = if visits_many(op) {
-                Action::Read(Read::Exists)
-            } else {
-                op.action.clone()
-            };
-            Op {
-                action,
-                ..op.clone()
-            }
-        });
-        let mut replies = self.submit(asked.collect()).await;
-        let (places, many): (Vec<usize>, Vec<Op>) = ops
-            .into_iter()
-            .enumerate()
-            .filter(|(place, op)| visits_many(op) && !matches!(replies[*place], Reply::Error(_)))
-            .unzip();
-        if !many.is_empty() {
-            for (place, reply) in places.into_iter().zip(self.read_committed(many).await) {
-                replies[place] = reply;
-            }
-        }
-        replies
     }
 
     /// The cluster as this node sees it, when its shards say this.
@@ -542,19 +515,6 @@ impl NodeView for Node {
 fn refusal_of(neighbours: &Neighbours) -> Option<Reply> {
     let crowded = neighbours.crowded().cloned();
     crowded.map(|reason| Refusal::Unavailable(reason).into())
-}
-
-/// Whether a read may visit very many rows.
-fn visits_many(op: &Op) -> bool {
-    matches!(
-        op.action,
-        Action::Read(
-            Read::Members
-                | Read::ScanMembers { .. }
-                | Read::RandomMembers { .. }
-                | Read::MemoryUsage
-        )
-    )
 }
 
 fn read_committed(storage: &RocksStorage, op: &Op, wall_ms: u64) -> Reply {

@@ -66,6 +66,14 @@ impl Outbound {
         }
     }
 
+    /// Tells a peer that it gets no other answer to a question.
+    pub fn refuse(&self, session: SessionId, unanswered: Message) {
+        if let Err(error) = self.send(session, unanswered) {
+            // It hears of the session's end, or asks another node when this one has been silent for long.
+            tracing::debug!(?session, %error, "a replica was not told that it gets no answer");
+        }
+    }
+
     /// Takes what a peer shipped.
     pub fn shipped(&self, session: SessionId, message: Message, wall_ms: u64) {
         let intents = self.inbox().message(session, message, wall_ms);

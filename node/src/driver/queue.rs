@@ -14,8 +14,9 @@ use tokio::sync::oneshot;
 
 use crate::core::{
     Input,
+    fixed::Answer,
     op::Op,
-    reply::{Refusal, Reply},
+    reply::Refusal,
     ship::{Destination, Lag},
     tally::Tally,
 };
@@ -23,11 +24,11 @@ use crate::core::{
 /// Something for a shard to do.
 #[derive(Debug)]
 pub enum Work {
-    /// Requests of one connection; the replies are given together once each may be.
+    /// Requests of one connection; the answers are given together once each may be.
     Ops {
         ops: Vec<Op>,
         bytes: usize,
-        replies: oneshot::Sender<Vec<Reply>>,
+        replies: oneshot::Sender<Vec<Answer>>,
     },
     /// An input of the core.
     Input(Input),
@@ -96,7 +97,7 @@ pub fn shard_queue(index: u16) -> (ShardQueue, Receiver<Work>, Arc<AtomicUsize>)
 
 impl ShardQueue {
     /// Queues the requests of a client, unless the shard has enough to do.
-    pub fn request(&self, ops: Vec<Op>) -> Result<oneshot::Receiver<Vec<Reply>>, Refusal> {
+    pub fn request(&self, ops: Vec<Op>) -> Result<oneshot::Receiver<Vec<Answer>>, Refusal> {
         let bytes = ops.iter().map(Op::bytes).sum();
         let is_full = self.sender.len() >= CLIENT_WORKS_MAX
             || self.queued_bytes.load(Ordering::Relaxed) >= CLIENT_BYTES_MAX;

@@ -2,7 +2,10 @@
 
 use crate::{
     core::{Event, inbox::InboxEvent, message::Decline, ship::ShipEvent},
-    metrics::{BATCHES_DECLINED_TOTAL, CONFLICTS_TOTAL, HINTS_DROPPED_TOTAL, STORAGE_ERRORS_TOTAL},
+    metrics::{
+        BATCHES_DECLINED_TOTAL, CONFLICTS_TOTAL, HINTS_DROPPED_TOTAL, READ_REPAIRS_TOTAL,
+        STORAGE_ERRORS_TOTAL,
+    },
 };
 
 /// An event of a shard.
@@ -18,6 +21,9 @@ pub fn core(event: &Event) {
                 ahead_ms,
                 "a shard stamped anew what a clock far ahead had stamped and no other node took"
             );
+        }
+        Event::Repaired { requests } => {
+            metrics::counter!(READ_REPAIRS_TOTAL).increment(*requests);
         }
         Event::Damaged(error) => {
             metrics::counter!(STORAGE_ERRORS_TOTAL).increment(1);

@@ -16,7 +16,7 @@ use crate::{
     core::{
         Input,
         identity::{is_relay, shard_of},
-        message::{Compare, Held, Message, SessionId, Taken},
+        message::{Compare, Held, Message, SessionId, Taken, Unanswered},
         ship::Met,
     },
     names::NodeName,
@@ -143,9 +143,9 @@ impl Router {
             Message::Taken(Taken { actor, .. }) | Message::Declined { actor, .. } => {
                 self.acknowledged(session, shard_of(actor), message)
             }
-            Message::Compared { ask, .. } | Message::Mended { ask } => {
-                self.acknowledged(session, ask.shard, message)
-            }
+            Message::Compared { ask, .. }
+            | Message::Mended { ask }
+            | Message::Unanswered { ask, .. } => self.acknowledged(session, ask.shard, message),
             Message::Compare(Compare { ref key, .. })
             | Message::Mend {
                 delta: Delta { ref key, .. },
@@ -164,11 +164,17 @@ impl Router {
         }
     }
 
-    /// What is not queued is not answered: who asked asks another node instead.
+    /// What is not queued is not answered: who asked is told, and asks another node instead.
     fn asked(&self, session: SessionId, shard: u16, message: Message) {
-        let queue = &self.node.inner().shards[usize::from(shard)];
-        if let Err(error) = queue.send(Work::Input(Input::Asked { session, message })) {
-            tracing::debug!(%error, "a question of another node was not queued");
+        let (queue, ask) = (&self.node.inner().shards[usize::from(shard)], message.ask());
+        let Err(error) = queue.send(Work::Input(Input::Asked { session, message })) else {
+            return;
+        };
+        tracing::debug!(%error, "a question of another node was not queued");
+        if let Some(ask) = ask {
+            let why = Unanswered::NotSent;
+            let message = Message::Unanswered { ask, why };
+            self.node.inner().outbound.refuse(session, message);
         }
     }
 

@@ -33,8 +33,9 @@ use super::{
 use crate::{
     core::{
         Event, Input, Output, RequestId, Shard, ShardConfig,
+        fixed::Answer,
         inbox::{Applied, Done},
-        message::{Held, Message, SessionId},
+        message::{AskId, Held, Message, SessionId, Unanswered},
         op::{Action, Op},
         read::read,
         reply::{Refusal, Reply},
@@ -42,6 +43,7 @@ use crate::{
         view::Committed,
     },
     names::NodeName,
+    peer::SendError,
     storage::{Batch, Durability, Storage, StorageError, rocks::RocksStorage},
 };
 
@@ -71,6 +73,22 @@ enum State {
     Failed(String),
 }
 
+/// What whoever waits for an answer is told where the question or the answer could not be sent.
+fn unanswered(session: SessionId, ask: AskId, error: &SendError) -> Message {
+    let why = match error {
+        SendError::TooLarge { bytes } => {
+            tracing::warn!(
+                ?session,
+                bytes,
+                "what is to be said of one key does not fit into one message between nodes: it cannot be compared with other replicas"
+            );
+            Unanswered::TooLarge
+        }
+        SendError::Full | SendError::Closed => Unanswered::NotSent,
+    };
+    Message::Unanswered { ask, why }
+}
+
 /// What was acknowledged since the handshake counts: to a shard that is opened again, a peer that has less than it once said
 /// looks as if it had lost data.
 fn note(met: &mut Met, message: &Message) {
@@ -89,10 +107,10 @@ fn note(met: &mut Met, message: &Message) {
 
 /// Requests of one connection that were asked together and are answered together.
 struct Open {
-    replies: Vec<Option<Reply>>,
-    /// How many have no reply yet.
+    answers: Vec<Option<Answer>>,
+    /// How many have no answer yet.
     left: usize,
-    to: oneshot::Sender<Vec<Reply>>,
+    to: oneshot::Sender<Vec<Answer>>,
 }
 
 /// What a [`ShardLoop`] is made of.
@@ -253,7 +271,7 @@ impl ShardLoop {
         }
     }
 
-    fn request(&mut self, ops: Vec<Op>, to: oneshot::Sender<Vec<Reply>>) {
+    fn request(&mut self, ops: Vec<Op>, to: oneshot::Sender<Vec<Answer>>) {
         assert!(
             ops.len() < 1 << REQUEST_BITS,
             "a command's bytes bound its keys"
@@ -261,7 +279,7 @@ impl ShardLoop {
         let chunk = self.next_open;
         self.next_open += 1;
         let open = Open {
-            replies: vec![None; ops.len()],
+            answers: vec![None; ops.len()],
             left: ops.len(),
             to,
         };
@@ -278,15 +296,15 @@ impl ShardLoop {
                         self.clock.now().wall_ms,
                         reason,
                     );
-                    self.reply(id, reply);
+                    self.answer(id, reply.into());
                 }
             }
         }
     }
 
-    /// Puts a reply in its place; the last one of those that were asked together sends them all.
-    fn reply(&mut self, id: RequestId, reply: Reply) {
-        if matches!(reply, Reply::Error(Refusal::Busy(_))) {
+    /// Puts an answer in its place; the last one of those that were asked together sends them all.
+    fn answer(&mut self, id: RequestId, answer: Answer) {
+        if matches!(answer, Answer::Reply(Reply::Error(Refusal::Busy(_)))) {
             metrics::counter!(crate::metrics::BUSY_TOTAL).increment(1);
         }
         let chunk = id.0 >> REQUEST_BITS;
@@ -294,17 +312,17 @@ impl ShardLoop {
         let Some(open) = self.open.get_mut(&chunk) else {
             return;
         };
-        let Some(slot @ None) = open.replies.get_mut(place) else {
+        let Some(slot @ None) = open.answers.get_mut(place) else {
             return;
         };
-        *slot = Some(reply);
+        *slot = Some(answer);
         open.left -= 1;
         if open.left > 0 {
             return;
         }
-        if let Some(Open { replies, to, .. }) = self.open.remove(&chunk) {
+        if let Some(Open { answers, to, .. }) = self.open.remove(&chunk) {
             // A connection that is gone wants no reply.
-            let _ = to.send(replies.into_iter().flatten().collect());
+            let _ = to.send(answers.into_iter().flatten().collect());
         }
     }
 
@@ -331,7 +349,9 @@ impl ShardLoop {
     fn perform(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
-                Output::Reply { id, reply } => self.reply(id, reply),
+                Output::Reply { id, reply } => self.answer(id, reply.into()),
+                // Whoever asked carries it out: a shard's thread is for what is short.
+                Output::Read { id, read } => self.answer(id, Answer::Fixed(read)),
                 Output::Applied { ticket, done } => {
                     self.outbound.applied(self.config.index, ticket, done)
                 }
@@ -374,9 +394,20 @@ impl ShardLoop {
     }
 
     fn send(&mut self, session: SessionId, message: Message) {
-        let actor = message.actor();
-        if let (Err(_), Some(actor)) = (self.outbound.send(session, message), actor) {
+        let (actor, ask, is_question) = (message.actor(), message.ask(), message.is_question());
+        let Err(error) = self.outbound.send(session, message) else {
+            return;
+        };
+        if let Some(actor) = actor {
             self.input(Input::Unsent { session, actor });
+        }
+        if let Some(ask) = ask {
+            let message = unanswered(session, ask, &error);
+            if is_question {
+                self.input(Input::Acknowledged { session, message });
+            } else {
+                self.outbound.refuse(session, message);
+            }
         }
     }
 

@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     forward::{self, Place},
@@ -12,6 +16,7 @@ use super::{
 };
 use crate::{
     core::{
+        fixed::Answer,
         op::Op,
         reply::{Refusal, Reply},
     },
@@ -99,7 +104,7 @@ pub(super) struct Shares {
 struct Share {
     /// Where each reply belongs.
     places: Vec<usize>,
-    replies: Result<oneshot::Receiver<Vec<Reply>>, Refusal>,
+    answers: Result<oneshot::Receiver<Vec<Answer>>, Refusal>,
 }
 
 impl Shares {
@@ -116,7 +121,7 @@ impl Shares {
         }
         let queue = |((places, ops), shard): ((Vec<usize>, Vec<Op>), &ShardQueue)| Share {
             places,
-            replies: shard.request(ops),
+            answers: shard.request(ops),
         };
         let shares = split
             .into_iter()
@@ -127,30 +132,21 @@ impl Shares {
         Self { count, shares }
     }
 
-    /// Waits for the replies, in the order of the requests.
+    /// Waits for the answers, and carries out what is left to be read; in the order of the requests.
     pub(super) async fn gather(self, limit: Duration) -> Vec<Reply> {
         let mut replies = vec![Reply::Nil; self.count];
-        let deadline = tokio::time::Instant::now() + limit;
+        let deadline = Instant::now() + limit;
         for share in self.shares {
-            let answers = match share.replies {
-                Ok(receiver) => match tokio::time::timeout_at(deadline, receiver).await {
-                    Ok(Ok(answers)) => Ok(answers),
-                    Ok(Err(_)) => Err(Refusal::Timeout(
-                        "this node stopped before it answered; the write may take effect"
-                            .to_owned(),
-                    )),
-                    Err(_) => Err(Refusal::Timeout(format!(
-                        "a shard of this node did not answer within {limit:?}; the write may take effect"
-                    ))),
-                },
+            let answers = match share.answers {
+                Ok(receiver) => heard(receiver, deadline, limit).await,
                 Err(refusal) => Err(refusal),
             };
             match answers {
-                Ok(answers) => share
-                    .places
-                    .into_iter()
-                    .zip(answers)
-                    .for_each(|(place, reply)| replies[place] = reply),
+                Ok(answers) => put(
+                    &mut replies,
+                    share.places,
+                    carry_out(answers, deadline).await,
+                ),
                 Err(refusal) => share
                     .places
                     .into_iter()
@@ -159,6 +155,49 @@ impl Shares {
         }
         replies
     }
+}
+
+async fn heard(
+    answers: oneshot::Receiver<Vec<Answer>>,
+    deadline: Instant,
+    limit: Duration,
+) -> Result<Vec<Answer>, Refusal> {
+    match timeout_at(deadline, answers).await {
+        Ok(Ok(answers)) => Ok(answers),
+        Ok(Err(_)) => Err(Refusal::Timeout(
+            "this node stopped before it answered; the write may take effect".to_owned(),
+        )),
+        Err(_) => Err(Refusal::Timeout(format!(
+            "a shard of this node did not answer within {limit:?}; the write may take effect"
+        ))),
+    }
+}
+
+/// Reads what the shard has only fixed, on a thread that may wait. Nobody waits for it after the deadline: what it holds of the storage is
+/// let go of then.
+async fn carry_out(answers: Vec<Answer>, deadline: Instant) -> Vec<Reply> {
+    if !answers
+        .iter()
+        .any(|answer| matches!(answer, Answer::Fixed(_)))
+    {
+        let at_once = |answer| match answer {
+            Answer::Reply(reply) => Some(reply),
+            Answer::Fixed(_) => None,
+        };
+        return answers.into_iter().filter_map(at_once).collect();
+    }
+    let count = answers.len();
+    let read = move || {
+        let carry_out = |answer| match answer {
+            Answer::Reply(reply) => reply,
+            Answer::Fixed(read) => read.answer(&|| Instant::now() < deadline),
+        };
+        answers.into_iter().map(carry_out).collect()
+    };
+    let stopping = || Refusal::Unavailable("this node is stopping".to_owned()).into();
+    spawn_blocking(read)
+        .await
+        .unwrap_or_else(|_| vec![stopping(); count])
 }
 
 /// Requests in one message to another node.

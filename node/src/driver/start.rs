@@ -47,7 +47,7 @@ use super::{
 use crate::{
     config::{Config, Fsync},
     core::{
-        ShardConfig,
+        ReadBounds, ShardConfig,
         identity::Identity,
         inbox::Inbox,
         ship::{Home, OutboxBounds},
@@ -408,6 +408,7 @@ fn shard_config(
         },
         cache_bytes: config.storage.cache.to_usize() / HEAD_CACHE_SHARE / usize::from(shards.get()),
         value_bytes_max: config.limits.value_bytes.to_usize(),
+        reads: ReadBounds::default(),
         max_skew_ms: config.clock.max_skew.as_millis() as u64,
         was_clean,
         entropy: rand::random(),

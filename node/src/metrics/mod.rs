@@ -30,6 +30,8 @@ pub const WAN_BYTES_TOTAL: &str = "meridian_wan_bytes_total";
 pub const HINTS_PENDING: &str = "meridian_hints_pending";
 /// Outbox rows dropped past `hints.window` or `hints.max_bytes` that some region never took.
 pub const HINTS_DROPPED_TOTAL: &str = "meridian_hints_dropped_total";
+/// Reads, and writes that decide by what is there, for which copies of replicas differed and were brought together before the answer.
+pub const READ_REPAIRS_TOTAL: &str = "meridian_read_repairs_total";
 /// Joins that kept something a reader does not see, by `kind` (`text_and_counter`, `two_types`).
 pub const CONFLICTS_TOTAL: &str = "meridian_conflicts_total";
 /// Batches that were not taken, by `side` (`origin`, `target`) and `reason` (`gap`, `clock`, `read_only`, `busy`, `malformed`);
@@ -81,6 +83,7 @@ fn install_first() -> PrometheusHandle {
     process::start_clock();
     // Without a label it has one value only, and a zero says more than its absence.
     metrics::counter!(HINTS_DROPPED_TOTAL).absolute(0);
+    metrics::counter!(READ_REPAIRS_TOTAL).absolute(0);
     handle
 }
 
@@ -123,7 +126,7 @@ const DURATION_BUCKETS_SECONDS: [f64; 16] = [
     1.0, 2.5, 10.0,
 ];
 
-const METRICS: [Metric; 26] = [
+const METRICS: [Metric; 27] = [
     Metric::new(
         COMMANDS_TOTAL,
         Kind::Counter,
@@ -171,6 +174,12 @@ const METRICS: [Metric; 26] = [
         Kind::Counter,
         Unit::Count,
         "Outbox rows dropped that some region never took.",
+    ),
+    Metric::new(
+        READ_REPAIRS_TOTAL,
+        Kind::Counter,
+        Unit::Count,
+        "Reads for which copies of replicas differed and were brought together before the answer.",
     ),
     Metric::new(
         CONFLICTS_TOTAL,

@@ -44,6 +44,7 @@ const CASES: &[Case] = &[
     a_scan_within_a_prefix_sees_that_prefix_alone,
     a_scan_ends_when_its_visitor_breaks,
     a_scan_sees_the_moment_it_began,
+    a_snapshot_sees_the_moment_it_was_taken_from_any_thread,
     families_do_not_see_each_other,
     empty_and_binary_keys_and_values_are_kept,
     a_big_value_is_kept,
@@ -223,6 +224,44 @@ fn a_scan_sees_the_moment_it_began(engine: &mut dyn Engine) {
         keys(engine, Family::Head),
         [vec![0], vec![1], vec![4], vec![9]]
     );
+}
+
+fn a_snapshot_sees_the_moment_it_was_taken_from_any_thread(engine: &mut dyn Engine) {
+    commit(engine, |batch| {
+        (0..5).for_each(|key| put(batch, &[key], b"old"));
+    });
+    let snapshot = works(engine.storage().snapshot());
+    commit(engine, |batch| {
+        batch.delete_range(Family::Head, vec![2], vec![4]);
+        put(batch, &[4], b"new");
+        put(batch, &[9], b"new");
+        batch.put(Family::Row, vec![1], b"new".to_vec());
+    });
+    let later = works(engine.storage().snapshot());
+    // What is written to tables meanwhile does not take from it what it sees.
+    works(engine.storage().sync());
+    let look = move || {
+        let mut visited = Vec::new();
+        works(
+            snapshot.scan(Family::Head, &[1], Some(&[9]), &mut |key, value| {
+                visited.push((key.to_vec(), value.to_vec()));
+                ControlFlow::Continue(())
+            }),
+        );
+        let before: Vec<_> = (1..5).map(|key| (vec![key], b"old".to_vec())).collect();
+        assert_eq!(visited, before);
+        let value = works(snapshot.get(Family::Head, &[3]));
+        assert_eq!(value, Some(b"old".to_vec()));
+        for (family, key) in [(Family::Head, 9), (Family::Row, 1)] {
+            assert_eq!(works(snapshot.get(family, &[key])), None);
+        }
+    };
+    assert!(std::thread::spawn(look).join().is_ok());
+    assert_eq!(works(later.get(Family::Head, &[3])), None);
+    assert_eq!(works(later.get(Family::Head, &[9])), Some(b"new".to_vec()));
+    drop(later);
+    engine.reopen();
+    assert_eq!(read(engine, Family::Head, &[9]), Some(b"new".to_vec()));
 }
 
 fn families_do_not_see_each_other(engine: &mut dyn Engine) {

@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::storage::{Batch, Change, Durability, Family, Storage, StorageError, Visit};
+use crate::storage::{Batch, Change, Durability, Family, Snapshot, Storage, StorageError, Visit};
 
 /// The engine. One instance is one disk: it outlives the simulated processes that use it.
 #[derive(Debug, Default)]
@@ -138,16 +138,16 @@ impl Storage for MemoryStorage {
     ) -> Result<(), StorageError> {
         // A share of the rows, not the lock, is held while the visitor runs: it may read and write here.
         let rows = Arc::clone(self.disk().readable(family)?);
-        if to.is_some_and(|to| to <= from) {
-            return Ok(());
-        }
-        let end = to.map_or(Bound::Unbounded, Bound::Excluded);
-        for (key, value) in rows.range::<[u8], _>((Bound::Included(from), end)) {
-            if let ControlFlow::Break(()) = visit(key, value) {
-                break;
-            }
-        }
+        visit_range(&rows, from, to, visit);
         Ok(())
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StorageError> {
+        let disk = self.disk();
+        disk.refuse_if_unreadable()?;
+        Ok(Arc::new(Moment {
+            families: disk.families.clone(),
+        }))
     }
 
     fn commit(&self, batch: &Batch, durability: Durability) -> Result<(), StorageError> {
@@ -182,11 +182,46 @@ impl Storage for MemoryStorage {
     }
 }
 
+/// A share of all rows as they were.
+#[derive(Debug)]
+struct Moment {
+    families: [Arc<Rows>; Family::ALL.len()],
+}
+
+impl Snapshot for Moment {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(self.families[family as usize].get(key).cloned())
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<(), StorageError> {
+        visit_range(&self.families[family as usize], from, to, visit);
+        Ok(())
+    }
+}
+
+fn visit_range(rows: &Rows, from: &[u8], to: Option<&[u8]>, visit: Visit<'_>) {
+    if to.is_some_and(|to| to <= from) {
+        return;
+    }
+    let end = to.map_or(Bound::Unbounded, Bound::Excluded);
+    for (key, value) in rows.range::<[u8], _>((Bound::Included(from), end)) {
+        if let ControlFlow::Break(()) = visit(key, value) {
+            break;
+        }
+    }
+}
+
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
 #[derive(Debug, Default)]
 struct Disk {
-    /// What reads see, by position in [`Family::ALL`]. Shared with running scans: copied when written under one.
+    /// What reads see, by position in [`Family::ALL`]. Shared with running scans and snapshots: copied when written under one.
     families: [Arc<Rows>; Family::ALL.len()],
     bytes: u64,
     /// How to take each unsynced commit back, oldest first.
@@ -205,10 +240,15 @@ type Undo = Vec<(Family, Vec<u8>, Option<Vec<u8>>)>;
 
 impl Disk {
     fn readable(&self, family: Family) -> Result<&Arc<Rows>, StorageError> {
+        self.refuse_if_unreadable()?;
+        Ok(&self.families[family as usize])
+    }
+
+    fn refuse_if_unreadable(&self) -> Result<(), StorageError> {
         if self.reads_fail {
             return Err(failed("input/output error"));
         }
-        Ok(&self.families[family as usize])
+        Ok(())
     }
 
     fn refuse_if_failed(&self) -> Result<(), StorageError> {

@@ -1,6 +1,6 @@
 //! Where a node's state lives: ordered families of rows, written in atomic batches.
 //!
-//! The trait is small on purpose: point reads, one ordered scan, one atomic commit, one sync. The
+//! The trait is small on purpose: point reads, one ordered scan, a snapshot of both, one atomic commit, one sync. The
 //! conformance suite in [`conformance`] defines what it means; both engines pass it.
 //!
 //! ```text
@@ -24,7 +24,7 @@ pub mod rocks;
 
 pub mod record;
 
-use std::ops::ControlFlow;
+use std::{fmt, ops::ControlFlow, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -179,6 +179,14 @@ pub trait Storage: Send + Sync + 'static {
         visit: Visit<'_>,
     ) -> Result<(), StorageError>;
 
+    /// What is committed now, to be read later and from any thread; nothing that is committed meanwhile is seen. Cheap to take, but
+    /// what it still sees cannot be reclaimed: whoever takes one bounds their number and lets go of each soon. An engine that is to
+    /// be reopened waits for them, and gives up where they stay.
+    ///
+    /// # Errors
+    /// [`StorageError::Failed`] where there is nothing to read from. Does not stop commits.
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StorageError>;
+
     /// Commits a batch atomically and returns once it is as durable as asked. Commits of different threads are
     /// ordered; what survives a crash is a prefix of that order.
     ///
@@ -192,6 +200,27 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// [`StorageError::Failed`], as for a commit: what is durable is unknown until the engine is reopened.
     fn sync(&self) -> Result<(), StorageError>;
+}
+
+/// What an engine held at one moment. It lasts as long as somebody holds it.
+pub trait Snapshot: fmt::Debug + Send + Sync + 'static {
+    /// The row's value at that moment, if there was one.
+    ///
+    /// # Errors
+    /// [`StorageError::Failed`] on an I/O error.
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// Visits the rows in `from..to` as of that moment, as [`Storage::scan`] does.
+    ///
+    /// # Errors
+    /// [`StorageError::Failed`] on an I/O error; the rows visited until then were right.
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<(), StorageError>;
 }
 
 /// The smallest key above every key that begins with `prefix`, or none if there is no such key.

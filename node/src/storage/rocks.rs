@@ -11,6 +11,7 @@
 mod handle;
 mod open;
 mod options;
+mod snapshot;
 
 pub use options::RocksOptions;
 
@@ -22,11 +23,12 @@ use std::{
 };
 
 use rocksdb::{
-    Cache, ColumnFamily, DB, ErrorKind, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties,
+    Cache, ColumnFamily, DB, DBRawIterator, ErrorKind, ReadOptions, ReadTier, WriteBatch,
+    WriteOptions, properties,
 };
 
 use self::handle::Handle;
-use crate::storage::{Batch, Change, Durability, Family, Storage, StorageError, Visit};
+use crate::storage::{Batch, Change, Durability, Family, Snapshot, Storage, StorageError, Visit};
 
 /// The engine.
 pub struct RocksStorage {
@@ -226,8 +228,7 @@ impl RocksStorage {
     }
 
     fn family<'db>(&self, db: &'db DB, family: Family) -> Result<&'db ColumnFamily, StorageError> {
-        db.cf_handle(family.name())
-            .ok_or_else(|| self.failed(format!("it has no family {}", family.name())))
+        family_of(db, family).map_err(|reason| self.failed(reason))
     }
 
     fn write_batch(&self, db: &DB, batch: &Batch) -> Result<WriteBatch, StorageError> {
@@ -274,15 +275,12 @@ impl Storage for RocksStorage {
         let db = self.lease()?;
         let read = scan_options(family, from, to);
         // An iterator sees the database as of its creation.
-        let mut rows = db.raw_iterator_cf_opt(self.family(&db, family)?, read);
-        rows.seek(from);
-        while let Some((key, value)) = rows.item() {
-            if let ControlFlow::Break(()) = visit(key, value) {
-                return Ok(());
-            }
-            rows.next();
-        }
-        rows.status().map_err(|error| self.failed(error))
+        let rows = db.raw_iterator_cf_opt(self.family(&db, family)?, read);
+        visit_from(rows, from, visit).map_err(|error| self.failed(error))
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StorageError> {
+        Ok(Arc::new(snapshot::Moment::of(self.lease()?, &self.path)))
     }
 
     fn commit(&self, batch: &Batch, durability: Durability) -> Result<(), StorageError> {
@@ -301,6 +299,26 @@ impl Storage for RocksStorage {
         let db = self.lease_for_writing()?;
         self.written(&db, db.flush_wal(true))
     }
+}
+
+fn family_of(db: &DB, family: Family) -> Result<&ColumnFamily, String> {
+    db.cf_handle(family.name())
+        .ok_or_else(|| format!("it has no family {}", family.name()))
+}
+
+fn visit_from(
+    mut rows: DBRawIterator<'_>,
+    from: &[u8],
+    visit: Visit<'_>,
+) -> Result<(), rocksdb::Error> {
+    rows.seek(from);
+    while let Some((key, value)) = rows.item() {
+        if let ControlFlow::Break(()) = visit(key, value) {
+            return Ok(());
+        }
+        rows.next();
+    }
+    rows.status()
 }
 
 fn write_options(durability: Durability) -> WriteOptions {

@@ -19,7 +19,8 @@ use bytes::Bytes;
 use crdt::{ActorId, Hlc};
 use node::{
     core::{
-        Event, Input, Now, Output, RequestId, Shard, ShardConfig,
+        Event, Input, Now, Output, ReadBounds, RequestId, Shard, ShardConfig,
+        fixed::FixedRead,
         identity::{DirectoryId, relay_of},
         inbox::{Applied, Done, Inbox, InboxEvent, Intent, Ticket},
         message::{Message, SessionId},
@@ -53,9 +54,12 @@ pub struct Region {
     pub events: Vec<Event>,
     pub inbox_events: Vec<InboxEvent>,
     pub replies: Vec<(RequestId, Reply)>,
+    /// Reads that are fixed and not carried out yet.
+    pub fixed: Vec<(RequestId, FixedRead)>,
     /// How often the shard asked for a new actor.
     pub renewals_asked: usize,
     bounds: OutboxBounds,
+    reads: ReadBounds,
     home: Home,
     next_id: u64,
 }
@@ -65,6 +69,12 @@ pub const MAX_SKEW_MS: u64 = 1000;
 pub const UNBOUNDED: OutboxBounds = OutboxBounds {
     window: Duration::from_secs(3 * 3600),
     bytes_max: 1 << 30,
+};
+
+/// Nearly every read of a set is one of many rows.
+pub const READS: ReadBounds = ReadBounds {
+    rows_at_once: 1,
+    page_bytes: 256 << 10,
 };
 
 impl Region {
@@ -83,8 +93,17 @@ impl Region {
 
     /// A new node at a place of a cluster.
     pub fn at(home: Home, directory: DirectoryId, bounds: OutboxBounds) -> Self {
+        Self::reading(home, directory, bounds, READS)
+    }
+
+    pub fn reading(
+        home: Home,
+        directory: DirectoryId,
+        bounds: OutboxBounds,
+        reads: ReadBounds,
+    ) -> Self {
         let storage = MemoryStorage::new();
-        let shard = open(&storage, directory, &[], &home, bounds);
+        let shard = open(&storage, directory, &[], &home, (bounds, reads));
         let inbox = open_inbox(&storage, directory, &[]);
         Self {
             name: home.region.clone(),
@@ -101,8 +120,10 @@ impl Region {
             events: Vec::new(),
             inbox_events: Vec::new(),
             replies: Vec::new(),
+            fixed: Vec::new(),
             renewals_asked: 0,
             bounds,
+            reads,
             home,
             next_id: 0,
         }
@@ -128,8 +149,16 @@ impl Region {
     pub fn ask(&mut self, key: &str, action: Action) -> Reply {
         let id = self.request(key, action);
         self.close();
-        let at = self.replies.iter().position(|(other, _)| *other == id);
-        self.replies.remove(at.unwrap()).1
+        self.reply(id).unwrap()
+    }
+
+    /// What a request was answered with, if it was. What is fixed is carried out only now.
+    pub fn reply(&mut self, id: RequestId) -> Option<Reply> {
+        if let Some(at) = self.fixed.iter().position(|(other, _)| *other == id) {
+            return Some(self.fixed.remove(at).1.answer(&|| true));
+        }
+        let at = self.replies.iter().position(|(other, _)| *other == id)?;
+        Some(self.replies.remove(at).1)
     }
 
     pub fn write(&mut self, key: &str, write: Write) -> Reply {
@@ -186,6 +215,7 @@ impl Region {
         for output in out {
             match output {
                 Output::Reply { id, reply } => self.replies.push((id, reply)),
+                Output::Read { id, read } => self.fixed.push((id, read)),
                 Output::Applied { ticket, done } => self.applied(ticket, done),
                 Output::Relocated { kept, place } => self.inbox.relocated(0, kept, place),
                 Output::Relayed(mark) => {
@@ -276,7 +306,7 @@ impl Region {
             self.directory,
             &self.former,
             &self.home,
-            self.bounds,
+            (self.bounds, self.reads),
         );
         self.inbox = open_inbox(&self.storage, self.directory, &self.former);
         self.mono = Duration::ZERO;
@@ -437,7 +467,7 @@ fn open(
     directory: DirectoryId,
     former: &[DirectoryId],
     home: &Home,
-    outbox: OutboxBounds,
+    (outbox, reads): (OutboxBounds, ReadBounds),
 ) -> Shard {
     let config = ShardConfig {
         index: 0,
@@ -449,6 +479,7 @@ fn open(
         outbox,
         cache_bytes: 1 << 20,
         value_bytes_max: 1 << 20,
+        reads,
         max_skew_ms: MAX_SKEW_MS,
         was_clean: false,
         entropy: 7,

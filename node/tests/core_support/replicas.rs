@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, ops::Range};
 
 use node::core::{
-    Input, RequestId,
+    Input, ReadBounds, RequestId,
     identity::{DirectoryId, relay_of},
     message::{Message, SessionId},
     op::{Action, Read, Write},
@@ -11,7 +11,7 @@ use node::core::{
     ship::{Home, Met, OutboxBounds},
 };
 
-use super::{Region, UNBOUNDED, place_of};
+use super::{READS, Region, UNBOUNDED, place_of};
 
 /// Nodes of one region, and the links between them that do not carry anything now.
 pub struct Replicas {
@@ -39,8 +39,14 @@ impl Replicas {
 
     /// Nodes at these places, all of them joined.
     pub fn joined(places: impl Iterator<Item = Home>) -> Self {
+        Self::reading(places, READS)
+    }
+
+    /// The same, with other bounds for reads.
+    pub fn reading(places: impl Iterator<Item = Home>, reads: ReadBounds) -> Self {
         let nodes = places.zip(10..);
-        let nodes = nodes.map(|(place, id)| Region::at(place, DirectoryId(id), UNBOUNDED));
+        let nodes =
+            nodes.map(|(place, id)| Region::reading(place, DirectoryId(id), UNBOUNDED, reads));
         let mut replicas = Self {
             nodes: nodes.collect(),
             cut: BTreeSet::new(),
@@ -134,9 +140,7 @@ impl Replicas {
     }
 
     pub fn reply(&mut self, node: usize, id: RequestId) -> Option<Reply> {
-        let replies = &mut self.nodes[node].replies;
-        let at = replies.iter().position(|(other, _)| *other == id)?;
-        Some(replies.remove(at).1)
+        self.nodes[node].reply(id)
     }
 
     pub fn write(&mut self, node: usize, key: &str, write: Write) -> Reply {

@@ -2,10 +2,14 @@
 #![allow(dead_code, reason = "each suite uses its part")]
 
 use std::collections::BTreeMap;
-use std::{fs, path::Path, sync::Mutex};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use node::storage::{
-    Batch, Durability, Family, Storage, StorageError, Visit,
+    Batch, Durability, Family, Snapshot, Storage, StorageError, Visit,
     conformance::Engine,
     memory::MemoryStorage,
     rocks::{RocksOptions, RocksStorage},
@@ -133,6 +137,10 @@ impl Storage for Watched {
         visit: Visit<'_>,
     ) -> Result<(), StorageError> {
         self.storage.scan(family, from, to, visit)
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StorageError> {
+        self.storage.snapshot()
     }
 
     fn commit(&self, batch: &Batch, durability: Durability) -> Result<(), StorageError> {

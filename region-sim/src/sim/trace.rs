@@ -105,7 +105,9 @@ impl Trace {
                 ask, key: asked, ..
             }) => asked == key && self.notes(*ask),
             Message::Mend { ask, delta } => delta.key == key && self.notes(*ask),
-            Message::Compared { ask, .. } | Message::Mended { ask } => self.asks.contains(ask),
+            Message::Compared { ask, .. }
+            | Message::Mended { ask }
+            | Message::Unanswered { ask, .. } => self.asks.contains(ask),
             Message::Forward { id, errand, .. } => {
                 let is_about =
                     matches!(errand, Errand::Ops(ops) if ops.iter().any(|op| op.key == key));

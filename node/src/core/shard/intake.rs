@@ -7,7 +7,7 @@ use crate::{
     core::{
         Event, Now, Output, compare,
         inbox::{Applied, Done, Purpose, Ticket},
-        message::{Compare, Message, SessionId},
+        message::{AskId, Compare, Message, SessionId, Unanswered},
         mutant::{Mutant, is_on},
         teach::teach,
     },
@@ -101,25 +101,20 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        let answer = match message {
-            Message::Compare(question) => self.answer(storage, question),
-            Message::Mend { ask, delta }
-                if self.read_only.is_none() && !self.is_ahead(delta.newest(), now) =>
-            {
-                self.observe(delta.newest());
-                let joined = self.working.join(storage, &delta);
-                joined.map(|()| Message::Mended { ask })
-            }
+        let (ask, answer) = match message {
+            Message::Compare(question) => (question.ask, self.compare(storage, question)),
+            Message::Mend { ask, delta } => (ask, self.mend(storage, ask, &delta, now)),
             _ => return,
         };
-        match answer {
-            Ok(answer) => self.waiting.answers.push((session, answer)),
-            // Who asked asks another one instead.
-            Err(error) => out.push(Output::Report(Event::Damaged(error))),
-        }
+        let answer = answer.unwrap_or_else(|error| {
+            out.push(Output::Report(Event::Damaged(error)));
+            let why = Unanswered::Damaged;
+            Message::Unanswered { ask, why }
+        });
+        self.waiting.answers.push((session, answer));
     }
 
-    fn answer(
+    fn compare(
         &mut self,
         storage: &dyn Storage,
         question: Compare,
@@ -130,12 +125,36 @@ impl Shard {
             digest,
             from,
         } = question;
-        let is_equal = from == 0 && compare::digest(storage, &mut self.working, &key)? == digest;
+        let is_equal = match digest {
+            Some(digest) => compare::digest(storage, &mut self.working, &key)? == digest,
+            None => false,
+        };
         let copy = if is_equal {
             None
         } else {
-            Some(compare::copy(storage, &mut self.working, &key, from)?)
+            let page_bytes = self.config.reads.page_bytes;
+            let working = &mut self.working;
+            Some(compare::copy(storage, working, &key, from, page_bytes)?)
         };
         Ok(Message::Compared { ask, copy })
+    }
+
+    fn mend(
+        &mut self,
+        storage: &dyn Storage,
+        ask: AskId,
+        delta: &Delta,
+        now: Now,
+    ) -> Result<Message, StorageError> {
+        let why = if self.read_only.is_some() {
+            Unanswered::ReadOnly
+        } else if self.is_ahead(delta.newest(), now) {
+            Unanswered::ClockAhead
+        } else {
+            self.observe(delta.newest());
+            self.working.join(storage, delta)?;
+            return Ok(Message::Mended { ask });
+        };
+        Ok(Message::Unanswered { ask, why })
     }
 }

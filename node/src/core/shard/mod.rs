@@ -4,6 +4,7 @@
 //! what depends on it (replies, acknowledgements to other regions, shipping) waits in the shard until [`Input::Committed`].
 
 mod intake;
+mod repairs;
 mod replay;
 mod replicas;
 mod upkeep;
@@ -18,6 +19,7 @@ use self::replay::Replay;
 use super::{
     coordinate::{Coordinator, Overwrites},
     expiring::Expiring,
+    fixed::{Answer, Views},
     gate::Gates,
     identity::relay_of,
     inbox::{Applied, Done, RelayMark, Ticket},
@@ -61,12 +63,35 @@ pub struct ShardConfig {
     pub cache_bytes: usize,
     /// Longest value that a client may make.
     pub value_bytes_max: usize,
+    /// Bounds of what one read makes the shard do.
+    pub reads: ReadBounds,
     /// How far two clocks may differ, `clock.max_skew` in milliseconds.
     pub max_skew_ms: u64,
     /// Whether the last stop was orderly, so that stored tallies hold.
     pub was_clean: bool,
     /// Seeds the choice of pauses and the numbers of questions: another one at each opening.
     pub entropy: u64,
+}
+
+/// What the shard itself does for one read, at most, before it turns to the next input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadBounds {
+    /// A read that looks at more rows than this is carried out beside the shard. Too small, and reads of small sets pay for a change of
+    /// thread; too large, and everybody waits for those of large ones.
+    pub rows_at_once: u64,
+    /// About so many bytes of rows are compared with another replica at a time. Too small, and a large key costs many round trips;
+    /// too large, and everybody waits while a page is joined. A page must fit into a message.
+    pub page_bytes: usize,
+}
+
+impl Default for ReadBounds {
+    /// A millisecond's worth of the one, some ten of the other.
+    fn default() -> Self {
+        Self {
+            rows_at_once: 128,
+            page_bytes: 256 << 10,
+        }
+    }
 }
 
 /// A shard's state.
@@ -90,6 +115,7 @@ pub struct Shard {
     waiting: Waiting,
     quorum: Quorum,
     gates: Gates,
+    views: Views,
     relay_mark: RelayMark,
     /// When those who wait for others are told if these are gone.
     doubt_at: Option<Duration>,
@@ -101,7 +127,7 @@ pub struct Shard {
 /// What waits for the commit.
 #[derive(Debug, Default)]
 struct Waiting {
-    replies: Vec<(RequestId, Reply)>,
+    replies: Vec<(RequestId, Answer)>,
     /// Writes that will wait for other replicas then, at these places.
     awaiting: Vec<(Hlc, Awaiting)>,
     /// What these take.
@@ -157,6 +183,7 @@ impl Shard {
             waiting: Waiting::default(),
             quorum: Quorum::default(),
             gates: Gates::new(config.entropy),
+            views: Views::new(config.reads.rows_at_once),
             relay_mark: RelayMark::default(),
             doubt_at: None,
             is_committing: false,
@@ -300,6 +327,9 @@ impl Shard {
             } => self.declined(storage, session, (actor, taken, reason), now, out),
             Message::Compared { ask, copy } => self.compared(storage, session, ask, copy, now, out),
             Message::Mended { ask } => self.mended(storage, session, ask, now, out),
+            Message::Unanswered { ask, why } => {
+                self.unanswered(storage, session, ask, why, now, out)
+            }
             // For the inbox, and for the shard that is asked; the driver takes them there.
             Message::Ship(_)
             | Message::Promise { .. }
@@ -398,7 +428,10 @@ impl Shard {
         self.is_over = true;
         let waiting = self.waiting.replies.iter_mut();
         for (_, reply) in waiting.filter(|_| !is_on(Mutant::FailedCommitAnswered)) {
-            *reply = Refusal::Timeout(format!("the storage of this node failed while it committed; the write may take effect: {reason}")).into();
+            let refusal = Refusal::Timeout(format!(
+                "the storage of this node failed while it committed; the write may take effect: {reason}"
+            ));
+            *reply = Reply::from(refusal).into();
         }
         for (_, done) in &mut self.waiting.applied {
             done.applied = Applied::Refused;
@@ -422,7 +455,10 @@ impl Shard {
 
     fn tell_clients(&mut self, out: &mut Vec<Output>) {
         let replies = self.waiting.replies.drain(..);
-        out.extend(replies.map(|(id, reply)| Output::Reply { id, reply }));
+        out.extend(replies.map(|(id, answer)| match answer {
+            Answer::Reply(reply) => Output::Reply { id, reply },
+            Answer::Fixed(read) => Output::Read { id, read },
+        }));
     }
 
     fn tell_inbox(&mut self, out: &mut Vec<Output>) {

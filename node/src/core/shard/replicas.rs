@@ -6,24 +6,24 @@ use super::Shard;
 use crate::{
     core::{
         Event, Now, Output, RequestId,
-        asks::Ask,
-        compare::{self, Difference},
+        asks::{Ask, Question},
+        compare,
         coordinate::{Effect, Overwrites, Stop},
         correct::Lesson,
-        gate::{Lost, Turned, Waiting},
-        message::{AskId, Compare, KeyCopy, Message, SessionId},
+        gate::{Lost, Opened, Turned, Waiting},
+        message::{AskId, Compare, Message, SessionId},
         mutant::{Mutant, is_on},
-        op::{Action, Condition, Key, Op, SetExpiry, Write},
+        op::{Action, Condition, Key, Op, Read, SetExpiry, Write},
+        progress::Walk,
         quorum::Awaiting,
         reach::Asked,
-        read::read,
         reply::{Refusal, Reply},
         room::Room,
         view::Uncommitted,
     },
     names::NodeName,
     placement::Partition,
-    storage::{Storage, StorageError},
+    storage::Storage,
 };
 
 impl Shard {
@@ -78,7 +78,13 @@ impl Shard {
                 self.gates.arrange(&mut asked.others, now.mono);
                 asked
             }
-            Ok(_) => return self.open_gate(storage, &key, covered, Vec::new(), now, out),
+            Ok(_) => {
+                let opened = Opened {
+                    covered,
+                    ..Opened::default()
+                };
+                return self.open_gate(storage, &key, opened, now, out);
+            }
             Err(refusal) => return self.refuse_all(storage, &key, covered, &refusal, now, out),
         };
         if asked.others.len() < asked.needed {
@@ -100,24 +106,38 @@ impl Shard {
             .gates
             .close(key.clone(), covered, needed, others, now.mono);
         self.answer_reads(storage, &key, digest, now, out);
-        for (node, session) in first {
-            self.ask(&key, (node, session), (digest, 0), now, out);
+        for whom in first {
+            self.begin_asking(&key, whom, digest, now, out);
         }
     }
 
-    fn ask(
+    /// Asks a replica whether its copy is equal, and if it is not for a page of it: the first, or the one behind what was compared before.
+    fn begin_asking(
         &mut self,
         key: &Key,
         (node, session): (NodeName, SessionId),
-        (digest, from): (u128, u64),
+        digest: u128,
         now: Now,
         out: &mut Vec<Output>,
     ) {
+        let walk = self.gates.resume(key, &node, session);
+        self.ask(key, (node, session), (Some(digest), walk), now, out);
+    }
+
+    pub(super) fn ask(
+        &mut self,
+        key: &Key,
+        (node, session): (NodeName, SessionId),
+        (digest, walk): (Option<u128>, Walk),
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let from = walk.from;
         let ask = Ask {
             key: key.clone(),
             node,
             session,
-            from: Some(from),
+            question: Question::Copy(walk),
             version: self.gates.version(key),
         };
         let ask = self.question_id(ask, now);
@@ -130,131 +150,34 @@ impl Shard {
         out.push(Output::Send { session, message });
     }
 
-    fn question_id(&mut self, ask: Ask, now: Now) -> AskId {
+    pub(super) fn question_id(&mut self, ask: Ask, now: Now) -> AskId {
         AskId {
             shard: self.config.index,
             number: self.gates.ask(ask, now.mono),
         }
     }
 
-    /// Another replica said how its copy of a key differs from the one here.
-    pub(super) fn compared(
+    /// A replica holds an answer, or will be asked again about a newer one.
+    pub(super) fn agreed(
         &mut self,
         storage: &dyn Storage,
-        session: SessionId,
-        ask: AskId,
-        copy: Option<KeyCopy>,
+        ask: Ask,
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        let Some(ask) = self.gates.answered(ask.number, session, now.mono) else {
-            return;
-        };
-        let met = match copy {
-            None => {
-                self.gates.heard(&ask.key, &ask.node);
-                Ok(Some(ask.version))
-            }
-            Some(copy) => self.meet_copy(storage, &ask, &copy, now, out),
-        };
-        match met {
-            Ok(Some(version)) => self.agreed(storage, Ask { version, ..ask }, now, out),
-            Ok(None) => {
-                let lost = self.gates.give_up(&ask.key, &ask.node);
-                self.go_on_without(storage, lost, now, out);
-            }
-            Err(error) => {
-                out.push(Output::Report(Event::Damaged(error.clone())));
-                let refusal = Refusal::Unavailable(error.to_string());
-                let covered = self.gates.fail(&ask.key);
-                self.refuse_all(storage, &ask.key, covered, &refusal, now, out);
-            }
-        }
-    }
-
-    /// What was sent to another replica is durable there.
-    pub(super) fn mended(
-        &mut self,
-        storage: &dyn Storage,
-        session: SessionId,
-        ask: AskId,
-        now: Now,
-        out: &mut Vec<Output>,
-    ) {
-        if let Some(ask) = self.gates.answered(ask.number, session, now.mono) {
-            self.agreed(storage, ask, now, out);
-        }
-    }
-
-    /// Joins what the copy here lacks, and sends what the other one does. Not where it is stamped too far ahead: such a stamp would
-    /// win every race until the clocks catch up, from whichever door it came in. Gives which answer the other one holds once it has
-    /// what was sent; `None` where its copy is not taken.
-    fn meet_copy(
-        &mut self,
-        storage: &dyn Storage,
-        ask: &Ask,
-        copy: &KeyCopy,
-        now: Now,
-        out: &mut Vec<Output>,
-    ) -> Result<Option<u32>, StorageError> {
-        let from = ask.from.unwrap_or_default();
-        let key = &ask.key;
-        let Difference {
-            newest,
-            mine,
-            theirs,
-        } = compare::compare(storage, &mut self.working, key, from, copy)?;
-        if self.is_ahead(newest, now) {
-            return Ok(None);
-        }
-        if let Some(delta) = compare::delta(key, mine) {
-            self.observe(newest);
-            self.working.join(storage, &delta)?;
-        }
-        let mut version = self.gates.version(key);
-        if copy.next.is_none() && self.gates.is_news(key, &ask.node) {
-            // Also where nothing was lacking: what it knows may have come here by another way since reads were answered.
-            let digest = compare::digest(storage, &mut self.working, key)?;
-            version = self.answer_reads(storage, key, digest, now, out);
-            if from > 0 {
-                // Rows of an earlier page may have changed here since that was sent: whether all of them are there is asked once more.
-                version = version.wrapping_sub(1);
-            }
-            self.gates.heard(key, &ask.node);
-        }
-        if let Some(delta) = compare::delta(key, theirs) {
-            let mend = Ask {
-                from: None,
-                version,
-                ..ask.clone()
-            };
-            let ask_id = self.question_id(mend, now);
-            let message = Message::Mend { ask: ask_id, delta };
-            self.waiting.answers.push((ask.session, message));
-        }
-        if let Some(next) = copy.next {
-            let whom = (ask.node.clone(), ask.session);
-            self.ask(key, whom, (0, next), now, out);
-        }
-        Ok(Some(version))
-    }
-
-    fn agreed(&mut self, storage: &dyn Storage, ask: Ask, now: Now, out: &mut Vec<Output>) {
         match self.gates.agrees(&ask) {
             Turned::Waits => {}
             Turned::Again => {
                 let instead = vec![(ask.key, ask.node, ask.session)];
                 self.ask_instead(storage, instead, now, out);
             }
-            Turned::Opens(covered, replies) => {
-                self.open_gate(storage, &ask.key, covered, replies, now, out);
-            }
+            Turned::Opens(opened) => self.open_gate(storage, &ask.key, opened, now, out),
         }
     }
 
     /// Reads that wait for a key are answered with what is here now, and with nothing that comes before enough others hold that: a
     /// later read, through another replica, might miss it. Gives the answer's number, also where the question has ended over it.
-    fn answer_reads(
+    pub(super) fn answer_reads(
         &mut self,
         storage: &dyn Storage,
         key: &Key,
@@ -262,24 +185,19 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) -> u32 {
+        let reads = self.gates.covered(key).iter().map(|waiting| &waiting.op);
+        let reads: Option<Vec<&Read>> = reads.map(as_read).collect();
+        let Some(reads) = reads else {
+            return self.gates.version(key);
+        };
         let view = Uncommitted {
             storage,
             working: &self.working,
         };
-        let reads = self.gates.covered(key).iter().map(|waiting| &waiting.op);
-        let replies: Option<Vec<Reply>> = reads
-            .map(|op| match &op.action {
-                Action::Read(action) => {
-                    let reply = read(&view, &op.key, action, now.wall_ms);
-                    Some(reply.unwrap_or_else(|e| Refusal::Unavailable(e.to_string()).into()))
-                }
-                Action::Write(_) => None,
-            })
-            .collect();
-        let Some(replies) = replies else {
-            return self.gates.version(key);
-        };
-        let again = self.gates.answer(key, digest, replies);
+        let answers = self
+            .views
+            .answers(&view, key, reads.into_iter(), now.wall_ms);
+        let again = self.gates.answer(key, digest, answers);
         let version = self.gates.version(key);
         for node in again {
             let Some(session) = self.shipper.session_to(&node) else {
@@ -297,18 +215,26 @@ impl Shard {
         &mut self,
         storage: &dyn Storage,
         key: &Key,
-        covered: Vec<Waiting>,
-        replies: Vec<Reply>,
+        opened: Opened,
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        if replies.is_empty() {
+        let Opened {
+            covered,
+            answers,
+            is_repaired,
+        } = opened;
+        if is_repaired {
+            let requests = covered.len() as u64;
+            out.push(Output::Report(Event::Repaired { requests }));
+        }
+        if answers.is_empty() {
             for waiting in covered {
                 self.carry_out(storage, waiting, now);
             }
         } else {
-            for (waiting, reply) in covered.into_iter().zip(replies) {
-                self.reply(waiting.id, reply);
+            for (waiting, answer) in covered.into_iter().zip(answers) {
+                self.answer(waiting.id, answer);
             }
         }
         self.go_on(storage, key, now, out);
@@ -344,7 +270,7 @@ impl Shard {
                         // What it says is held against what is here now, so reads are to be answered with no less.
                         self.answer_reads(storage, &key, digest, now, out);
                     }
-                    self.ask(&key, (node, session), (digest, 0), now, out);
+                    self.begin_asking(&key, (node, session), digest, now, out);
                 }
                 Err(error) => out.push(Output::Report(Event::Damaged(error))),
             }
@@ -405,10 +331,11 @@ impl Shard {
                     storage,
                     working: &self.working,
                 };
-                let reply = read(&view, &op.key, action, now.wall_ms);
-                let reply =
-                    reply.unwrap_or_else(|error| Refusal::Unavailable(error.to_string()).into());
-                return self.reply(id, reply);
+                let reads = std::iter::once(action);
+                let answers = self.views.answers(&view, &op.key, reads, now.wall_ms);
+                return answers
+                    .into_iter()
+                    .for_each(|answer| self.answer(id, answer));
             }
             Action::Write(write) => write,
         };
@@ -464,6 +391,13 @@ impl Shard {
         }
         self.quorum.pass_by(&op.key, overwrites);
         Ok((reply, None))
+    }
+}
+
+fn as_read(op: &Op) -> Option<&Read> {
+    match &op.action {
+        Action::Read(read) => Some(read),
+        Action::Write(_) => None,
     }
 }
 

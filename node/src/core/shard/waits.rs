@@ -9,6 +9,7 @@ use crate::{
     core::{
         Now, Output, RequestId,
         coordinate::Target,
+        fixed::Answer,
         message::{Decline, SessionId, Taken, Teaching},
         mutant::{Mutant, is_on},
         quorum::{Awaiting, Turn},
@@ -33,7 +34,12 @@ impl Shard {
 
     /// An answer that may be given when the batch is durable.
     pub(super) fn reply(&mut self, id: RequestId, reply: Reply) {
-        self.waiting.replies.push((id, reply));
+        self.answer(id, reply.into());
+    }
+
+    /// The same, of a read that may still be to be carried out.
+    pub(super) fn answer(&mut self, id: RequestId, answer: Answer) {
+        self.waiting.replies.push((id, answer));
     }
 
     /// Whether a stamp is further ahead of this node's clock than two clocks may differ.

@@ -16,7 +16,7 @@ use crate::{
         Direction::{Accepted, Dialled},
         Recipient, RefusalKind,
         limits::{DATAGRAM_BYTES_MAX, DATAGRAM_BYTES_SAFE},
-        wire::{STREAM_MESSAGES, encode_message},
+        wire::{STREAM_MESSAGES, VERSIONS, encode_message},
     },
 };
 
@@ -143,7 +143,7 @@ async fn a_peer_that_takes_no_datagrams_is_a_peer_all_the_same() {
     let _control = stranger.greet().await;
     let (session, ..) = eu.up(Accepted).await;
     assert_eq!(send(&eu, "us-9", b"hello"), Err(DatagramError::Unsupported));
-    let message = framed(&encode_message(1, &promise(8)));
+    let message = framed(&encode_message(*VERSIONS.end(), &promise(8)));
     let _messages = stranger
         .say(&[vec![STREAM_MESSAGES], message].concat())
         .await;

@@ -14,7 +14,9 @@ use crate::{
     peer::{
         Direction::{Accepted, Dialled},
         Refusal, RefusalKind, frame,
-        wire::{Card, Control, Greeting, STREAM_MESSAGES, encode_control, encode_message},
+        wire::{
+            Card, Control, Greeting, STREAM_MESSAGES, VERSIONS, encode_control, encode_message,
+        },
     },
     tls::Credentials,
 };
@@ -213,11 +215,11 @@ async fn a_peer_that_never_greets_is_closed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_messages_end_the_session_and_not_the_node() {
-    let good = encode_message(1, &promise(1));
+    let good = encode_message(*VERSIONS.end(), &promise(1));
     let mut bad_checksum = framed(&good);
     *bad_checksum.last_mut().unwrap() ^= 1;
     let mut newer = good.clone();
-    newer[0] = 2;
+    newer[0] = VERSIONS.end() + 1;
     let mut unknown = good.clone();
     unknown[1] = 250;
     let streams = [
@@ -274,7 +276,7 @@ async fn what_was_said_well_before_the_noise_is_delivered() {
     let (_certificates, mut node, stranger) = visited().await;
     let _control = stranger.greet().await;
     let (session, ..) = node.up(Accepted).await;
-    let good = framed(&encode_message(1, &promise(8)));
+    let good = framed(&encode_message(*VERSIONS.end(), &promise(8)));
     let _messages = stranger
         .say(&[vec![STREAM_MESSAGES], good, noise(500, 5)].concat())
         .await;
@@ -299,7 +301,7 @@ async fn a_goodbye_after_which_nothing_ends_is_ended() {
         reason: "so\nlong".repeat(200),
     };
     control
-        .write_all(&framed(&encode_control(1, &bye)))
+        .write_all(&framed(&encode_control(*VERSIONS.end(), &bye)))
         .await
         .unwrap();
     let reason = node.down(session).await;

@@ -22,7 +22,7 @@ use std::{
 use crdt::ActorId;
 use node::{
     core::{
-        Input, Now, RequestId, Shard, ShardConfig,
+        Input, Now, ReadBounds, RequestId, Shard, ShardConfig,
         identity::{BootId, DirectoryId, Identity},
         inbox::Inbox,
         message::SessionId,
@@ -496,6 +496,7 @@ impl Host {
             },
             cache_bytes: self.plan.cache_bytes,
             value_bytes_max: 1 << 20,
+            reads: READS,
             max_skew_ms: MAX_SKEW_MS,
             was_clean,
             entropy: desk.dice.bits(),
@@ -598,6 +599,11 @@ where
         .expect("names of the simulator are made of a letter and a number")
 }
 
+/// Small as the sets of the workload are: most reads of one are fixed, and some sets have several pages.
+const READS: ReadBounds = ReadBounds {
+    rows_at_once: 2,
+    page_bytes: 256,
+};
 /// What clients are told on a full disk.
 pub const FULL: &str = "the disk is nearly full";
 /// `clock.max_skew`.

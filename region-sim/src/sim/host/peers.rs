@@ -8,7 +8,7 @@ use node::{
         Input,
         identity::shard_of,
         inbox::{Applied, Done, Intent, RelayMark, Ticket},
-        message::{Compare, Held, Message, SessionId, Taken},
+        message::{Compare, Held, Message, SessionId, Taken, Unanswered},
         ship::Met,
     },
     placement::Partition,
@@ -170,7 +170,9 @@ impl Host {
             Message::Forward { .. } | Message::Forwarded { .. } => {
                 self.handed(session, message, desk);
             }
-            Message::Compared { ask, .. } | Message::Mended { ask } => {
+            Message::Compared { ask, .. }
+            | Message::Mended { ask }
+            | Message::Unanswered { ask, .. } => {
                 let shard = usize::from(ask.shard);
                 self.tell(shard, Input::Acknowledged { session, message }, desk);
             }
@@ -229,18 +231,40 @@ impl Host {
         desk: &mut Desk,
     ) {
         if desk.dice.chance(desk.plan.unsent) {
-            let actor = message.actor();
+            let (actor, ask) = (message.actor(), message.ask());
             desk.trace.message(&message, desk.now, || {
                 format!("n{} has no room for {}", self.index, shown(&message))
             });
             if let Some(actor) = actor {
                 self.tell(shard, Input::Unsent { session, actor }, desk);
             }
+            if let Some(ask) = ask {
+                let why = Unanswered::NotSent;
+                let unanswered = Message::Unanswered { ask, why };
+                self.tell_unanswered(shard, session, message.is_question(), unanswered, desk);
+            }
             return;
         }
         let lane = usize::from(is_answer(&message));
         desk.network
             .send(session, lane, message, desk.now, &mut desk.agenda);
+    }
+
+    /// Whoever waits for an answer learns that there will be none: a shard here, or the one that asked, if there is room for that.
+    fn tell_unanswered(
+        &mut self,
+        shard: usize,
+        session: SessionId,
+        is_question: bool,
+        message: Message,
+        desk: &mut Desk,
+    ) {
+        if is_question {
+            self.tell(shard, Input::Acknowledged { session, message }, desk);
+        } else if !desk.dice.chance(desk.plan.unanswered) {
+            desk.network
+                .send(session, 1, message, desk.now, &mut desk.agenda);
+        }
     }
 
     /// A shard is done with what a peer sent.
@@ -454,7 +478,10 @@ fn note(met: &mut Met, message: &Message) {
 
 /// Whether a message goes back to the side that dialled.
 fn is_answer(message: &Message) -> bool {
-    matches!(message, Message::Compared { .. } | Message::Mended { .. })
+    matches!(
+        message,
+        Message::Compared { .. } | Message::Mended { .. } | Message::Unanswered { .. }
+    )
 }
 
 /// What a peer holds of an actor that is newer than anything that the actor recalled when it was opened.

@@ -277,6 +277,9 @@ impl Host {
         for output in out {
             match output {
                 Output::Reply { id, reply } => self.reply(shard, id, reply, desk),
+                Output::Read { id, read } => {
+                    self.reply(shard, id, read.answer(&|| true), desk);
+                }
                 Output::Applied { ticket, done } => self.applied(shard, ticket, done, desk),
                 Output::Relayed(mark) => self.relayed(shard, mark, desk),
                 Output::Relocated { kept, place } => {
@@ -328,6 +331,7 @@ impl Host {
             }
             CoreEvent::Ship(ShipEvent::Replaced { .. } | ShipEvent::Declined { .. })
             | CoreEvent::Conflict { .. }
+            | CoreEvent::Repaired { .. }
             | CoreEvent::Replayed { .. } => {}
             CoreEvent::Damaged(error) => desk.violations.push(Violation::new(
                 "core",
