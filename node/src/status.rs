@@ -90,7 +90,8 @@ pub struct RegionStatus {
     pub outbox_entries: u64,
     /// Unix milliseconds up to which it has everything of this node.
     pub watermark: u64,
-    /// Whether rows were dropped that it never took: it needs a full repair.
+    /// Whether it lacks rows that nobody will ship to it any more, because they were dropped or the node that had them left: it needs
+    /// a full repair.
     pub needs_repair: bool,
 }
 
@@ -98,11 +99,13 @@ pub struct RegionStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RegionState {
-    /// All its nodes answer.
+    /// None of its nodes was met since this node started.
+    Connecting,
+    /// All its nodes answer, and it takes what this node writes.
     Up,
-    /// Some of its nodes answer.
+    /// Some of its nodes answer, some shards have no way to it, or it is far behind.
     Degraded,
-    /// None of its nodes answers.
+    /// None of its nodes answers, or no shard has a way to any.
     Down,
     /// Taken out of the epoch by an operator.
     Fenced,
@@ -111,6 +114,7 @@ pub enum RegionState {
 impl fmt::Display for RegionState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Connecting => "connecting",
             Self::Up => "up",
             Self::Degraded => "degraded",
             Self::Down => "down",
@@ -140,12 +144,17 @@ pub struct NodeStatus {
     pub hints: u64,
     /// Whether it says that it can meet its default levels.
     pub ready: bool,
+    /// Whether it lacks rows that nobody will ship to it any more: it needs a full repair.
+    #[serde(default)]
+    pub needs_repair: bool,
 }
 
 /// The life of a node as another sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
+    /// Known from others, not met since this node started.
+    Connecting,
     /// Configured or met in an earlier life, not heard of yet.
     Joining,
     /// Heard of lately.
@@ -163,6 +172,7 @@ pub enum NodeState {
 impl fmt::Display for NodeState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Connecting => "connecting",
             Self::Joining => "joining",
             Self::Up => "up",
             Self::Suspect => "suspect",
@@ -179,12 +189,18 @@ mod tests {
 
     #[test]
     fn states_are_shown_as_they_are_in_the_json() {
-        use NodeState::{Down, Joining, Leaving, Left, Suspect, Up};
-        for state in [Joining, Up, Suspect, Down, Leaving, Left] {
+        use NodeState::{Connecting, Down, Joining, Leaving, Left, Suspect, Up};
+        for state in [Connecting, Joining, Up, Suspect, Down, Leaving, Left] {
             assert_eq!(format!("{state:?}").to_lowercase(), state.to_string());
         }
         use RegionState::{Degraded, Fenced};
-        for state in [RegionState::Up, Degraded, RegionState::Down, Fenced] {
+        for state in [
+            RegionState::Connecting,
+            RegionState::Up,
+            Degraded,
+            RegionState::Down,
+            Fenced,
+        ] {
             assert_eq!(format!("{state:?}").to_lowercase(), state.to_string());
         }
     }

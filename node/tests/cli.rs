@@ -13,11 +13,12 @@ use std::{
     process::{Command, Output, Stdio},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use node::{
     config::Config,
-    http::{self, NodeView, VerbError},
+    http::{self, NodeView, Owed, VerbError},
     metrics,
     names::NodeName,
     status::{NodeState, NodeStatus, Reason, RegionState, RegionStatus, Status},
@@ -212,6 +213,7 @@ impl NodeView for FakeNode {
                 clock_offset_ms: None,
                 hints: 17,
                 ready: true,
+                needs_repair: false,
             }],
             partitions: 1024,
             partition_digests: None,
@@ -238,8 +240,14 @@ impl NodeView for FakeNode {
         }
     }
 
-    async fn owed(&self, _: std::time::Duration) -> u64 {
-        if self.is_behind { 17 } else { 0 }
+    async fn owed(&self, _: Duration) -> Owed {
+        match self.is_behind {
+            true => Owed {
+                batches: 17,
+                lacking: vec![BEHIND.to_owned()],
+            },
+            false => Owed::default(),
+        }
     }
 
     async fn drain_check(&self, what: String) -> Result<Vec<String>, VerbError> {
@@ -252,8 +260,16 @@ impl NodeView for FakeNode {
         }
     }
 
-    fn leave(&self) {}
+    async fn leave(&self, is_forced: bool, _: Duration) -> Result<(), VerbError> {
+        match self.is_behind && !is_forced {
+            true => Err(VerbError::Refused(BEHIND.to_owned())),
+            false => Ok(()),
+        }
+    }
 }
+
+/// What [`FakeNode`] says of who is behind.
+const BEHIND: &str = "region eu has not taken 17";
 
 /// Serves [`FakeNode`] for as long as the runtime lives.
 fn door() -> (Runtime, SocketAddr) {
@@ -328,6 +344,18 @@ fn handoff_wait_returns_when_nothing_is_owed_and_exits_1_when_time_is_up() {
     let said = run(&["handoff", "wait", "--timeout", "10ms", "--http", &address]);
     assert_eq!(said.status.code(), Some(1));
     assert!(stderr(&said).contains("17 batches"), "{}", stderr(&said));
+    assert!(stderr(&said).contains(BEHIND), "{}", stderr(&said));
+}
+
+#[test]
+fn leave_exits_1_with_what_would_be_lost_unless_it_is_forced() {
+    let (_runtime, address) = door_of(FakeNode { is_behind: true });
+    let address = address.to_string();
+    let said = run(&["leave", "--timeout", "10ms", "--http", &address]);
+    assert_eq!(said.status.code(), Some(1));
+    assert!(stderr(&said).contains(BEHIND), "{}", stderr(&said));
+    let said = run(&["leave", "--force", "--http", &address]);
+    assert_eq!(said.status.code(), Some(0), "{}", stderr(&said));
 }
 
 #[test]

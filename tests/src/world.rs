@@ -130,6 +130,11 @@ impl World {
         std::fs::read_to_string(self.entry(node).log).expect("a node has a log")
     }
 
+    /// Where a node's HTTP door is.
+    pub fn http_address(&self, node: &str) -> String {
+        self.entry(node).http
+    }
+
     /// What a node says over HTTP.
     pub fn http(&self, node: &str, path: &str) -> Result<String, String> {
         let url = format!("http://{}{path}", self.entry(node).http);

@@ -131,6 +131,9 @@ fn a_node_that_dies_is_suspected_and_trusted_again_at_another_address() {
         assert!(ap["phi"].as_f64().unwrap() > 8.0, "{ap}");
     }
     comes_to_say(three.node(0), "ap-1", "down");
+    eventually("its machine says that the process is gone", || {
+        seen(three.node(0), "ap-1").unwrap()["cause"] == "process gone"
+    });
     three.carries(0, 1, "meanwhile");
     let back = three.plans[2].start();
     three.nodes[2] = Some(back);

@@ -44,8 +44,18 @@ enum Verb {
     Tls(TlsVerb),
     /// Show the cluster as a node sees it.
     Status(StatusArgs),
-    /// Have a node leave for good: it ships what it owes, says goodbye, and ends.
-    Leave(DoorArgs),
+    /// Have a node leave for good: it ships what it owes, says goodbye, and ends. Exit 1, and it stays, if a region or a replica has not
+    /// taken in time what nobody else would deliver.
+    Leave {
+        /// How long at most others have to take it: 60s unless given.
+        #[arg(long, value_name = "T", value_parser = humantime::parse_duration, default_value = "60s")]
+        timeout: Duration,
+        /// Leave all the same, at once: what others have not taken is never delivered to them.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        door: DoorArgs,
+    },
     /// Have every node forget one that will never return; its data directory is refused from then on.
     Forget {
         /// The node that is gone.
@@ -165,7 +175,11 @@ pub fn run(cli: Cli) -> ExitCode {
             tls::issue(&dir, &name, days).map_err(Failure::from)
         }
         Verb::Status(args) => status::show(&args, io::stdout().lock()),
-        Verb::Leave(door) => verbs::leave(&door.http, io::stdout().lock()),
+        Verb::Leave {
+            timeout,
+            force,
+            door,
+        } => verbs::leave(&door.http, force, timeout, io::stdout().lock()),
         Verb::Forget { node, door } => verbs::forget(&door.http, &node, io::stdout().lock()),
         Verb::Handoff(HandoffVerb::Wait { timeout, door }) => {
             verbs::handoff_wait(&door.http, timeout, io::stdout().lock())

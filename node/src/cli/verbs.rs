@@ -17,6 +17,8 @@ use super::{
 #[derive(Deserialize)]
 struct Handoff {
     owed: u64,
+    #[serde(default)]
+    lacking: Vec<String>,
 }
 
 /// The answer of `/v1/drain-check`.
@@ -26,9 +28,25 @@ struct Drain {
     reasons: Vec<String>,
 }
 
-/// Has the node behind `http` leave.
-pub fn leave(http: &str, mut out: impl Write) -> Result<(), Failure> {
-    door::post(http, "/v1/leave")?;
+/// Has the node behind `http` leave, once everybody has what nobody else would deliver. Forced, it does not wait for that.
+pub fn leave(
+    http: &str,
+    is_forced: bool,
+    patience: Duration,
+    mut out: impl Write,
+) -> Result<(), Failure> {
+    let until = Instant::now() + patience;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let path = match is_forced {
+            true => "/v1/leave?force=1".to_owned(),
+            false => format!("/v1/leave?within_ms={}", left.min(ASK_MAX).as_millis()),
+        };
+        match door::post(http, &path) {
+            Err(DoorError::Refused { code: 409, .. }) if !left.is_zero() => {}
+            asked => break asked.map(drop)?,
+        }
+    }
     Ok(writeln!(
         out,
         "the node leaves: it ships what it owes, says goodbye and ends"
@@ -53,8 +71,9 @@ pub fn handoff_wait(http: &str, patience: Duration, mut out: impl Write) -> Resu
         }
         if left.is_zero() {
             return Err(Failure::Unmet(format!(
-                "{} batches of writes were not taken within {patience:?}",
-                answer.owed
+                "{} batches of writes were not taken within {patience:?}: {}",
+                answer.owed,
+                answer.lacking.join("; ")
             )));
         }
     }

@@ -478,6 +478,12 @@ impl Shipper {
             .map(|(destination, route)| (destination, route.lag()))
     }
 
+    /// Whether rows can be sent there now: there is a session, to a node that is believed to live.
+    pub fn is_linked(&self, destination: &Destination) -> bool {
+        let route = self.routes.get(destination);
+        route.is_some_and(|route| route.session().is_some())
+    }
+
     fn route(&mut self, session: SessionId) -> Option<(Destination, &mut Route)> {
         let (destination, route) = self
             .routes

@@ -4,11 +4,16 @@ use std::{collections::BTreeMap, time::Duration};
 
 use gossip::{Cause, Standing};
 
-use super::{membership, node::Inner, queue::Inspection};
+use super::{
+    membership,
+    node::Inner,
+    queue::Inspection,
+    reach::{self, Contact, Paths},
+};
 use crate::{
     core::{ship::Destination, tally::Tally},
     names::{NodeName, RegionName},
-    peer::{LinkState, PeerLink},
+    peer::{LinkState, PeerLink, Unreached},
     placement::PARTITIONS,
     status::{NodeState, NodeStatus, RegionState, RegionStatus, Status},
 };
@@ -69,20 +74,46 @@ impl Census<'_> {
             .filter_map(|lag| lag.since)
             .map(|since| since.millis())
             .min();
+        let lag = since_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms));
+        let lag = Duration::from_millis(lag);
         let watermarks = lags
             .iter()
             .map(|lag| lag.watermark.millis())
             .filter(|watermark| *watermark > 0);
         RegionStatus {
             name: name.clone(),
-            state: region_state(name, nodes),
-            lag_seconds: since_ms.map_or(0.0, |since_ms| {
-                now_ms.saturating_sub(since_ms) as f64 / 1000.0
-            }),
+            state: self.region_state(name, nodes, lag),
+            lag_seconds: lag.as_secs_f64(),
             outbox_entries: lags.iter().map(|lag| lag.rows).sum(),
             watermark: watermarks.min().unwrap_or(0),
-            needs_repair: lags.iter().any(|lag| lag.needs_repair),
+            needs_repair: self.needs_repair(&Destination::Region(name.clone())),
         }
+    }
+
+    /// Whether a destination lacks rows that nobody will ship to it any more.
+    fn needs_repair(&self, destination: &Destination) -> bool {
+        let lags = self.inspections.iter().flat_map(|shard| &shard.lags);
+        let mut own = lags.filter(|(to, _)| to == destination);
+        own.any(|(_, lag)| lag.needs_repair) || self.inner.legacies.concern(destination)
+    }
+
+    fn region_state(&self, name: &RegionName, nodes: &[NodeStatus], lag: Duration) -> RegionState {
+        let destination = Destination::Region(name.clone());
+        let ships = |shard: &&Inspection| shard.lags.iter().any(|(to, _)| *to == destination);
+        let shipping = self.inspections.iter().filter(ships);
+        let (shards, linked) = shipping.fold((0, 0), |(shards, linked), shard| {
+            let is_linked = shard.linked.contains(&destination);
+            (shards + 1, linked + usize::from(is_linked))
+        });
+        let states = nodes.iter().filter(|node| node.region == *name);
+        reach::region_state(
+            states.map(|node| node.state),
+            &Paths {
+                shards,
+                linked,
+                lag,
+            },
+        )
     }
 
     fn partition_digests(&self) -> Vec<String> {
@@ -107,15 +138,19 @@ impl Census<'_> {
         let mut nodes = self.known_nodes();
         nodes.extend(linked_nodes(&links));
         for (mut member, silence) in self.members() {
-            if !is_linked(&links, &member.name) {
-                doubt(&mut member, silence);
-            }
+            let contact = reach::contact(&links, &member.name);
+            doubt(&mut member, silence, contact);
             // What gossip knows stands above what one link shows.
             nodes.insert(member.name.clone(), member);
         }
         nodes.insert(self.inner.name.clone(), self.this_node());
         for node in nodes.values_mut() {
+            let (own, region) = (
+                Destination::Replica(node.name.clone()),
+                Destination::Region(node.region.clone()),
+            );
             node.hints = self.hints(&node.name);
+            node.needs_repair = self.needs_repair(&own) || self.inner.legacies.concern(&region);
         }
         nodes.into_values().collect()
     }
@@ -133,6 +168,7 @@ impl Census<'_> {
                 rtt_ms: None,
                 clock_offset_ms: None,
                 hints: 0,
+                needs_repair: false,
                 ready: false,
             };
             (name, status)
@@ -175,6 +211,7 @@ impl Census<'_> {
             rtt_ms: None,
             clock_offset_ms: None,
             hints: 0,
+            needs_repair: false,
             ready: self.inner.health.reasons().is_empty(),
         }
     }
@@ -198,24 +235,45 @@ fn linked_nodes(links: &[PeerLink]) -> BTreeMap<NodeName, NodeStatus> {
     nodes
 }
 
-/// Whether there is a session with a node, whoever dialled.
-fn is_linked(links: &[PeerLink], name: &NodeName) -> bool {
-    let mut own = links.iter().filter(|link| link.name.as_ref() == Some(name));
-    own.any(|link| link.state == LinkState::Up)
-}
-
-/// In a young cluster, which has few heartbeats to judge by, gossip is slow to suspect. Without a session plain silence has a say.
-fn doubt(member: &mut NodeStatus, silence: Duration) {
-    if member.state != NodeState::Up || silence < SUSPECT_UNLINKED {
-        return;
-    }
-    member.state = if silence < DOWN_UNLINKED {
-        NodeState::Suspect
-    } else {
-        NodeState::Down
+/// In a young cluster, which has few heartbeats to judge by, gossip is slow to suspect. Without a session plain silence has a say, and
+/// what the address of the node does shows why it is silent.
+fn doubt(member: &mut NodeStatus, silence: Duration, contact: Contact) {
+    let unreached = match contact {
+        Contact::Linked => return,
+        Contact::Never(unreached) => {
+            // What others say of it comes before the first word with it.
+            if matches!(
+                member.state,
+                NodeState::Up | NodeState::Suspect | NodeState::Down
+            ) {
+                member.state = NodeState::Connecting;
+                member.ready = false;
+            }
+            unreached
+        }
+        Contact::Lost(unreached) => {
+            if member.state == NodeState::Up && silence >= SUSPECT_UNLINKED {
+                member.state = if silence < DOWN_UNLINKED {
+                    NodeState::Suspect
+                } else {
+                    NodeState::Down
+                };
+                member.ready = false;
+            }
+            unreached
+        }
     };
-    member.cause = cause(Some(Cause::PeerSlow)).to_owned();
-    member.ready = false;
+    let is_silent = matches!(
+        member.state,
+        NodeState::Suspect | NodeState::Down | NodeState::Connecting
+    );
+    if is_silent && member.cause != cause(Some(Cause::SelfSlow)) {
+        member.cause = match unreached {
+            Some(Unreached::Refused) => PROCESS_GONE,
+            Some(Unreached::Silent) | None => cause(Some(Cause::PathDown)),
+        }
+        .to_owned();
+    }
 }
 
 /// A member as gossip sees it; nothing for a name that no certificate can have.
@@ -237,6 +295,7 @@ fn member_status(member: gossip::Member<'_>) -> Option<NodeStatus> {
         rtt_ms: member.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
         clock_offset_ms: member.clock_offset.map(|offset| offset.ahead_ms as f64),
         hints: 0,
+        needs_repair: false,
         ready: is_usable,
     })
 }
@@ -255,10 +314,10 @@ fn node_status(name: &NodeName, region: &RegionName, link: &PeerLink) -> NodeSta
     NodeStatus {
         name: name.clone(),
         region: region.clone(),
-        state: if is_up {
-            NodeState::Up
-        } else {
-            NodeState::Down
+        state: match (is_up, link.last_heard) {
+            (true, _) => NodeState::Up,
+            (false, Some(_)) => NodeState::Down,
+            (false, None) => NodeState::Connecting,
         },
         phi: 0.0,
         cause: if is_up {
@@ -269,19 +328,8 @@ fn node_status(name: &NodeName, region: &RegionName, link: &PeerLink) -> NodeSta
         rtt_ms: link.rtt_ms,
         clock_offset_ms: link.clock_offset_ms,
         hints: 0,
+        needs_repair: false,
         ready: is_up,
-    }
-}
-
-fn region_state(name: &RegionName, nodes: &[NodeStatus]) -> RegionState {
-    let mut states = nodes
-        .iter()
-        .filter(|node| node.region == *name)
-        .map(|node| node.state == NodeState::Up);
-    match (states.clone().any(|is_up| is_up), states.all(|is_up| is_up)) {
-        (true, true) => RegionState::Up,
-        (true, false) => RegionState::Degraded,
-        (false, _) => RegionState::Down,
     }
 }
 
@@ -290,11 +338,13 @@ fn rank(state: NodeState) -> u8 {
     match state {
         NodeState::Up => 3,
         NodeState::Suspect => 2,
-        NodeState::Joining | NodeState::Leaving => 1,
+        NodeState::Joining | NodeState::Connecting | NodeState::Leaving => 1,
         NodeState::Down | NodeState::Left => 0,
     }
 }
 
+/// The cause where the machine of a node answers for it that nobody listens.
+const PROCESS_GONE: &str = "process gone";
 /// Without a session and unheard of for so long, a node is suspected; a session that is only opened again takes less.
 const SUSPECT_UNLINKED: Duration = Duration::from_secs(1);
 /// And for so long, it counts as down.

@@ -1,10 +1,10 @@
 //! Figures that are read off the node once a second.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use super::{
     agreement::Agreement,
-    handoff::Debt,
+    handoff::Debts,
     membership::{self, HANDOFF, READY, WATERMARKS},
     node::Node,
 };
@@ -28,7 +28,8 @@ pub async fn publish(node: Node, mut agreement: Agreement) {
         node.inner().answering.look(&inspections, now);
         let status = node.status_of(&inspections, false);
         set_status(&status);
-        publish_values(&node, &status, Debt::of(&inspections));
+        let debts = Debts::standing(&inspections, node.inner().clock.now().wall_ms);
+        publish_values(&node, &status, &debts);
         let links = node.inner().outbound.peers().map(|peers| peers.status());
         set_sessions(&links.unwrap_or_default());
         if let Some(membership) = node.inner().membership() {
@@ -52,7 +53,7 @@ fn note_forgotten(node: &Node) -> bool {
 }
 
 /// What the other nodes learn of this one by gossip.
-fn publish_values(node: &Node, status: &Status, debt: Debt) {
+fn publish_values(node: &Node, status: &Status, debts: &Debts) {
     let Some(membership) = node.inner().membership() else {
         return;
     };
@@ -62,13 +63,21 @@ fn publish_values(node: &Node, status: &Status, debt: Debt) {
         .map(|reason| reason.kind.as_str())
         .collect();
     membership.publish(READY, reasons.join(" "));
-    membership.publish(HANDOFF, debt.to_string());
+    publish_debts(node, debts);
     let watermarks: Vec<String> = status
         .regions
         .iter()
         .map(|region| format!("{}={}", region.name, region.watermark))
         .collect();
     membership.publish(WATERMARKS, watermarks.join(" "));
+}
+
+/// What it owes: for good, where it is about to go with it.
+pub(super) fn publish_debts(node: &Node, debts: &Debts) {
+    let is_final = node.inner().is_final.load(Ordering::Relaxed);
+    if let Some(membership) = node.inner().membership() {
+        membership.publish(HANDOFF, debts.publication(is_final));
+    }
 }
 
 fn set_status(status: &Status) {

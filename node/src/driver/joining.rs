@@ -74,6 +74,7 @@ mod tests {
             rtt_ms: None,
             clock_offset_ms: None,
             last_heard: None,
+            unreached: None,
             last_error: None,
             last_refusal: None,
         }

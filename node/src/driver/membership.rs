@@ -29,6 +29,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     clock::WallClock,
+    handoff::Published,
     health,
     joining::Joining,
     neighbours::{self, Told},
@@ -392,8 +393,9 @@ fn happened(node: &Node, event: Event) {
     match event {
         Event::Met(identity) => met(node, &identity),
         Event::Believed(verdict) => believed(node, &verdict),
-        Event::Published { node, keys } => {
-            tracing::debug!(%node, ?keys, "a node published values")
+        Event::Published { node: name, keys } => {
+            tracing::debug!(node = %name, ?keys, "a node published values");
+            note_debts(node, &name);
         }
         Event::Forgot {
             node: name,
@@ -430,6 +432,14 @@ fn happened(node: &Node, event: Event) {
                 "this process was stopped, or its clock jumped: nobody is suspected for it"
             )
         }
+    }
+}
+
+/// Remembers what a node that goes has not delivered.
+fn note_debts(node: &Node, name: &NodeId) {
+    let Some(name) = name_of(name) else { return };
+    if let Some(published) = Published::by(node.inner(), &name) {
+        node.inner().legacies.note(name, published);
     }
 }
 
@@ -579,7 +589,7 @@ const SETTING_BYTES_MAX: usize = 160;
 pub const READY: &str = "ready";
 /// What a node publishes of its own writes: for each region the Unix milliseconds up to which that region has them.
 pub const WATERMARKS: &str = "watermarks";
-/// What a node publishes of what it owes: see `handoff::Debt`.
+/// What a node publishes of what it owes: see `handoff::Debts`.
 pub const HANDOFF: &str = "handoff";
 /// The releases whose gossip this one understands.
 const PROTOCOL: gossip::Protocol = gossip::Protocol {

@@ -34,6 +34,7 @@ mod neighbours;
 mod node;
 mod outbound;
 mod queue;
+mod reach;
 mod region;
 mod renewal;
 mod report;

@@ -2,7 +2,10 @@
 
 use std::{
     future::Future,
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,7 +22,8 @@ use super::{
     clock::WallClock,
     errand::Asking,
     forward::{self, Forwards, Kind},
-    handoff::{self, Debt, Drained},
+    gauges,
+    handoff::{self, Debts, Drained, Legacies},
     health::Health,
     hot_heads::HotHeads,
     known::Known,
@@ -39,7 +43,7 @@ use crate::{
         reply::{Refusal, Reply},
         view::Committed,
     },
-    http::{NodeView, VerbError},
+    http::{NodeView, Owed, VerbError},
     level::Level,
     names::{ClusterName, NodeName, RegionName},
     placement::{PARTITIONS, Partition, Position},
@@ -86,6 +90,10 @@ pub struct Inner {
     pub membership: OnceLock<Arc<Membership>>,
     /// Asks the node to end, as a signal does.
     pub leave: Notify,
+    /// What it has not delivered it will not: it leaves all the same.
+    pub is_final: AtomicBool,
+    /// What nodes that left have not delivered.
+    pub legacies: Legacies,
     /// How it does.
     pub health: Arc<Health>,
     /// How long a client waits for a shard.
@@ -218,6 +226,18 @@ impl Node {
     pub fn status_of(&self, inspections: &[Inspection], partitions: bool) -> Status {
         let inner = self.inner();
         Census { inner, inspections }.status(partitions)
+    }
+
+    /// What the shards owe, by this count, once it is nothing or the time is up.
+    async fn debts_after(&self, within: Duration, count: impl Fn(&[Inspection]) -> Debts) -> Debts {
+        let until = Instant::now() + within;
+        loop {
+            let debts = count(&self.inspect(false).await);
+            if debts.are_none() || Instant::now() >= until {
+                return debts;
+            }
+            sleep(HANDOFF_LOOK).await; // of every shard: a look at their figures costs less than telling of each row
+        }
     }
 
     /// Runs something that reads storage off the asynchronous workers.
@@ -402,16 +422,11 @@ impl NodeView for Node {
         self.status_of(&inspections, partitions)
     }
 
-    async fn owed(&self, within: Duration) -> u64 {
-        let until = Instant::now() + within;
-        loop {
-            let inspections = self.inspect(false).await;
-            let unknown = inspections.iter().any(|shard| shard.failed.is_some());
-            let owed = Debt::of(&inspections).owed + u64::from(unknown);
-            if owed == 0 || Instant::now() >= until {
-                return owed;
-            }
-            sleep(HANDOFF_LOOK).await; // of every shard: a look at their figures costs less than telling of each row
+    async fn owed(&self, within: Duration) -> Owed {
+        let debts = self.debts_after(within, Debts::of).await;
+        Owed {
+            batches: debts.total(),
+            lacking: debts.sentences(&self.0.name),
         }
     }
 
@@ -428,10 +443,10 @@ impl NodeView for Node {
         } else {
             return Err(unknown());
         };
-        let own = Debt::of(&inspections);
+        let own = Debts::standing(&inspections, self.0.clock.now().wall_ms);
         Ok(handoff::objections(
             self.inner(),
-            own,
+            &own,
             &drained,
             &status.nodes,
             &status.regions,
@@ -475,11 +490,24 @@ impl NodeView for Node {
             .map_err(|error| not_stored(error.to_string()))
     }
 
-    fn leave(&self) {
+    async fn leave(&self, is_forced: bool, within: Duration) -> Result<(), VerbError> {
+        let standing =
+            |inspections: &[Inspection]| Debts::standing(inspections, self.0.clock.now().wall_ms);
+        let debts = self.debts_after(within, standing).await;
+        if !debts.are_none() {
+            let said = debts.sentences(&self.0.name).join("; ");
+            if !is_forced {
+                return Err(VerbError::Refused(said));
+            }
+            tracing::error!("an operator has this node leave with what it owes: {said}");
+            self.0.is_final.store(true, Ordering::Relaxed);
+            gauges::publish_debts(self, &debts);
+        }
         if let Some(membership) = self.0.membership() {
             membership.leave();
         }
         self.0.leave.notify_one();
+        Ok(())
     }
 }
 

@@ -1,8 +1,11 @@
 //! The way into a shard: one bounded queue, with room that clients cannot take from replication.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use crdt::{ActorId, Hlc};
@@ -55,6 +58,8 @@ pub struct Inspection {
     pub partitions: Vec<(u16, Tally)>,
     /// How far each destination is behind.
     pub lags: Vec<(Destination, Lag)>,
+    /// Those of them that rows can be sent to now.
+    pub linked: BTreeSet<Destination>,
     /// Why it does not work, if it does not.
     pub failed: Option<String>,
 }

@@ -494,6 +494,13 @@ impl ShardLoop {
                 .lags()
                 .map(|(destination, lag)| (destination.clone(), lag))
                 .collect(),
+            linked: shard
+                .shipper()
+                .lags()
+                .map(|(destination, _)| destination)
+                .filter(|destination| shard.shipper().is_linked(destination))
+                .cloned()
+                .collect(),
             failed: None,
         }
     }

@@ -1,15 +1,20 @@
 //! The end of a node: what is in flight is finished, what is owed is shipped or left durable, and the directory says that it
 //! was closed in good order.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{
     sync::{oneshot, watch},
     task::{JoinHandle, JoinSet, spawn_blocking},
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
+    gauges,
+    handoff::Debts,
     health,
     node::Node,
     queue::{Inspection, Work},
@@ -30,8 +35,8 @@ pub struct Ending {
     pub(super) resp_served: JoinHandle<()>,
     pub(super) http_served: JoinHandle<()>,
     pub(super) stop_doors: watch::Sender<bool>,
-    /// How long the regions have to take what they have not.
-    pub(super) patience: Duration,
+    /// It leaves for good: nobody delivers later what it has not delivered.
+    pub(super) leaves: bool,
     /// A shard ended by itself: the directory was not closed in good order.
     pub(super) was_failure: bool,
 }
@@ -50,7 +55,7 @@ pub async fn shut_down(mut ending: Ending) {
         timeout(DOORS_MAX, &mut ending.resp_served).await.is_ok(),
     );
     if !ending.was_failure {
-        drain(&ending.node, ending.patience).await;
+        drain(&ending.node, ending.leaves).await;
     }
     if let Some(membership) = ending.node.inner().membership() {
         membership.depart(&ending.node);
@@ -70,20 +75,39 @@ pub async fn shut_down(mut ending: Ending) {
     tracing::info!(is_whole, "stopped");
 }
 
-/// Gives the nodes that answer, and are not suspected, a moment to take what they have not: what is left is durable in the outbox.
-async fn drain(node: &Node, patience: Duration) {
-    let until = Instant::now() + patience;
-    while Instant::now() < until {
-        let up = destinations_up(node);
+/// Gives the others time to take what they have not, and says what is left. A node that stops asks those that answer, and are not
+/// suspected, and keeps the rest in the outbox. One that leaves asks all of them, unless an operator has it leave with what it owes.
+async fn drain(node: &Node, leaves: bool) {
+    let is_final = || node.inner().is_final.load(Ordering::Relaxed);
+    let waits_for_all = leaves && !is_final();
+    let until = Instant::now() + if waits_for_all { LEAVE_MAX } else { DRAIN_MAX };
+    let debts = loop {
         let inspections = node.inspect(false).await;
-        if !inspections.iter().any(|inspection| owes(inspection, &up)) {
-            return;
+        let up = destinations_up(node);
+        let debts = Debts::of(&inspections);
+        let is_awaited = if waits_for_all {
+            !debts.are_none()
+        } else {
+            inspections.iter().any(|shard| owes(shard, &up))
+        };
+        if !is_awaited || Instant::now() >= until {
+            break debts;
         }
-        tokio::time::sleep(DRAIN_LOOK).await;
+        sleep(DRAIN_LOOK).await;
+    };
+    if debts.are_none() {
+        return;
     }
-    tracing::info!(
-        "not every region and replica has taken everything; what is left stays in the outbox"
-    );
+    let said = debts.sentences(&node.inner().name).join("; ");
+    if !leaves {
+        tracing::warn!("what others lack stays in the outbox until this node is back: {said}");
+        return;
+    }
+    tracing::error!("this node leaves, and what it owes is lost to delivery: {said}");
+    node.inner().is_final.store(true, Ordering::Relaxed);
+    gauges::publish_debts(node, &debts);
+    // Nobody answers gossip, and a goodbye ends what a node publishes: some rounds, so that those that stay know what they lack.
+    sleep(ANNOUNCE).await;
 }
 
 fn destinations_up(node: &Node) -> Vec<Destination> {
@@ -163,6 +187,12 @@ fn within(what: &str, is_done: bool) {
     }
 }
 
+/// How long a node that stops waits for others to take what they have not.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+/// How long one that leaves does.
+const LEAVE_MAX: Duration = Duration::from_secs(60);
+/// What is left behind is told for so long before the goodbye.
+const ANNOUNCE: Duration = Duration::from_secs(2);
 /// For the doors to finish what is in flight.
 const DOORS_MAX: Duration = Duration::from_secs(5);
 /// Between two looks at what they have.

@@ -4,7 +4,10 @@ use std::{
     future::Future,
     io::{self, Write},
     num::{NonZeroU16, NonZeroUsize},
-    sync::{Arc, OnceLock, RwLock, atomic::AtomicU64},
+    sync::{
+        Arc, OnceLock, RwLock,
+        atomic::{AtomicBool, AtomicU64},
+    },
     thread,
 };
 
@@ -24,6 +27,7 @@ use super::{
     descriptors::Shares,
     forward::Forwards,
     gauges,
+    handoff::Legacies,
     health::{self, Health},
     hot_heads::HotHeads,
     joining::Joining,
@@ -195,6 +199,8 @@ async fn live(
         known,
         membership: OnceLock::new(),
         leave: Notify::new(),
+        is_final: AtomicBool::new(false),
+        legacies: Legacies::default(),
         health: Arc::new(Health::default()),
         timeout: config.consistency.timeout,
         disk_reads: Arc::new(Semaphore::new(DISK_READS_MAX)),
@@ -258,13 +264,13 @@ async fn live(
             until_told(signals, &mut shards.ended, &node.inner().leave).await
         }
     };
-    let (outcome, patience) = match told {
-        Told::Stop => (Ok(()), DRAIN_MAX),
-        Told::Leave => (Ok(()), LEAVE_MAX),
-        Told::ShardEnded(shard) => (Err(RunError::ShardEnded(shard)), DRAIN_MAX),
+    let (outcome, leaves) = match told {
+        Told::Stop => (Ok(()), false),
+        Told::Leave => (Ok(()), true),
+        Told::ShardEnded(shard) => (Err(RunError::ShardEnded(shard)), false),
     };
     shut_down(Ending {
-        patience,
+        leaves,
         node,
         directory,
         threads,
@@ -599,10 +605,6 @@ const DISK_READS_MAX: usize = BLOCKING_THREADS_MAX - 8;
 const RUNTIME_END_MAX: std::time::Duration = std::time::Duration::from_secs(2);
 /// Gossip that waits to be taken; beyond, it is dropped and comes again.
 const DATAGRAMS_MAX: usize = 256;
-/// How long a node that stops waits for the regions to take what they have not.
-const DRAIN_MAX: std::time::Duration = std::time::Duration::from_secs(2);
-/// How long one that leaves does.
-const LEAVE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 /// Events of peers that wait to be taken; while they are this many, peers are not read.
 const PEER_EVENTS_MAX: usize = 1024;
 /// One part in this many of `storage.cache` goes to heads that connections have read, over and above RocksDB's blocks.

@@ -7,7 +7,8 @@
 //!   GET /v1/status      the cluster as this node sees it; ?partitions=1 adds a digest per partition
 //!   GET /v1/conflicts   what joins kept from readers, the newest first; ?count=N for the last ones
 //!   POST /v1/forget     ?node=NAME: every node forgets it, and refuses its data directory from now on
-//!   POST /v1/leave      the node ships what it owes, says goodbye and ends
+//!   POST /v1/leave      ?within_ms=N&force=1: the node ships what it owes, says goodbye and ends; 409 while others lack what nobody
+//!                       else would deliver, unless it is forced
 //!   POST /v1/handoff    ?within_ms=N: how much of what it has others lack, after waiting for so long that it be nothing
 //!   POST /v1/drain-check ?of=NAME: why it is not safe to stop a node or a region
 //!   GET /               a page that shows the status
@@ -46,8 +47,8 @@ pub trait NodeView: Send + Sync + 'static {
     /// Has every node forget one that will never return. This one remembers it for good when it says so.
     fn forget(&self, node: NodeName) -> impl Future<Output = Result<(), VerbError>> + Send;
 
-    /// How many rows of this node others lack, once it is none or the time is up.
-    fn owed(&self, within: Duration) -> impl Future<Output = u64> + Send;
+    /// What of this node others lack, once it is nothing or the time is up.
+    fn owed(&self, within: Duration) -> impl Future<Output = Owed> + Send;
 
     /// Why it is not safe to stop a node or a region; nothing where it is.
     fn drain_check(
@@ -55,8 +56,22 @@ pub trait NodeView: Send + Sync + 'static {
         what: String,
     ) -> impl Future<Output = Result<Vec<String>, VerbError>> + Send;
 
-    /// Begins to leave: ships what is owed, says goodbye, ends.
-    fn leave(&self);
+    /// Begins to leave: ships what is owed, says goodbye, ends. Not while others lack what nobody else would deliver, even after it
+    /// waited for so long, unless it is forced to.
+    fn leave(
+        &self,
+        is_forced: bool,
+        within: Duration,
+    ) -> impl Future<Output = Result<(), VerbError>> + Send;
+}
+
+/// What others lack of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Owed {
+    /// Batches of writes, over all who lack some.
+    pub batches: u64,
+    /// Who lacks how many, in sentences.
+    pub lacking: Vec<String>,
 }
 
 /// Why an operator's verb was not carried out.

@@ -13,7 +13,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::{NodeView, VerbError};
+use super::{NodeView, Owed, VerbError};
 use crate::{
     metrics::process,
     names::NodeName,
@@ -104,6 +104,18 @@ struct Patience {
     within_ms: u64,
 }
 
+/// The query of `/v1/leave`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Leave {
+    /// Whatever others lack.
+    #[serde(default)]
+    force: Switch,
+    /// Bounded by what an answer may take.
+    #[serde(default)]
+    within_ms: u64,
+}
+
 /// The query of `/v1/drain-check`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -115,6 +127,7 @@ struct What {
 #[derive(Serialize)]
 struct Handoff {
     owed: u64,
+    lacking: Vec<String>,
 }
 
 /// The body of `/v1/drain-check`.
@@ -219,7 +232,10 @@ async fn handoff<V: NodeView>(
     // Half of it, so that the last look comes in time.
     let owed = shared.view.owed(within.min(shared.answer / 2));
     match timeout(shared.answer, owed).await {
-        Ok(owed) => uncached(StatusCode::OK, Handoff { owed }),
+        Ok(Owed { batches, lacking }) => {
+            let owed = batches;
+            uncached(StatusCode::OK, Handoff { owed, lacking })
+        }
         Err(_) => failure(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("the node did not answer within {:?}", shared.answer),
@@ -248,9 +264,25 @@ async fn drain_check<V: NodeView>(
     }
 }
 
-async fn leave<V: NodeView>(State(shared): State<Shared<V>>) -> Response {
-    shared.view.leave();
-    uncached(StatusCode::ACCEPTED, Done { done: "leaving" })
+async fn leave<V: NodeView>(
+    State(shared): State<Shared<V>>,
+    how: Result<Query<Leave>, QueryRejection>,
+) -> Response {
+    let Leave { force, within_ms } = match how {
+        Ok(Query(how)) => how,
+        Err(rejection) => return failure(StatusCode::BAD_REQUEST, rejection.body_text()),
+    };
+    // Half of it, so that the last look comes in time.
+    let within = Duration::from_millis(within_ms).min(shared.answer / 2);
+    let asked = shared.view.leave(matches!(force, Switch::On), within);
+    match timeout(shared.answer, asked).await {
+        Ok(Ok(())) => uncached(StatusCode::ACCEPTED, Done { done: "leaving" }),
+        Ok(Err(error)) => failure(StatusCode::CONFLICT, error.to_string()),
+        Err(_) => failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the node did not answer within {:?}", shared.answer),
+        ),
+    }
 }
 
 fn exposition(metrics: &PrometheusHandle) -> Response {

@@ -72,8 +72,14 @@ impl NodeView for FakeNode {
         }
     }
 
-    async fn owed(&self, within: Duration) -> u64 {
-        u64::from(within.is_zero()) * 3
+    async fn owed(&self, within: Duration) -> Owed {
+        match within.is_zero() {
+            true => Owed {
+                batches: 3,
+                lacking: vec!["region eu has not taken 3".to_owned()],
+            },
+            false => Owed::default(),
+        }
     }
 
     async fn drain_check(&self, what: String) -> Result<Vec<String>, VerbError> {
@@ -86,8 +92,12 @@ impl NodeView for FakeNode {
         }
     }
 
-    fn leave(&self) {
+    async fn leave(&self, is_forced: bool, within: Duration) -> Result<(), VerbError> {
+        if within.is_zero() && !is_forced {
+            return Err(VerbError::Refused("region eu has not taken 3".to_owned()));
+        }
         self.leaving.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -119,6 +129,7 @@ fn status(reasons: Vec<Reason>, partitions: bool) -> Status {
             clock_offset_ms: None,
             hints: 0,
             ready: true,
+            needs_repair: false,
         }],
         partitions: 1024,
         partition_digests: partitions.then(|| vec!["0".repeat(32)]),
@@ -218,17 +229,32 @@ async fn verbs_are_carried_out_or_refused_with_the_reason() {
     let (line, _, _) = ask(served.address, "GET", "/v1/leave").await;
     assert!(line.contains("405"), "{line}");
     assert!(!served.node.leaving.load(Ordering::Relaxed));
-    let (line, _, _) = ask(served.address, "POST", "/v1/leave").await;
-    assert_eq!(line, "HTTP/1.1 202 Accepted");
-    assert!(served.node.leaving.load(Ordering::Relaxed));
+    let (line, _, body) = ask(served.address, "POST", "/v1/leave").await;
+    assert_eq!(line, "HTTP/1.1 409 Conflict");
+    assert!(body.contains("eu has not taken 3"), "{body}");
+    assert!(!served.node.leaving.load(Ordering::Relaxed));
+    for how in ["within_ms=5", "force=1"] {
+        let path = format!("/v1/leave?{how}");
+        let (line, _, _) = ask(served.address, "POST", &path).await;
+        assert_eq!(line, "HTTP/1.1 202 Accepted");
+        assert!(served.node.leaving.swap(false, Ordering::Relaxed));
+    }
 }
 
 #[tokio::test]
 async fn what_is_owed_and_what_speaks_against_a_stop_is_said() {
     let served = served(Bounds::default(), false).await;
     for (path, code, words) in [
-        ("/v1/handoff", "200 OK", r#"{"owed":3}"#),
-        ("/v1/handoff?within_ms=5", "200 OK", r#"{"owed":0}"#),
+        (
+            "/v1/handoff",
+            "200 OK",
+            r#"{"owed":3,"lacking":["region eu has not taken 3"]}"#,
+        ),
+        (
+            "/v1/handoff?within_ms=5",
+            "200 OK",
+            r#"{"owed":0,"lacking":[]}"#,
+        ),
         ("/v1/handoff?within_ms=long", "400 Bad Request", "within_ms"),
         (
             "/v1/drain-check?of=us-1",

@@ -21,6 +21,7 @@ use super::{
     Direction, Held, LinkState, Refusal, RefusalKind, Refuser,
     backoff::Backoff,
     greeting::{self, Greeted, GreetingError, within},
+    knock::knock,
     limits::{ATTEMPT_MAX, LIVED},
     link::Line,
     roster::Claim,
@@ -89,8 +90,10 @@ impl Dialler {
         let mut random = StdRng::from_os_rng();
         let mut attempts = 0_usize;
         while !self.is_over() {
-            let outcome = self.once(attempts).await;
+            let attempt = attempts;
             attempts = attempts.wrapping_add(1);
+            let outcome = self.once(attempt).await;
+            let is_unreached = matches!(outcome, Outcome::Lived | Outcome::Failed);
             match outcome {
                 Outcome::Lived => backoff.reset(),
                 Outcome::Failed => {}
@@ -104,9 +107,15 @@ impl Dialler {
                 Outcome::Elsewhere => self.or_over(sleep(LOOK_AGAIN)).await,
                 Outcome::Dropped => return ControlFlow::Break(()),
             }
-            let pause = backoff.pause(&mut random);
+            let pause = sleep(backoff.pause(&mut random));
+            let paused = async {
+                if is_unreached {
+                    self.knock(attempt).await;
+                }
+                pause.await;
+            };
             let was_signed = tokio::select! { biased;
-                () = self.or_over(sleep(pause)) => false,
+                () = self.or_over(paused) => false,
                 () = self.target.course.sign() => true,
             };
             if was_signed {
@@ -114,6 +123,20 @@ impl Dialler {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Finds out what the address does behind which nobody greeted.
+    async fn knock(&self, attempt: usize) {
+        if self.is_over() {
+            return;
+        }
+        let Ok(address) = self.resolve(attempt).await else {
+            return;
+        };
+        let unreached = knock(address).await;
+        self.shared
+            .roster
+            .line(self.line, |line| line.tried(unreached));
     }
 
     fn move_to(&mut self, address: String) {

@@ -26,6 +26,8 @@ pub struct PeerLink {
     pub clock_offset_ms: Option<f64>,
     /// How long ago it was last heard.
     pub last_heard: Option<Duration>,
+    /// What its address did when it was last tried, where there is no session; nothing where somebody refused.
+    pub unreached: Option<Unreached>,
     /// Why there is no session, or why the last one ended; for people.
     pub last_error: Option<String>,
     /// The last refusal by either side, forgotten when a session comes about.
@@ -47,6 +49,15 @@ pub enum LinkState {
     Dropped,
 }
 
+/// What an address does behind which nobody greets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreached {
+    /// Its machine says that nobody listens there.
+    Refused,
+    /// Nothing comes back.
+    Silent,
+}
+
 /// A target's side of the matter, kept between sessions.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -56,6 +67,7 @@ pub(super) struct Line {
     region: Option<RegionName>,
     session: Option<SessionId>,
     heard: Option<Instant>,
+    unreached: Option<Unreached>,
     error: Option<String>,
     refusal: Option<Refusal>,
 }
@@ -69,6 +81,7 @@ impl Line {
             region: None,
             session: None,
             heard: None,
+            unreached: None,
             error: None,
             refusal: None,
         }
@@ -82,8 +95,14 @@ impl Line {
     pub(super) fn moved(&mut self, address: String) {
         self.address = address;
         self.state = LinkState::Connecting;
+        self.unreached = None;
         self.error = None;
         self.refusal = None;
+    }
+
+    /// Nobody greeted there. One that refuses is reached.
+    pub(super) fn tried(&mut self, unreached: Unreached) {
+        self.unreached = self.refusal.is_none().then_some(unreached);
     }
 
     pub(super) fn connecting(&mut self) {
@@ -95,6 +114,7 @@ impl Line {
         self.session = Some(session.id);
         self.name = Some(session.peer.name.clone());
         self.region = Some(session.peer.region.clone());
+        self.unreached = None;
         self.error = None;
         self.refusal = None;
     }
@@ -109,6 +129,7 @@ impl Line {
         self.state = state;
         self.error = Some(error);
         if refusal.is_some() {
+            self.unreached = None;
             self.refusal = refusal;
         }
     }
@@ -125,6 +146,7 @@ impl Line {
             rtt_ms: reading.and_then(rtt_ms),
             clock_offset_ms: reading.and_then(clock_offset_ms),
             last_heard: heard.map(|heard| now.saturating_duration_since(heard)),
+            unreached: self.unreached,
             last_error: self.error.clone(),
             last_refusal: self.refusal.clone(),
         }
@@ -144,6 +166,7 @@ pub(super) fn accepted(session: &Session, now: Instant) -> PeerLink {
         rtt_ms: rtt_ms(reading),
         clock_offset_ms: clock_offset_ms(reading),
         last_heard: Some(now.saturating_duration_since(reading.heard)),
+        unreached: None,
         last_error: None,
         last_refusal: None,
     }

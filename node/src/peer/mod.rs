@@ -27,6 +27,7 @@ mod endpoint;
 mod frame;
 mod greeting;
 mod journal;
+mod knock;
 pub mod limits;
 mod link;
 mod path;
@@ -65,7 +66,7 @@ use crate::{
 pub use crate::core::message::{Held, SessionId};
 pub use datagram::{Datagram, DatagramError, Recipient};
 pub use journal::Refused;
-pub use link::{LinkState, PeerLink};
+pub use link::{LinkState, PeerLink, Unreached};
 pub use refusal::{Refusal, RefusalKind, Refuser};
 
 use refusal::CLOSE_BYE;

@@ -3,7 +3,7 @@
 //! | family | read by | written | so |
 //! | --- | --- | --- | --- |
 //! | head | key; ranges for SCAN | random | whole-key bloom filter |
-//! | row | key; ranges within one key | random | whole-key and prefix bloom filter |
+//! | row | key; ranges within one key | random, deleted as often | whole-key and prefix bloom filter; what was deleted is compacted away when reads pass over it |
 //! | outbox, hint | ranges from a cursor | ascending, trimmed by ranges | no filter; memtable flushed early when full of trims |
 //! | cursor, meta | key, all of it | the same few rows again and again | small memtable |
 
@@ -94,7 +94,7 @@ pub(super) fn families(
     for family in Family::ALL {
         let tuned = match family {
             Family::Head => head(&memtables, cache),
-            Family::Row => row(&memtables, cache),
+            Family::Row => row(&memtables, cache, replayed)?,
             Family::Outbox | Family::Hint => queue(&memtables, cache)?,
             Family::Cursor | Family::Meta => small(&memtables, cache),
         };
@@ -180,12 +180,36 @@ fn head(memtables: &Memtables, cache: &Cache) -> Options {
     head
 }
 
-fn row(memtables: &Memtables, cache: &Cache) -> Options {
-    let mut row = family(memtables.hot);
+fn row(
+    memtables: &Memtables,
+    cache: &Cache,
+    replayed: Replayed,
+) -> Result<Options, rocksdb::Error> {
+    let mut row = Options::default().get_options_from_string(flushed_by_reads(replayed))?;
+    common(&mut row, memtables.hot);
     filter_memtable(&mut row);
+    row.add_compact_on_deletion_collector_factory(
+        DELETED_WINDOW,
+        DELETED_OF_WINDOW,
+        DELETED_OF_TABLE,
+    );
     row.set_prefix_extractor(SliceTransform::create_fixed_prefix(ROW_PREFIX_BYTES));
     row.set_block_based_table_factory(&filtered_table(cache));
-    row
+    Ok(row)
+}
+
+/// A set that is used as a queue leaves a deletion behind for every element that passes, and every read of the set walks over all of
+/// them. Those in memory go when they are flushed and compacted, and it is the read that met them that has them flushed: after so
+/// many in one step, or in all its steps if these met some each. More: slower reads before the flush. Less: a set that
+/// stays small while much passes through it flushes again and again.
+fn flushed_by_reads(replayed: Replayed) -> &'static str {
+    match replayed {
+        Replayed::ToTables => {
+            "memtable_op_scan_flush_trigger=2048;memtable_avg_op_scan_flush_trigger=4"
+        }
+        // Nothing is flushed where the disk has no space for tables.
+        Replayed::ToMemory => "",
+    }
 }
 
 /// A new key or element is looked for in every memory table first, which is a cache miss at every step of a list: the filter answers with one.
@@ -240,6 +264,12 @@ fn filtered_table(cache: &Cache) -> BlockBasedOptions {
     table
 }
 
+/// A table in which so many of so many rows in a row are deletions is compacted soon, down to where it ends them: readers of that place
+/// would walk over them.
+const DELETED_WINDOW: usize = 1024;
+const DELETED_OF_WINDOW: usize = 512;
+/// So is one of which this part is deletions.
+const DELETED_OF_TABLE: f64 = 0.5;
 /// The filter's part of a memory table: some 16 bits for each row of 100 bytes.
 const MEMTABLE_FILTER_RATIO: f64 = 0.02;
 const MEMTABLE_BYTES_MIN: usize = 1 << 20;
