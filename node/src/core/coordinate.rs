@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crdt::{Clock, Delta, Hlc, Part, Stamp, StringState};
 
 use super::{
+    mutant::{Mutant, is_on},
     op::{Key, SetExpiry, Write},
     reply::{Refusal, Reply},
     working::Working,
@@ -193,7 +194,9 @@ impl Coordinator<'_> {
         } else if is_asking {
             parts.push(Part::String(StringState::default()));
         }
-        parts.push(Part::Expiry(head.expiry.ended()));
+        if !is_on(Mutant::ExpiryOutlivesDelete) {
+            parts.push(Part::Expiry(head.expiry.ended()));
+        }
         self.effects.push(Effect::Delete { floors });
         self.coordinate(target, parts)
     }

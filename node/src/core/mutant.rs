@@ -64,6 +64,68 @@ pub enum Mutant {
     MendNotAwaited,
     /// The digest under which copies of a key are equal does not cover its rows.
     DigestIgnoresRows,
+    /// No write that waits for other replicas is ever answered: all time out.
+    WritesUnanswered,
+    /// No read that asks other replicas is ever answered: all time out.
+    ReadsUnanswered,
+    /// A region says of what one of its nodes has taken that a majority has it.
+    MajorityIsTaken,
+    /// A region says of what a majority has that every replica has it.
+    EveryIsMajority,
+    /// Writes at levels that span regions wait for this region alone.
+    WideLevelsAreLocal,
+    /// A node that takes for its region counts as a replica of keys that it does not hold.
+    TakerIsReplica,
+    /// Rows that were dropped before a replica took them count as taken by it.
+    LostRowsCount,
+    /// A node that stands in for a replica keeps nothing of what it acknowledges.
+    StandInKeepsNothing,
+    /// Nodes that stand in for replicas count where every replica is to have a write.
+    StandInsCountForAll,
+    /// A node counts as standing in for rows that were sent before it did.
+    StandInCountsTooEarly,
+    /// What is taken for a region is not passed on within it.
+    PassedOnByNobody,
+    /// The correction of a SET or DEL leaves standing the increments that were taught.
+    TaughtCountsStand,
+    /// A SET or DEL is not taught the increments that others know.
+    CountsNotTaught,
+    /// A SET or DEL is not taught that another one is newer.
+    RegisterNotTaught,
+    /// An EXPIRE or PERSIST is not taught that another one is newer.
+    ExpiryNotTaught,
+    /// A SET or DEL is not taught what others know of the set.
+    ClearNotTaught,
+    /// A SREM is not taught the dots that others know of its elements.
+    DotsNotTaught,
+    /// A corrected write is answered before its correction has met the level.
+    CorrectionNotAwaited,
+    /// A write is corrected although a later one of the same shard has replaced it.
+    CorrectionOverLater,
+    /// A read does not join what another replica knew.
+    CopyNotJoined,
+    /// Commands overtake those that ask other replicas about the same key.
+    GateIgnored,
+    /// Repairs and teachings are taken from clocks however far ahead.
+    SkewAcceptedFromReplicas,
+    /// A key is read although it has expired.
+    ExpiryIgnored,
+    /// DEL does not end the expiry.
+    ExpiryOutlivesDelete,
+    /// SET does not end the expiry.
+    ExpiryOutlivesSet,
+    /// A set that was emptied leaves its expiry to the next one.
+    ExpiryOutlivesElements,
+    /// The outbox grows beyond its bounds.
+    BoundsIgnored,
+    /// What was dropped from the outbox is forgotten: nobody says that a region lacks it.
+    DropNotSaid,
+    /// A stream does not say that it goes on behind rows that are gone.
+    SkipNotSent,
+    /// A taker is not told to go on from what the others of its region have.
+    BridgeNotSent,
+    /// What a destination once declined is never offered again.
+    DeclinedForGood,
 }
 
 /// What [`Mutant::CountsAdded`] does in the place of a join.
@@ -129,7 +191,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 27] = [
+        pub const ALL: [Self; 58] = [
             Self::OutboxRowNotStored,
             Self::HintNotStored,
             Self::AnsweredBeforeCommit,
@@ -157,6 +219,37 @@ mod switch {
             Self::NoCorrection,
             Self::MendNotAwaited,
             Self::DigestIgnoresRows,
+            Self::WritesUnanswered,
+            Self::ReadsUnanswered,
+            Self::MajorityIsTaken,
+            Self::EveryIsMajority,
+            Self::WideLevelsAreLocal,
+            Self::TakerIsReplica,
+            Self::LostRowsCount,
+            Self::StandInKeepsNothing,
+            Self::StandInsCountForAll,
+            Self::StandInCountsTooEarly,
+            Self::PassedOnByNobody,
+            Self::TaughtCountsStand,
+            Self::CountsNotTaught,
+            Self::RegisterNotTaught,
+            Self::ExpiryNotTaught,
+            Self::ClearNotTaught,
+            Self::DotsNotTaught,
+            Self::CorrectionNotAwaited,
+            Self::CorrectionOverLater,
+            Self::CopyNotJoined,
+            Self::GateIgnored,
+            Self::SkewAcceptedFromReplicas,
+            Self::ExpiryIgnored,
+            Self::ExpiryOutlivesDelete,
+            Self::ExpiryOutlivesSet,
+            Self::ExpiryOutlivesElements,
+            Self::BoundsIgnored,
+            Self::DropNotSaid,
+            Self::SkipNotSent,
+            Self::BridgeNotSent,
+            Self::DeclinedForGood,
         ];
     }
 
@@ -166,6 +259,6 @@ mod switch {
             assert!(Mutant::ALL[at] as usize == at + 1, "each once, in order");
             at += 1;
         }
-        assert!(Mutant::ALL.len() == Mutant::DigestIgnoresRows as usize);
+        assert!(Mutant::ALL.len() == Mutant::DeclinedForGood as usize);
     };
 }

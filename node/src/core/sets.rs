@@ -129,7 +129,8 @@ impl Coordinator<'_> {
     /// A set without elements is no key, and a later one of that name must not inherit its expiry.
     fn end_if_empty(&mut self, target: &Target<'_>) -> Result<(), StorageError> {
         let head = self.head(target)?;
-        if head.slot() == Shown::Absent && head.expiry.at_ms.is_some() {
+        let is_left = head.slot() == Shown::Absent && head.expiry.at_ms.is_some();
+        if is_left && !is_on(Mutant::ExpiryOutlivesElements) {
             let ended = head.expiry.ended();
             self.place();
             self.coordinate(target, vec![Part::Expiry(ended)])?;

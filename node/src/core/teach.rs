@@ -17,7 +17,11 @@ use crdt::{
     parse_integer,
 };
 
-use super::{message::Teaching, working::Working};
+use super::{
+    message::Teaching,
+    mutant::{Mutant, is_on},
+    working::Working,
+};
 use crate::{
     placement::Position,
     storage::{
@@ -89,7 +93,10 @@ impl Teaching {
         }
         let mine = known.register.as_ref().map(|register| register.stamp);
         let theirs = written.register.as_ref().map(|register| register.stamp);
-        if let Some(mine) = mine.filter(|mine| theirs.is_none_or(|theirs| *mine > theirs)) {
+        let is_newer = |mine: &Stamp| theirs.is_none_or(|theirs| *mine > theirs);
+        if let Some(mine) = mine.filter(is_newer)
+            && !is_on(Mutant::RegisterNotTaught)
+        {
             self.newest = self.newest.max(mine.hlc);
         }
         let unknown: BTreeMap<_, _> = known
@@ -98,7 +105,7 @@ impl Teaching {
             .filter(|(actor, count)| count.above(written.floors.get(actor)) != (0, 0))
             .map(|(actor, count)| (*actor, *count))
             .collect();
-        if !unknown.is_empty() {
+        if !unknown.is_empty() && !is_on(Mutant::CountsNotTaught) {
             let counts = StringState {
                 counts: unknown,
                 floors: known.floors.clone(),
@@ -109,13 +116,14 @@ impl Teaching {
     }
 
     fn of_expiry(&mut self, known: &Expiry, written: &Expiry) {
-        if known.stamp > written.stamp && known.stamp != Stamp::ZERO {
+        let is_newer = known.stamp > written.stamp && known.stamp != Stamp::ZERO;
+        if is_newer && !is_on(Mutant::ExpiryNotTaught) {
             self.newest = self.newest.max(known.stamp.hlc);
         }
     }
 
     fn of_clear(&mut self, head: &Head, cleared: &RowsDelta<()>) {
-        let is_clear = cleared.named == Named::All;
+        let is_clear = cleared.named == Named::All && !is_on(Mutant::ClearNotTaught);
         if is_clear && head.set.live > 0 && !cleared.context.covers(&head.set.context) {
             self.seen = Some(head.set.context.clone());
         }
@@ -126,7 +134,7 @@ impl Teaching {
             .stamps()
             .filter(|dot| !written.context.contains(*dot))
             .collect();
-        if unknown.is_empty() {
+        if unknown.is_empty() || is_on(Mutant::DotsNotTaught) {
             return;
         }
         let dots: Dots<()> = known.within(&unknown);

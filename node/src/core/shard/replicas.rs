@@ -38,7 +38,11 @@ impl Shard {
     ) {
         let deadline = now.mono + self.config.timeout;
         let waiting = Waiting { id, op, deadline };
-        if !self.gates.is_empty() && self.gates.is_closed(&waiting.op.key) {
+        let is_closed = self.gates.is_closed(&waiting.op.key);
+        let may_overtake = is_on(Mutant::GateIgnored)
+            && !(self.reach(now).asks_others(waiting.op.level)
+                && depends_on_what_is_there(&waiting.op.action));
+        if !self.gates.is_empty() && is_closed && !may_overtake {
             match self.is_crowded() {
                 Some(refusal) => self.reply(id, refusal.into()),
                 None => self.gates.queue(kept(waiting)),
@@ -209,7 +213,9 @@ impl Shard {
         }
         if let Some(delta) = compare::delta(key, mine) {
             self.observe(newest);
-            self.working.join(storage, &delta)?;
+            if !is_on(Mutant::CopyNotJoined) {
+                self.working.join(storage, &delta)?;
+            }
         }
         let mut version = self.gates.version(key);
         if copy.next.is_none() && self.gates.is_news(key, &ask.node) {
@@ -240,6 +246,9 @@ impl Shard {
     }
 
     fn agreed(&mut self, storage: &dyn Storage, ask: Ask, now: Now, out: &mut Vec<Output>) {
+        if is_on(Mutant::ReadsUnanswered) {
+            return;
+        }
         match self.gates.agrees(&ask) {
             Turned::Waits => {}
             Turned::Again => {

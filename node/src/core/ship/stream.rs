@@ -381,6 +381,9 @@ impl Stream {
                 .backoff
                 .mul_f64(0.5 + 0.5 * (draw >> 11) as f64 / (1u64 << 53) as f64);
         self.backoff = (self.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
+        if is_on(Mutant::DeclinedForGood) {
+            self.resume_at = Duration::MAX;
+        }
     }
 
     pub(super) fn pump(
@@ -399,7 +402,8 @@ impl Stream {
         if now < self.resume_at {
             return Ok(());
         }
-        if let Some(upto) = self.bridge.take() {
+        let bridge = self.bridge.take();
+        if let Some(upto) = bridge.filter(|_| !is_on(Mutant::BridgeNotSent)) {
             let after = Hlc::ZERO;
             send(Message::Promise { actor, after, upto });
         }
@@ -434,7 +438,9 @@ impl Stream {
         self.depart(upto, 0, 0);
         self.answers.hear(after, upto); // there is nothing to answer for, and nothing that counts
         self.lost = Some(Span { after, upto }.widened(self.lost));
-        send(Message::Skip { actor, after, upto });
+        if !is_on(Mutant::SkipNotSent) {
+            send(Message::Skip { actor, after, upto });
+        }
     }
 
     /// Counts everything up to `cut` as never to be taken.
@@ -455,7 +461,9 @@ impl Stream {
             upto: cut,
             rows: dropped,
         });
-        self.cursor.hole = Some(self.cursor.hole.unwrap_or(self.cursor.taken));
+        if !is_on(Mutant::DropNotSaid) {
+            self.cursor.hole = Some(self.cursor.hole.unwrap_or(self.cursor.taken));
+        }
         // `taken` stays: the region is told by a `Skip` and answers for it. Only the trimming goes on.
         self.released = cut;
         self.in_flight.iter_mut().for_each(|sent| sent.rows = None);
