@@ -146,6 +146,16 @@ impl StringState {
         (total != (0, 0)).then_some(total)
     }
 
+    /// When, and by whom, the newest of the entries was begun that have increments above the floors; [`Stamp::ZERO`] if none has.
+    pub fn newest_above_floors(&self) -> Stamp {
+        let above = self
+            .counts
+            .iter()
+            .filter(|(actor, count)| count.above(self.floors.get(*actor)) != (0, 0));
+        let begun = above.map(|(actor, count)| Stamp::new(count.birth, *actor));
+        begun.max().unwrap_or(Stamp::ZERO)
+    }
+
     /// Everything known of the counters, as floors.
     fn observed(&self) -> BTreeMap<ActorId, Count> {
         let mut floors = self.floors.clone();

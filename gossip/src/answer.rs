@@ -18,8 +18,10 @@ impl Gossip {
         envelope: &Envelope,
         digest: &[Mention],
         complete: bool,
+        is_introduction: bool,
         ear: &Ear,
     ) {
+        self.renew_plan();
         let mut comparison = self.compare(digest, ear);
         self.compare_sender(envelope, &mut comparison);
         let mentioned = sorted_tags(digest);
@@ -28,11 +30,36 @@ impl Gossip {
         }
         self.beat();
         let gone = self.gone_for(&mut comparison);
-        // An empty digest that does not claim to be complete only asks: do you live?
-        let wants_more = complete || !digest.is_empty();
-        let mentioned = wants_more.then_some(mentioned);
+        let is_join = is_introduction && complete;
+        // An empty digest that does not claim to be complete only asks: do you live? Who joins is told of all, mentions are needless.
+        let wants_mentions = !is_join && (complete || !digest.is_empty());
+        let mentioned = wants_mentions.then_some(mentioned);
+        let mut unheard = comparison.owed.clone();
+        unheard.retain(|want| is_join && want.version == Version(0));
         let body = self.answer(envelope, comparison, mentioned, bytes_of(&gone));
-        self.send(self.reply_to(from, envelope.from), gone, body);
+        if let Body::Answer { deltas, .. } = &body {
+            unheard.retain(|want| deltas.iter().all(|delta| delta.tag != want.tag));
+        }
+        let to = self.reply_to(from, envelope.from);
+        self.send(to.clone(), gone, body);
+        self.tell_of_all(&to, unheard);
+    }
+
+    /// Tells one who joins of everybody whom the answer had no room for, so that it can do without this node from now on. As much as
+    /// half the round's bytes allow: the others are to be heard of too.
+    fn tell_of_all(&mut self, to: &Target, mut unheard: Vec<Want>) {
+        let spare = self.config.round_bytes / 2;
+        while !unheard.is_empty() && self.outbox.bytes_left() > spare {
+            let used = ENVELOPE_BYTES_MAX + TELL_HEAD_BYTES;
+            let mut room = Room(self.config.datagram_bytes.saturating_sub(used));
+            let deltas = self.describe(&unheard, &mut room);
+            if deltas.is_empty() {
+                return;
+            }
+            unheard.retain(|want| deltas.iter().all(|delta| delta.tag != want.tag));
+            let wants = Vec::new();
+            self.send(to.clone(), Vec::new(), Body::Tell { wants, deltas });
+        }
     }
 
     /// Fills a datagram: what is wanted, what is fresher here, what is newer here, and then news that was not asked for.

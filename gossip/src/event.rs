@@ -33,6 +33,8 @@ pub enum Input {
         /// What it holds. Anything at all: it is checked.
         bytes: Bytes,
     },
+    /// A way to somebody is open that was not before: it is asked what it knows, now instead of in some later round.
+    Reached(Target),
 }
 
 /// Where a datagram came from.

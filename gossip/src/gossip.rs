@@ -25,7 +25,7 @@ use crate::{
     phi::deviations,
     plan::Plan,
     receive::milliseconds,
-    refusal::{Refused, RefusedList},
+    refusal::{RefusalKind, Refused, RefusedList},
     renewals::Renewals,
     roster::Roster,
     round::MENTION_BYTES_MIN,
@@ -143,6 +143,7 @@ impl Gossip {
         match input {
             Input::Wake => self.wake(),
             Input::Received { from, bytes } => self.receive(&from, &bytes),
+            Input::Reached(target) => self.ask_reached(target),
         }
         self.clock.expect(self.next_round.min(self.next_look));
         self.outbox.take()
@@ -242,6 +243,27 @@ impl Gossip {
             tag: member.life.tag,
             node: node.clone(),
             directory: member.life.identity.directory,
+        };
+        self.hear_gone(&gone);
+        Ok(self.outbox.take())
+    }
+
+    /// Forgets a node of which nothing was heard in this life, here and everywhere: only the driver remembers that there was one, with
+    /// this directory. One that is known is not forgotten this way: see [`forget`](Self::forget).
+    pub fn forget_remembered(
+        &mut self,
+        node: &NodeId,
+        directory: Directory,
+        now: Now,
+    ) -> Result<Vec<Output>, ForgetError> {
+        if self.roster.named(node).is_some() {
+            return self.forget(node, now);
+        }
+        self.observe(now);
+        let gone = Gone {
+            tag: Tag::unheard(node, directory),
+            node: node.clone(),
+            directory,
         };
         self.hear_gone(&gone);
         Ok(self.outbox.take())
@@ -361,6 +383,13 @@ impl Gossip {
     /// Those refused of late.
     pub fn refused(&self) -> impl Iterator<Item = &Refused> {
         self.refused.iter()
+    }
+
+    /// Those that were refused here, or refused this node, in the last ten seconds because a cluster-wide setting differs.
+    pub fn contradictions(&self) -> impl Iterator<Item = &Refused> {
+        let (kind, now) = (RefusalKind::Settings, self.now.awake);
+        let by_others = self.refused_by.current(kind, now);
+        self.refused.current(kind, now).chain(by_others)
     }
 
     /// Whether this process was late of late: its own verdicts are then given with more patience.

@@ -97,14 +97,25 @@ impl Tag {
     }
 }
 
+impl Tag {
+    fn of_life(node: &NodeId, directory: Directory, generation: Generation) -> Self {
+        let mut bytes = Vec::with_capacity(128);
+        bytes.extend_from_slice(node.as_str().as_bytes());
+        bytes.push(0);
+        bytes.extend_from_slice(&directory.0.to_be_bytes());
+        bytes.extend_from_slice(&generation.0.to_be_bytes());
+        Self(xxh3_64(&bytes) & TAG_MASK)
+    }
+
+    /// Of a node's data directory, where none of its lives was heard of: no life has generation 0.
+    pub(crate) fn unheard(node: &NodeId, directory: Directory) -> Self {
+        Self::of_life(node, directory, Generation(0))
+    }
+}
+
 impl Identity {
     pub(crate) fn tag(&self) -> Tag {
-        let mut bytes = Vec::with_capacity(128);
-        bytes.extend_from_slice(self.node.as_str().as_bytes());
-        bytes.push(0);
-        bytes.extend_from_slice(&self.directory.0.to_be_bytes());
-        bytes.extend_from_slice(&self.generation.0.to_be_bytes());
-        Tag(xxh3_64(&bytes) & TAG_MASK)
+        Tag::of_life(&self.node, self.directory, self.generation)
     }
 
     /// Whether this life began after the other one of the same name. Every node decides alike, whatever it heard first.

@@ -22,6 +22,11 @@ impl Outbox {
         self.counters.rounds += 1;
     }
 
+    /// What may still be sent in this round.
+    pub(crate) fn bytes_left(&self) -> usize {
+        self.bytes_left
+    }
+
     pub(crate) fn begin_look(&mut self) {
         self.probes_left = PROBES_MAX;
     }

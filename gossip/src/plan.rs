@@ -14,15 +14,23 @@ pub(crate) struct Plan {
     /// How many of them are not silent.
     company: usize,
     cursor: usize,
+    /// The roster's changes up to when it was made.
+    of: u64,
 }
 
 impl Plan {
-    /// A new order: company by the time of its last progress, latest first; then the silent.
-    pub(crate) fn renew(&mut self, mut company: Vec<(u64, Tag)>, silent: Vec<Tag>) {
+    /// A new order: company by the time of its last progress, latest first; then the silent. `of` is the roster's count of changes.
+    pub(crate) fn renew(&mut self, mut company: Vec<(u64, Tag)>, silent: Vec<Tag>, of: u64) {
+        self.of = of;
         company.sort_unstable_by(|one, other| other.cmp(one));
         self.company = company.len();
         self.order = company.into_iter().map(|(_, tag)| tag).collect();
         self.order.extend(silent);
+    }
+
+    /// The roster's count of changes when it was made.
+    pub(crate) fn of(&self) -> u64 {
+        self.of
     }
 
     pub(crate) fn freshest(&self) -> impl Iterator<Item = Tag> {
@@ -66,7 +74,7 @@ mod tests {
         let mut plan = Plan::default();
         let company_tags = (0..company).map(|number| (number, Tag::of(number)));
         let silent_tags = (company..company + silent).map(Tag::of);
-        plan.renew(company_tags.collect(), silent_tags.collect());
+        plan.renew(company_tags.collect(), silent_tags.collect(), 0);
         plan
     }
 

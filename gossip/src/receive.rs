@@ -86,9 +86,12 @@ impl Gossip {
         let ear = self.hear_sender(&envelope);
         match body {
             Body::Ask {
-                complete, digest, ..
+                hello,
+                complete,
+                digest,
             } => {
-                self.receive_ask(from, &envelope, &digest, complete, &ear);
+                let is_introduction = hello.is_some();
+                self.receive_ask(from, &envelope, &digest, complete, is_introduction, &ear);
             }
             Body::Answer {
                 to,
@@ -152,7 +155,9 @@ impl Gossip {
         hello: &Hello,
     ) -> Result<(), Refusal> {
         if let Some(difference) = self.config.settings.contradiction(&hello.settings) {
-            let detail = format!("cluster-wide settings differ: {difference}");
+            let (mine, theirs) = (&self.me.identity.node, &hello.identity.node);
+            let detail =
+                format!("cluster-wide settings of '{theirs}' and '{mine}' differ: {difference}");
             return Err(Refusal::new(RefusalKind::Settings, detail));
         }
         let authenticated = from.node.as_ref().unwrap_or(&hello.identity.node);

@@ -141,12 +141,22 @@ impl RefusedList {
         (now < entry.at + STANDING_MICROS).then_some(&entry.refused.refusal)
     }
 
+    /// Those of this kind that were noted, or renewed, just now.
+    pub(crate) fn current(&self, kind: RefusalKind, now: u64) -> impl Iterator<Item = &Refused> {
+        let current = self.entries.iter().filter(move |entry| {
+            entry.refused.refusal.kind == kind && now < entry.at + CURRENT_MICROS
+        });
+        current.map(|entry| &entry.refused)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Refused> {
         self.entries.iter().map(|entry| &entry.refused)
     }
 }
 
 const STANDING_MICROS: u64 = 1_000_000;
+/// Whoever goes on trying is refused again well within this time.
+const CURRENT_MICROS: u64 = 10_000_000;
 const TELL_AGAIN_MICROS: u64 = 60_000_000;
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ use crate::{
 pub(crate) struct Roster {
     members: BTreeMap<Tag, Member>,
     names: BTreeMap<NodeId, Tag>,
+    /// How often a member came or went.
+    changes: u64,
     pub(crate) graves: Graves,
 }
 
@@ -20,6 +22,11 @@ impl Roster {
     pub(crate) fn len(&self) -> usize {
         debug_assert_eq!(self.members.len(), self.names.len());
         self.members.len()
+    }
+
+    /// Grows whenever a member comes or goes.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
     }
 
     pub(crate) fn member(&self, tag: Tag) -> Option<&Member> {
@@ -54,6 +61,7 @@ impl Roster {
         let name = member.life.identity.node.clone();
         let before = self.names.insert(name, tag);
         debug_assert!(before.is_none());
+        self.changes += 1;
         self.members.insert(tag, member);
     }
 
@@ -61,6 +69,7 @@ impl Roster {
     pub(crate) fn remove(&mut self, tag: Tag, grave: Grave) -> Option<Member> {
         let member = self.members.remove(&tag)?;
         self.names.remove(&member.life.identity.node);
+        self.changes += 1;
         self.graves.bury(tag, grave);
         Some(member)
     }

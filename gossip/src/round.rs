@@ -86,6 +86,13 @@ impl Gossip {
         silence < micros(self.config.dead_grace) / 2
     }
 
+    /// Makes another plan, if there are other members than those that the present one was made of.
+    pub(crate) fn renew_plan(&mut self) {
+        if self.plan.of() != self.roster.changes() {
+            self.make_plan();
+        }
+    }
+
     pub(crate) fn make_plan(&mut self) {
         let mentions = self.roster.iter().map(|(_, member)| member.mention());
         let longest = mentions.map(|mention| mention.wire_bytes()).max();
@@ -107,7 +114,7 @@ impl Gossip {
                 self.company.far.push(tag);
             }
         }
-        self.plan.renew(fresh, silent);
+        self.plan.renew(fresh, silent, self.roster.changes());
     }
 
     /// Whom to ask in this round: company, and one that is missed or does not answer. Whoever has no company looks for some.
@@ -142,6 +149,19 @@ impl Gossip {
                 address,
             };
             self.ask_stranger(to);
+        }
+    }
+
+    /// Asks whoever was reached just now, known or not: one that is known may have restarted meanwhile.
+    pub(crate) fn ask_reached(&mut self, to: Target) {
+        self.renew_plan();
+        let known = to.node.as_ref().and_then(|node| self.roster.tag_of(node));
+        match known {
+            Some(tag) => {
+                let digest = true;
+                self.ask(tag, digest);
+            }
+            None => self.ask_stranger(to),
         }
     }
 

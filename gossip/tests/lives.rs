@@ -12,7 +12,8 @@ use common::{
     world::{ADDRESSES, World},
 };
 use gossip::{
-    Config, Event, ForgetError, Generation, Key, Protocol, RefusalKind, Settings, Standing, Status,
+    Config, Directory, Event, ForgetError, Generation, Key, Protocol, RefusalKind, Settings,
+    Standing, Status,
 };
 
 fn key() -> Key {
@@ -217,6 +218,37 @@ fn one_who_remembers_a_forgotten_node_teaches_those_who_do_not() {
     world.start_all();
     world.gossip_mut(4).recall_forgotten(name, directory);
     world.run_for(seconds(30));
+    assert!(world.nobody_knows(5));
+}
+
+/// All restarted while it was away: nobody has heard of it in this life, and it is still to be refused everywhere.
+#[test]
+fn a_node_that_is_only_remembered_is_forgotten_by_all_too() {
+    let mut world = settled(6, 0.0, 45);
+    world.kill(5);
+    for host in 0..5 {
+        world.kill(host);
+    }
+    for host in 0..5 {
+        world.start(host);
+    }
+    assert!(world.rounds_until(20, World::is_converged).is_some());
+    let (name, directory) = (world.hosts[5].name.clone(), Directory(1_005));
+    assert_eq!(
+        world.forget(0, &name),
+        Err(ForgetError::Unknown(name.clone()))
+    );
+    let now = world.clock(0);
+    let told = world.gossip_mut(0).forget_remembered(&name, directory, now);
+    world.perform(0, told.expect("it does not live"));
+    world.run_for(seconds(5));
+    for host in 0..5 {
+        let mut events = world.reports_of(host, Duration::ZERO);
+        let is_it = |event: &Event| matches!(event, Event::Forgot { node, .. } if *node == name);
+        assert!(events.any(is_it), "host {host} heard of it");
+    }
+    world.start(5);
+    world.run_for(seconds(5));
     assert!(world.nobody_knows(5));
 }
 

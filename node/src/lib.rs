@@ -21,6 +21,7 @@ pub mod names;
 pub mod placement;
 pub mod status;
 pub mod storage;
+pub mod wording;
 
 #[cfg(feature = "server")]
 pub mod config;

@@ -1,5 +1,11 @@
 //! `meridian`: a node, and the tools around it.
 
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "they panic where nobody reads: a command writes to what it is given and complains by cli::complaint"
+)]
+
 mod cli;
 mod logging;
 

@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::names::{ClusterName, NodeName, RegionName};
 
@@ -37,10 +38,40 @@ pub struct Status {
     pub partition_digests: Option<Vec<String>>,
 }
 
+/// Something that a join kept from readers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConflictStatus {
+    /// The key; in JSON with signs of replacement where it is not UTF-8.
+    #[serde(serialize_with = "lossy")]
+    pub key: Bytes,
+    /// `overwritten`, `two_types` or `text_and_counter`.
+    pub kind: String,
+    /// What a reader sees.
+    pub kept: ConflictSide,
+    /// What one does not see.
+    pub lost: ConflictSide,
+    /// Unix milliseconds at which this node noticed.
+    #[serde(rename = "at-ms")]
+    pub at_ms: u64,
+}
+
+/// One of the two writes that a conflict is between.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConflictSide {
+    /// When it was made and by whom, as `MILLISECONDS.COUNT@DIRECTORY/SHARD`.
+    pub stamp: String,
+    /// In which region, where this node knows.
+    pub region: Option<RegionName>,
+}
+
+fn lossy<S: Serializer>(key: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&String::from_utf8_lossy(key))
+}
+
 /// A reason for not being ready, as a word a script can match and a sentence a person can act on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
-    /// `disk`, `clock`, `quorum`, `recovering` or `stopping`.
+    /// `disk`, `clock`, `joining`, `settings`, `quorum`, `recovering` or `stopping`.
     pub kind: String,
     /// What happened and what to do.
     pub detail: String,
@@ -115,7 +146,7 @@ pub struct NodeStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
-    /// Configured, not heard of yet.
+    /// Configured or met in an earlier life, not heard of yet.
     Joining,
     /// Heard of lately.
     Up,

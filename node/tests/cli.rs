@@ -7,7 +7,7 @@
 )]
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, PipeWriter, Write, pipe},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -218,6 +218,10 @@ impl NodeView for FakeNode {
         }
     }
 
+    fn conflicts(&self, _: usize) -> Vec<node::status::ConflictStatus> {
+        Vec::new()
+    }
+
     fn ready(&self) -> Vec<Reason> {
         vec![Reason {
             kind: "disk".to_owned(),
@@ -362,6 +366,49 @@ fn a_watched_status_comes_again_and_ends_with_its_reader() {
     );
     drop(lines);
     assert_eq!(watch.wait().unwrap().code(), Some(0));
+}
+
+/// Stdout or stderr that nobody reads.
+fn closed_pipe() -> PipeWriter {
+    let (reader, writer) = pipe().unwrap();
+    drop(reader);
+    writer
+}
+
+#[test]
+fn a_command_whose_reader_has_enough_ends_without_a_word() {
+    let (_runtime, address) = door();
+    let address = address.to_string();
+    let config = shipped("us-1.toml");
+    let (port, _) = replies(HELLO_RESP3, &["$1\r\nv\r\n"]);
+    for arguments in [
+        &["--help"][..],
+        &["config", "check", config.to_str().unwrap()],
+        &["status", "--http", &address],
+        &["status", "--json", "--http", &address],
+        &["status", "--watch", "--http", &address],
+        &["forget", "gone", "--http", &address],
+        &["leave", "--http", &address],
+        &["handoff", "wait", "--http", &address],
+        &["drain-check", "us-1", "--http", &address],
+        &["cli", "-p", &port, "GET", "k"],
+    ] {
+        let output = meridian(arguments).stdout(closed_pipe()).output().unwrap();
+        assert_eq!(stderr(&output), "", "{arguments:?}");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_failure_that_nobody_reads_of_is_in_the_exit_code() {
+    let unheard = |arguments: &[&str]| {
+        let mut command = meridian(arguments);
+        let command = command.stdout(closed_pipe()).stderr(closed_pipe());
+        command.status().unwrap().code()
+    };
+    let nobody = nobody().to_string();
+    assert_eq!(unheard(&["status", "--http", &nobody]), Some(1));
+    assert_eq!(unheard(&["config", "check", "no-such.toml"]), Some(2));
 }
 
 /// An address where nobody listens.

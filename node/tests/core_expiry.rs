@@ -9,9 +9,12 @@
 
 mod core_support;
 
+use std::time::Duration;
+
 use core_support::{Region, WALL_MS, add, bulk, bytes, incr, set, ship};
 use node::core::{
-    op::{Condition, ExpireCondition, Read, SetExpiry, Write},
+    Input,
+    op::{Action, Condition, ExpireCondition, Read, SetExpiry, Write},
     reply::Reply,
 };
 
@@ -233,4 +236,122 @@ fn an_end_acts_on_both_slots_of_a_key() {
     assert_eq!(us.get("k"), bulk("1"));
     meet(&mut us, &mut eu);
     assert_eq!(eu.get("k"), bulk("1"));
+}
+
+/// A region alone, with so many keys that end in 100 ms.
+fn ending_soon(keys: usize) -> Region {
+    let mut us = Region::new("us", &[], 1);
+    for batch in (0..keys).collect::<Vec<_>>().chunks(1000) {
+        for number in batch {
+            let end = SetExpiry::At(WALL_MS + 100);
+            us.request(&format!("k{number}"), Action::Write(set_with("v", end)));
+        }
+        us.close();
+        us.replies.clear();
+    }
+    us
+}
+
+fn keys(us: &Region) -> u64 {
+    us.shard.tallies().total().keys
+}
+
+/// Ticks once and gives every turn that is asked for at once; how many keys each turn ended.
+fn turns(us: &mut Region) -> Vec<u64> {
+    let mut ended = Vec::new();
+    let mut before = keys(us);
+    us.tick();
+    loop {
+        ended.push(before - keys(us));
+        before = keys(us);
+        if !us.wake() {
+            return ended;
+        }
+    }
+}
+
+/// Lets the walk over all keys that follows a start come to its end.
+fn settle(us: &mut Region) {
+    us.tick();
+    for _ in 0..1000 {
+        let Some(at) = us.shard.wake_at() else {
+            return;
+        };
+        us.mono = us.mono.max(at);
+        assert!(us.wake(), "it wants what it asked for");
+    }
+    panic!("a shard with nothing to do wants to be woken for ever");
+}
+
+#[test]
+fn all_that_is_due_ends_at_once_in_turns_that_are_bounded() {
+    let mut us = ending_soon(5_000);
+    settle(&mut us);
+    us.pass(100);
+    let ended = turns(&mut us);
+    assert_eq!(keys(&us), 0, "after {} turns", ended.len());
+    assert!(ended.len() < 15, "{} turns", ended.len());
+    assert!(ended.iter().all(|count| *count <= 512), "{ended:?}");
+    assert_eq!(us.shard.wake_at(), None, "there is nothing left to do");
+}
+
+#[test]
+fn more_than_can_be_remembered_ends_without_another_tick() {
+    let mut us = ending_soon(80_000);
+    settle(&mut us);
+    us.pass(100);
+    us.tick();
+    for _ in 0..1000 {
+        let Some(at) = us.shard.wake_at() else {
+            break;
+        };
+        assert!(at <= us.mono + Duration::from_millis(10), "it goes on soon");
+        us.mono = us.mono.max(at);
+        us.wake();
+    }
+    assert_eq!(keys(&us), 0);
+    assert_eq!(us.shard.wake_at(), None, "there is nothing left to do");
+}
+
+#[test]
+fn who_asks_while_many_keys_end_waits_for_one_turn() {
+    let mut us = ending_soon(5_000);
+    settle(&mut us);
+    us.write("other", set("v"));
+    us.pass(100);
+    us.tick();
+    assert!(keys(&us) > 4_000, "not everything ends in one turn");
+    assert_eq!(us.get("other"), bulk("v"));
+    assert!(keys(&us) > 4_000, "a request is answered between two turns");
+    turns(&mut us);
+    assert_eq!(keys(&us), 1);
+}
+
+#[test]
+fn a_turn_ends_early_where_a_few_keys_are_much_work() {
+    let mut us = Region::new("us", &[], 1);
+    let members: Vec<String> = (0..500).map(|number| format!("m{number}")).collect();
+    let members: Vec<&str> = members.iter().map(String::as_str).collect();
+    for number in 0..100 {
+        let key = format!("s{number}");
+        us.write(&key, add(&members));
+        us.write(&key, expire_at(WALL_MS + 100));
+    }
+    settle(&mut us);
+    us.pass(100);
+    let ended = turns(&mut us);
+    assert_eq!(keys(&us), 0);
+    assert!(ended.iter().all(|count| *count < 40), "{ended:?}");
+}
+
+#[test]
+fn a_shard_that_takes_no_writes_does_not_ask_to_be_woken_for_what_it_may_not_end() {
+    let mut us = ending_soon(1000);
+    settle(&mut us);
+    us.pass(100);
+    us.input(Input::ReadOnly(Some("the disk is full".to_owned())));
+    assert_eq!(turns(&mut us), [0]);
+    us.input(Input::ReadOnly(None));
+    turns(&mut us);
+    assert_eq!(keys(&us), 0);
 }

@@ -151,3 +151,23 @@ fn a_long_outbox_is_shipped_within_its_window_until_all_is_there() {
     assert_eq!(eu.read("k299", Read::Strlen), Reply::Int(100_000));
     assert_eq!(us.lag("eu").rows, 0);
 }
+
+#[test]
+fn a_long_outbox_that_everybody_has_ends_in_turns_that_follow_each_other_at_once() {
+    let (mut us, mut eu) = pair();
+    let large = "x".repeat(1 << 20);
+    for number in 0..20 {
+        us.write(&format!("k{number}"), set(&large));
+    }
+    ship(&mut us, &mut eu, 1);
+    eu.save_inbox();
+    us.write("more", set("v")); // its answer says that the others are saved
+    deliver(&mut us, &mut eu, 1);
+    maintain(&mut us);
+    let mut left = vec![outbox_rows(&us)];
+    while us.wake() {
+        left.push(outbox_rows(&us));
+    }
+    assert!(left[0] > 10, "one turn reads a few of them: {left:?}");
+    assert_eq!(left.last(), Some(&1), "{left:?}");
+}

@@ -79,6 +79,7 @@ const OPTIONS: RocksOptions = RocksOptions {
     memtables: 16 << 20,
     wal: 16 << 20,
     background_jobs: 2,
+    open_files: 64,
 };
 
 /// A batch of about 32 KiB that does not compress, in two families.

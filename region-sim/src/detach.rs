@@ -5,13 +5,16 @@
 
 use std::{
     env, fs,
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom},
     path::Path,
     process::Stdio,
     time::Duration,
 };
 
-use region_sim::live::{Error, Layout};
+use region_sim::{
+    live::{Error, Layout},
+    output,
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -30,10 +33,10 @@ pub async fn up(dir: &Path) -> Result<(), Error> {
     let said_before = doing("read the launcher's log", log.seek(SeekFrom::End(0)))?;
     let mut launcher = spawn(doing("open the launcher's log", log.try_clone())?)?;
     match ready_line(&mut launcher).await? {
-        Some(ready) => doing(
-            "say that the cluster is ready",
-            io::stdout().write_all(ready.as_bytes()),
-        ),
+        Some(ready) => {
+            let said = output::print(|out| out.write_all(ready.as_bytes()));
+            doing("say that the cluster is ready", said).map(drop)
+        }
         None => {
             doing("wait for the launcher", launcher.wait().await)?;
             Err(Error::Refused(words_since(&mut log, said_before)))

@@ -1,5 +1,11 @@
 //! `region-sim`: a cluster of Meridian regions on this machine, with a world of its own between them.
 
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "they panic where nobody reads: see region_sim::output"
+)]
+
 mod cli;
 mod detach;
 mod interrupt;
@@ -15,6 +21,7 @@ use clap::Parser;
 use region_sim::{
     chaos::{self, ChaosArgs, judge::Ruling},
     live::{Error, control},
+    output::{self, complain},
     sim::{self, SimArgs},
 };
 
@@ -31,20 +38,26 @@ fn main() -> ExitCode {
         Command::Up(_) | Command::Verb(_) => {}
     }
     if let Err(e) = run(cli) {
-        eprintln!("region-sim: {e}");
+        complain(format_args!("region-sim: {e}"));
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
 }
 
 fn simulate(args: &SimArgs) -> ExitCode {
-    match sim::run(args, &mut io::stdout().lock()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("region-sim: cannot print: {error}");
-            ExitCode::FAILURE
-        }
+    let mut passed = false;
+    let printed = output::print(|mut out| {
+        passed = sim::run(args, &mut out)?;
+        Ok(())
+    });
+    if let Err(error) = printed {
+        complain(format_args!("region-sim: cannot print: {error}"));
+    }
+    // Where the reader had enough before the end, nobody knows whether the rest would have passed.
+    if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
@@ -75,7 +88,7 @@ fn make_chaos(args: &ChaosArgs) -> ExitCode {
     });
     match outcome {
         Ok((run, page)) => {
-            let told = tell(&run, &page);
+            let told = output::print(|out| tell(&run, &page, out));
             if told.is_ok() && run.has_passed() {
                 ExitCode::SUCCESS
             } else {
@@ -83,15 +96,14 @@ fn make_chaos(args: &ChaosArgs) -> ExitCode {
             }
         }
         Err(error) => {
-            eprintln!("region-sim: {error}");
+            complain(format_args!("region-sim: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
 /// Prints the verdict; the last lines say where the report is, and how to strike the same faults again.
-fn tell(run: &chaos::Run, page: &std::path::Path) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+fn tell(run: &chaos::Run, page: &std::path::Path, out: &mut dyn Write) -> io::Result<()> {
     for verdict in &run.verdicts {
         let promise = verdict.promise;
         match &verdict.ruling {
@@ -121,17 +133,16 @@ async fn send(dir: &std::path::Path, verb: cli::Verb) -> Result<(), Error> {
     let Some(status) = control::send(dir, &verb.try_into()?).await? else {
         return Ok(());
     };
-    if json {
-        println!(
-            "{}",
-            serde_json::to_string(&status).map_err(|e| Error::Refused(e.to_string()))?
-        );
+    let lines = if json {
+        vec![serde_json::to_string(&status).map_err(|e| Error::Refused(e.to_string()))?]
     } else {
         region_sim::live::table(&status)
-            .iter()
-            .for_each(|line| println!("{line}"));
-    }
-    Ok(())
+    };
+    let printed = output::print(|out| lines.iter().try_for_each(|line| writeln!(out, "{line}")));
+    printed.map(drop).map_err(|source| Error::Io {
+        what: "print the status".to_owned(),
+        source,
+    })
 }
 
 fn executor() -> Result<tokio::runtime::Runtime, Error> {

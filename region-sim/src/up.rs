@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use region_sim::live::{Cluster, Error, Layout, control::Door};
+use region_sim::{
+    live::{Cluster, Error, Layout, control::Door},
+    output::{self, Reader},
+};
 
 use crate::{cli::UpArgs, interrupt::Interrupts, screen::Screen};
 
@@ -29,15 +32,16 @@ pub async fn up(dir: &Path, args: Box<UpArgs>) -> Result<(), Error> {
         cluster = builder.start() => cluster?,
     };
     let door = cluster.door();
-    say_ready(cluster.dir())?;
+    if say_ready(cluster.dir())? == Reader::HasEnough {
+        return cluster.down().await;
+    }
     stay(Arc::new(cluster), door, interrupts, on_screen).await
 }
 
-/// Prints the one line that scripts wait for. Where nobody can be told, nobody would stop it either.
-fn say_ready(dir: &Path) -> Result<(), Error> {
+/// Prints the one line that scripts wait for. Where nobody can be told, nobody would stop it either: then the cluster ends.
+fn say_ready(dir: &Path) -> Result<Reader, Error> {
     let file = Layout::existing(dir)?.cluster_file();
-    let mut stdout = io::stdout();
-    let said = writeln!(stdout, "ready {}", file.display()).and_then(|()| stdout.flush());
+    let said = output::print(|out| writeln!(out, "ready {}", file.display()));
     said.map_err(|source| Error::Io {
         what: "say that the cluster is ready".to_owned(),
         source,

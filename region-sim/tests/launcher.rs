@@ -10,7 +10,7 @@ mod support;
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, PipeWriter, pipe},
     net::TcpListener,
     process::{Child, Stdio},
 };
@@ -255,3 +255,48 @@ fn a_node_that_dies_by_itself_is_reported_at_once() {
 
 /// Pairs of ports that are tried.
 const TRIES: usize = 20;
+
+/// Stdout that nobody reads.
+fn closed_pipe() -> PipeWriter {
+    let (reader, writer) = pipe().unwrap();
+    drop(reader);
+    writer
+}
+
+#[test]
+fn a_command_whose_reader_has_enough_ends_without_a_word() {
+    let bench = Bench::new();
+    let _launcher = Launcher::up(&bench, "");
+    for line in ["status", "status --json", "--help"] {
+        let output = bench.command(line).stdout(closed_pipe()).output().unwrap();
+        assert_eq!(stderr(&output), "", "{line}");
+        assert_eq!(output.status.code(), Some(0), "{line}");
+    }
+    // Nobody knows whether all of it would have passed.
+    let simulation = "sim --seeds 0..2 --steps 10 --trace";
+    let output = bench.command(simulation).stdout(closed_pipe()).output();
+    let output = output.unwrap();
+    assert_eq!(stderr(&output), "");
+    assert_eq!(output.status.code(), Some(1));
+    // Neither stdout nor stderr: the failure is in the exit code alone.
+    let mut refused = bench.command("kill nobody");
+    let refused = refused.stdout(closed_pipe()).stderr(closed_pipe());
+    assert_eq!(refused.status().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_cluster_whose_start_nobody_waits_for_ends_again_and_one_in_the_background_stays() {
+    let bench = Bench::new();
+    let up = "up --regions us,eu --base-port 0";
+    let output = bench.command(up).stdout(closed_pipe()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(bench.refused("status").contains("no launcher is running"));
+    let mut detached = bench.command(&format!("{up} --detach"));
+    let output = detached.stdout(closed_pipe()).output().unwrap();
+    assert_eq!(
+        (output.status.code(), stderr(&output)),
+        (Some(0), String::new())
+    );
+    bench.run("status");
+    bench.run("down");
+}

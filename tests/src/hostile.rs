@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use nix::{
@@ -81,14 +81,27 @@ impl Site {
 
     /// Issues a certificate for any names and years, in files named `label`.
     pub fn issue(&self, label: &str, names: &[&str], years: Range<i32>) {
+        self.issue_odd(label, names, |params| {
+            params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
+            params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
+        });
+    }
+
+    /// Issues a certificate for any names that ends after `validity`, in files named `label`.
+    pub fn issue_for(&self, label: &str, names: &[&str], validity: Duration) {
+        self.issue_odd(label, names, |params| {
+            params.not_after = (SystemTime::now() + validity).into();
+        });
+    }
+
+    fn issue_odd(&self, label: &str, names: &[&str], change: impl FnOnce(&mut CertificateParams)) {
         let tls = self.tls();
         let read = |file: &str| fs::read_to_string(tls.join(file)).unwrap();
         let key = KeyPair::from_pem(&read("ca.key")).unwrap();
         let issuer = Issuer::from_ca_cert_pem(&read("ca.pem"), key).unwrap();
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
-        params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
-        params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &issuer).unwrap();
         fs::write(tls.join(format!("{label}.pem")), certificate.pem()).unwrap();
@@ -103,6 +116,7 @@ impl Site {
             home: self.path().to_owned(),
             label: name.to_owned(),
             settings: BTreeMap::new(),
+            descriptors: None,
         };
         let door = quoted("127.0.0.1:0");
         plan.set("node.name", quoted(name))
@@ -159,6 +173,8 @@ pub struct Plan {
     label: String,
     /// By dotted path, as TOML.
     settings: BTreeMap<(String, String), String>,
+    /// The limit of file descriptors, if it is not that of the test.
+    descriptors: Option<u32>,
 }
 
 impl Plan {
@@ -167,6 +183,12 @@ impl Plan {
         let (section, key) = key.rsplit_once('.').unwrap();
         let at = (section.to_owned(), key.to_owned());
         self.settings.insert(at, value.into());
+        self
+    }
+
+    /// Gives its process so many file descriptors.
+    pub fn descriptors(mut self, limit: u32) -> Self {
+        self.descriptors = Some(limit);
         self
     }
 
@@ -186,7 +208,13 @@ impl Plan {
 
     /// Dials this address.
     pub fn seed(self, quic: SocketAddr) -> Self {
-        self.set("peers.seeds", format!("[{}]", quoted(quic)))
+        self.seeds(&[quic])
+    }
+
+    /// Dials these addresses, or names with a port.
+    pub fn seeds<T: Display>(self, seeds: &[T]) -> Self {
+        let seeds: Vec<_> = seeds.iter().map(quoted).collect();
+        self.set("peers.seeds", format!("[{}]", seeds.join(", ")))
     }
 
     /// Keeps the door for peers that the node chose.
@@ -220,9 +248,17 @@ impl Plan {
         file
     }
 
-    fn command(&self) -> Command {
+    /// What starts the node, its output not redirected yet.
+    pub fn command(&self) -> Command {
         // The kernel ends the node with the test, however that ends.
-        let mut command = Command::new("setpriv");
+        let mut command = match self.descriptors {
+            None => Command::new("setpriv"),
+            Some(limit) => {
+                let mut limited = Command::new("prlimit");
+                limited.args([&format!("--nofile={limit}"), "--", "setpriv"]);
+                limited
+            }
+        };
         command.args(["--pdeathsig", "KILL", "--"]).arg(meridian());
         command.args(["node", "--config"]).arg(self.write());
         command.env_remove("RUST_LOG").stdin(Stdio::null());
@@ -342,6 +378,11 @@ impl Running {
         page(self.http, path)
     }
 
+    /// Has its HTTP door do something: status and body.
+    pub fn post(&self, path: &str) -> (u16, String) {
+        request(self.http, "POST", path)
+    }
+
     /// Its `/v1/status`.
     pub fn status(&self) -> serde_json::Value {
         serde_json::from_str(&self.page("/v1/status").1).unwrap()
@@ -407,11 +448,15 @@ pub fn resident(pid: u32) -> u64 {
 
 /// A page of a node's HTTP door: status and body.
 pub fn page(http: SocketAddr, path: &str) -> (u16, String) {
+    request(http, "GET", path)
+}
+
+fn request(http: SocketAddr, method: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(http).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n"
     )
     .unwrap();
     let mut answer = String::new();

@@ -200,6 +200,13 @@ fn nodes_that_contradict_each_other_are_refused_with_the_reason_on_both_sides() 
     us.logged(&["refused", "regions is", "ap = 1"]);
     eu.logged(&["refused", "regions is", "ap = 1"]);
     assert_ne!(state(&us, "eu-1").as_deref(), Some("joining"));
+    us.logged(&["'eu-1' and 'us-1'"]);
+    for node in [&us, &eu] {
+        eventually("of two that differ neither is ready", || {
+            let (code, body) = node.page("/health/ready");
+            code == 503 && body.contains("settings") && body.contains("ap = 1")
+        });
+    }
     drop(eu);
     let eu = site
         .node("eu-1")
@@ -208,6 +215,34 @@ fn nodes_that_contradict_each_other_are_refused_with_the_reason_on_both_sides() 
         .start();
     us.logged(&["refused", "clock.max_skew"]);
     eu.logged(&["refused", "clock.max_skew"]);
+}
+
+/// The lists are changed on one node after the other: nobody parts for that, and who is behind is seen.
+#[test]
+fn the_node_whose_members_differ_from_those_of_most_is_not_ready_and_all_say_so() {
+    let site = Site::new();
+    let plan = |name: &str, members: &str| {
+        let plan = site.node(name).set("regions.us", "2");
+        plan.set("regions.eu", "1").set("members.us", members)
+    };
+    let (right, wrong) = (r#"["us-1", "us-2"]"#, r#"["us-1", "us-2", "us-3"]"#);
+    let us = plan("us-1", right).start();
+    let us_2 = plan("us-2", right).seed(us.quic).start();
+    let eu = plan("eu-1", wrong).seed(us.quic).start();
+    eventually("the one that differs is not ready", || {
+        let (code, body) = eu.page("/health/ready");
+        code == 503 && body.contains("settings") && body.contains("us = us-1 us-2 us-3")
+    });
+    for node in [&us, &us_2] {
+        node.logged(&["[members]", "eu-1", "us = us-1 us-2 us-3"]);
+        eventually("the others are ready", || {
+            node.page("/health/ready").0 == 200
+        });
+        comes_to_say(node, "eu-1", "up");
+    }
+    assert!(eu.stop().success());
+    let eu = plan("eu-1", right).seed(us.quic).start();
+    eventually("it is ready", || eu.page("/health/ready").0 == 200);
 }
 
 #[test]

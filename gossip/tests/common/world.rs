@@ -211,7 +211,8 @@ impl World {
         self.handle(to, Input::Received { from, bytes });
     }
 
-    fn handle(&mut self, host: usize, input: Input) {
+    /// Hands a host an input.
+    pub fn handle(&mut self, host: usize, input: Input) {
         let now = self.clock(host);
         let Some(gossip) = self.hosts[host].gossip.as_mut() else {
             return;
@@ -382,7 +383,8 @@ impl World {
 }
 
 impl Host {
-    fn new(number: usize) -> Self {
+    /// One that does not run.
+    pub fn new(number: usize) -> Self {
         Self {
             name: format!("node-{number}").parse().expect("a name"),
             address: address(number),

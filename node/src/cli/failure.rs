@@ -4,7 +4,7 @@ use std::{io, process::ExitCode};
 
 use node::{config::ConfigError, driver::RunError, tls::AuthorityError};
 
-use super::{client::ClientError, door::DoorError};
+use super::{client::ClientError, complaint::complain, door::DoorError};
 use crate::logging::LoggingError;
 
 /// Why a verb failed.
@@ -48,7 +48,7 @@ impl Failure {
                 return ExitCode::SUCCESS;
             }
             Self::Refused => {}
-            _ => eprintln!("{self}"),
+            _ => complain(self),
         }
         ExitCode::from(self.code())
     }

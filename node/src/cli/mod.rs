@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and the exit code of what came of it.
 
 mod client;
+mod complaint;
 mod door;
 mod failure;
 mod status;
@@ -16,7 +17,7 @@ use node::{
     tls,
 };
 
-use self::failure::Failure;
+use self::{complaint::complain, failure::Failure};
 use crate::logging;
 
 /// A multi-region, active-active key-value store that speaks the Redis protocol.
@@ -192,7 +193,7 @@ fn run_node(file: PathBuf) -> Result<(), Failure> {
 fn check_config(file: PathBuf, mut stdout: impl io::Write) -> Result<(), Failure> {
     let config = Config::load(&file)?;
     for warning in config.warnings() {
-        eprintln!("{}: warning: {warning}", file.display());
+        complain(format_args!("{}: warning: {warning}", file.display()));
     }
     stdout.write_all(config.effective().as_bytes())?;
     Ok(())

@@ -10,6 +10,7 @@ use node::status::{NodeStatus, RegionStatus, Status};
 
 use super::{
     StatusArgs,
+    complaint::complain,
     door::{self, DoorError},
     failure::Failure,
 };
@@ -29,7 +30,7 @@ pub fn show(args: &StatusArgs, mut out: impl Write) -> Result<(), Failure> {
         // Who watches a node wants to see it come back.
         match page(args) {
             Ok(page) => write!(out, "{clear}{page}")?,
-            Err(error) if args.json => eprintln!("meridian: {error}"),
+            Err(error) if args.json => complain(format_args!("meridian: {error}")),
             Err(error) => writeln!(out, "{clear}{error}")?,
         }
         out.flush()?;

@@ -11,12 +11,6 @@ pub fn one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::
     Ok(Address::deserialize(deserializer)?.0)
 }
 
-/// Reads a list of addresses.
-pub fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
-    let addresses = Vec::<Address>::deserialize(deserializer)?;
-    Ok(addresses.into_iter().map(|address| address.0).collect())
-}
-
 /// Reads a table of addresses by node.
 pub fn by_node<'de, D: Deserializer<'de>>(
     deserializer: D,

@@ -6,6 +6,7 @@ use super::Size;
 use crate::{
     names::{NodeName, RegionName},
     placement::table::MEMBERS_MAX,
+    wording::counted,
 };
 
 /// Why a config is refused.
@@ -106,7 +107,7 @@ pub enum Reason {
     #[error("is no region of [regions]")]
     NoRegion,
     /// A region's members are fewer than the replicas to be placed on them. *State unchanged.*
-    #[error("lists {members} nodes for {replicas} replicas (regions.{region})")]
+    #[error("lists {} for {} (regions.{region})", counted(*members as u64, "node"), counted(*replicas, "replica"))]
     TooFewMembers {
         members: usize,
         replicas: u8,

@@ -16,11 +16,11 @@ pub struct Limits {
     /// The longest command, all arguments together: at least `value_bytes`, up to 64 MiB, default `64MiB`. It is also what
     /// one connection may occupy before its command is complete.
     pub command_bytes: Size,
-    /// Client connections at a time: 1 to 1,000,000, default `10000`. One more is told so and closed. Needs as many file descriptors
-    /// (`ulimit -n`) and some.
+    /// Client connections at a time: 1 to 1,000,000, default `10000`. One more is told so and closed. Cut to what the limit of file
+    /// descriptors leaves.
     pub clients: u32,
-    /// Replies that a connection has not read, at which it is not read further either: 64 KiB to 1 GiB, default `64MiB`. After 60 s
-    /// in that state it is closed. Rule of thumb: the largest reply a client asks for. Times `clients`, it is what slow
+    /// Replies that a connection has not read, at which nothing more of it is carried out: 64 KiB to 1 GiB, default `64MiB`. After 60 s
+    /// in which it took no byte it is closed. Rule of thumb: the largest reply a client asks for. Times `clients`, it is what slow
     /// clients can occupy.
     pub output_bytes: Size,
 }

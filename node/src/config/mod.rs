@@ -21,6 +21,7 @@ pub mod log;
 pub mod members;
 pub mod peers;
 pub mod regions;
+pub mod seed;
 pub mod size;
 pub mod storage;
 pub mod tls;

@@ -41,6 +41,19 @@ impl Size {
     }
 }
 
+impl Size {
+    /// Nearly this size, for people: in the largest unit of which it is at least one, with one decimal.
+    pub fn rounded(self) -> String {
+        let fits = |(_, bytes): &&(&str, u64)| self.0 >= *bytes;
+        let (name, bytes) = UNITS.iter().rev().find(fits).unwrap_or(&UNITS[0]);
+        match bytes {
+            1 => self.to_string(),
+            // A double is exact enough for three digits.
+            bytes => format!("{:.1}{name}", self.0 as f64 / *bytes as f64),
+        }
+    }
+}
+
 /// A text that is no size. *State unchanged.*
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SizeError {
@@ -164,6 +177,14 @@ mod tests {
         assert_eq!(Size::mib(1024).to_string(), "1GiB");
         assert_eq!(Size::new(1025).to_string(), "1025B");
         assert_eq!(Size::new(0).to_string(), "0B");
+    }
+
+    #[test]
+    fn a_rounded_size_is_short() {
+        assert_eq!(Size::new(0).rounded(), "0B");
+        assert_eq!(Size::new(1023).rounded(), "1023B");
+        assert_eq!(Size::new(66_301_952).rounded(), "63.2MiB");
+        assert_eq!(Size::gib(3).rounded(), "3.0GiB");
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::*;
+use super::{seed::Seed, *};
 
 /// The least a config must say: what has no default. Everything else of `us-1.toml` is the default.
 const LEAST: &str = r#"
@@ -90,8 +90,14 @@ fn every_shipped_config_parses_without_a_warning_and_they_fit_each_other() {
         assert_eq!(config.regions, configs[0].regions);
         assert_eq!(config.node.cluster, configs[0].node.cluster);
         let others = configs.iter().filter(|other| other.node != config.node);
+        let seeds: Vec<_> = config
+            .peers
+            .seeds
+            .iter()
+            .filter_map(Seed::address)
+            .collect();
         let doors: Vec<_> = others.map(|other| other.listen.quic).collect();
-        assert!(doors.iter().all(|door| config.peers.seeds.contains(door)));
+        assert!(doors.iter().all(|door| seeds.contains(door)));
     }
 }
 
@@ -102,7 +108,7 @@ fn the_effective_config_parses_to_an_equal_one() {
         [listen]
         resp = "[::1]:0"
         [peers]
-        seeds = ["10.0.0.1:7100"]
+        seeds = ["10.0.0.1:7100", "meridian.example.net:7100"]
         dial = {{ "eu-1" = "127.0.0.1:9001" }}
         [consistency]
         write = "ONE"
@@ -178,7 +184,6 @@ fn what_is_no_toml_is_refused_at_its_place() {
 fn a_bad_address_is_refused_by_its_own_words() {
     for (section, value, key) in [
         ("[listen]\nresp = ", "\"localhost:7000\"", "listen.resp"),
-        ("[peers]\nseeds = ", "[\"localhost:7000\"]", "peers.seeds"),
         (
             "[peers.dial]\neu-1 = ",
             "\"localhost:7000\"",
@@ -264,6 +269,12 @@ fn an_address_that_cannot_be_dialled_is_refused() {
         "cannot be dialled",
     );
     refused(
+        "[peers]\nseeds = [\"meridian.example.net\"]\n",
+        "[\"mer",
+        "peers.seeds",
+        "write IP:PORT or NAME:PORT",
+    );
+    refused(
         "[peers]\nseeds = [\"0.0.0.0:1\"]\n",
         "seeds",
         "peers.seeds",
@@ -315,7 +326,7 @@ fn members_that_cannot_be_are_refused() {
     for (list, words) in [
         ("sa = [\"sa-1\"]", "is no region of [regions]"),
         ("eu = [\"eu-1\", \"eu-1\"]", "two nodes of one name: 'eu-1'"),
-        ("eu = []", "lists 0 nodes for 1 replicas (regions.eu)"),
+        ("eu = []", "lists 0 nodes for 1 replica (regions.eu)"),
         ("eu = [\"us-1\"]", "this node, whose region is 'us'"),
         ("us = [\"us-2\"]", "lacks 'us-1', this node"),
     ] {

@@ -11,13 +11,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use crdt::{Clock, Delta, Hlc, Part, Stamp, StringState};
+use crdt::{Clock, Count, Delta, Hlc, Part, Stamp, StringState};
 
 use super::{
     mutant::{Mutant, is_on},
     op::{Key, SetExpiry, Write},
     reply::{Refusal, Reply},
-    working::Working,
+    working::{Question, Working},
 };
 use crate::{
     placement::Position,
@@ -41,19 +41,22 @@ pub struct Coordinator<'a> {
     pub(super) is_asking: bool,
     /// What the write came to, for its correction.
     pub(super) effects: Vec<Effect>,
+    /// What of the key it took the place of.
+    pub(super) overwrites: Overwrites,
+    /// Whether it made a delta: a row that others are sent, and can answer for.
+    pub(super) is_queued: bool,
 }
 
 /// What a write had seen of the counters.
 pub type Floors = BTreeMap<crdt::ActorId, crdt::Count>;
 
-impl Effect {
-    /// Whether a later one of its kind on the same key takes its place, so that it is not to be done again.
-    pub fn is_replaced_by_later(&self) -> bool {
-        match self {
-            Self::Register { .. } | Self::Delete { .. } | Self::Expiry { .. } => true,
-            Self::Remove { .. } | Self::Add { .. } | Self::Increment => false,
-        }
-    }
+/// What of a key a write takes the place of: an earlier write of the same is not to be done again over it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Overwrites {
+    /// The string's value.
+    pub register: bool,
+    /// When the key ends.
+    pub expiry: bool,
 }
 
 /// What a write did, in terms that can be done again over what it did not know. Persisted nowhere.
@@ -67,17 +70,18 @@ pub enum Effect {
     },
     /// Every slot was emptied, of these counts.
     Delete { floors: Floors },
-    /// Elements were removed; `missed` were not here.
+    /// Elements were removed; `missed` were not here. `is_emptying`: none was left.
     Remove {
         members: Vec<Bytes>,
         missed: Vec<Bytes>,
+        is_emptying: bool,
     },
     /// Elements were added that were not there.
     Add { members: Vec<Bytes> },
     /// The expiry was set or cleared.
     Expiry { at_ms: Option<u64> },
-    /// A number was added.
-    Increment,
+    /// A number was added: this actor's count came to `total`.
+    Increment { total: Count },
 }
 
 /// Why a write stopped.
@@ -150,7 +154,7 @@ impl Coordinator<'_> {
         }
         parts.push(Part::Expiry(head.expiry.ended()));
         self.place();
-        self.coordinate(target, parts)?;
+        self.coordinate(target, parts, Question::Nothing)?;
         Ok(true)
     }
 
@@ -171,12 +175,15 @@ impl Coordinator<'_> {
         let head = self.head(target)?;
         let context = head.set.context.clone();
         let floors = head.string.floors.clone();
-        self.effects.push(Effect::Delete { floors });
+        let ended = head.expiry.ended();
         let parts = vec![
             Part::String(StringState::default()),
             Part::Set(crdt::rows::clear(&context)),
+            Part::Expiry(ended),
         ];
-        self.coordinate(target, parts)
+        self.effects.push(Effect::Delete { floors });
+        self.overwrites = EVERYTHING;
+        self.coordinate(target, parts, Question::Delete)
     }
 
     pub(super) fn delete_shown(&mut self, target: &Target<'_>) -> Result<(), StorageError> {
@@ -198,7 +205,8 @@ impl Coordinator<'_> {
             parts.push(Part::Expiry(head.expiry.ended()));
         }
         self.effects.push(Effect::Delete { floors });
-        self.coordinate(target, parts)
+        self.overwrites = EVERYTHING;
+        self.coordinate(target, parts, Question::Delete)
     }
 
     pub(super) fn head(&mut self, target: &Target<'_>) -> Result<&Head, StorageError> {
@@ -237,11 +245,13 @@ impl Coordinator<'_> {
         self.stamp();
     }
 
-    /// Joins parts made here and queues them for the other regions.
+    /// Joins parts made here and queues them for the other regions. `question`: what it asks of its replicas; deltas
+    /// that ask differently are not merged, or the one's question would be lost in the other.
     pub(super) fn coordinate(
         &mut self,
         target: &Target<'_>,
         parts: Vec<Part>,
+        question: Question,
     ) -> Result<(), StorageError> {
         let delta = Delta {
             key: target.key.clone(),
@@ -251,9 +261,21 @@ impl Coordinator<'_> {
             return self.working.join(self.storage, &delta);
         }
         let last: Hlc = self.clock.last();
-        self.working.coordinate(self.storage, delta, last)
+        self.is_queued = true;
+        let question = if self.is_asking {
+            question
+        } else {
+            Question::Nothing
+        };
+        self.working.coordinate(self.storage, delta, last, question)
     }
 }
+
+/// What DEL takes the place of.
+const EVERYTHING: Overwrites = Overwrites {
+    register: true,
+    expiry: true,
+};
 
 /// The removal of every element that is here, if there are any.
 pub(super) fn clear_set(head: &Head) -> Vec<Part> {

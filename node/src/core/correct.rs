@@ -10,21 +10,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use crdt::{Context, Dots, Expiry, Hlc, Named, Part, Register, Stamp, StringState, join_row};
+use crdt::{
+    ActorId, Context, Count, Dots, Expiry, Hlc, Named, Part, Register, Stamp, StringState, join_row,
+};
 
 use super::{
-    coordinate::{Coordinator, Effect, Floors, Target},
+    coordinate::{Coordinator, Effect, Floors, Overwrites, Target},
     message::Teaching,
     mutant::{Mutant, is_on},
     op::SetExpiry,
     reply::{Refusal, Reply},
+    working::Question,
 };
 use crate::storage::StorageError;
 
 /// What the first acknowledgements of a write taught, together.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Lesson {
+    /// The newest stamp of a register.
     newest: Hlc,
+    expiry: Expiry,
     seen: Context,
     /// Dots that others had and the coordinator did not, by element.
     present: BTreeMap<Bytes, Dots<()>>,
@@ -34,33 +39,67 @@ pub struct Lesson {
     is_text: bool,
 }
 
+/// The write that is taught. What its own actor did is no news to it; what that did *later* a replica may know as well, where
+/// the row was sent to it again, and it must stand.
+#[derive(Debug, Clone, Copy)]
+pub struct Learner {
+    /// Its actor.
+    pub actor: ActorId,
+    /// Its place in the outbox: no stamp of it is later.
+    pub place: Hlc,
+}
+
+impl Learner {
+    fn made_later(self, stamp: Stamp) -> bool {
+        stamp.actor == self.actor && stamp.hlc > self.place
+    }
+
+    fn later(self) -> Context {
+        let mut later = Context::new();
+        later.insert_interval(self.actor, self.place, Hlc::MAX);
+        later
+    }
+}
+
 impl Lesson {
     /// Adds what one acknowledgement taught.
-    pub fn take(&mut self, teaching: &Teaching) {
+    pub fn take(&mut self, teaching: &Teaching, learner: Learner) {
         self.newest = self.newest.max(teaching.newest);
         if let Some(seen) = &teaching.seen {
-            self.seen.union(seen);
+            self.seen.union(&seen.difference(&learner.later()));
         }
         self.was_shown |= teaching.was_shown;
         self.is_text |= teaching.is_text;
         for part in &teaching.delta.parts {
             match part {
-                Part::String(counts) => self.counts.join(counts),
+                Part::String(taught) => {
+                    let mut counts = taught.clone();
+                    counts.counts.remove(&learner.actor);
+                    self.counts.join(&counts);
+                }
                 Part::Set(rows) => {
                     if let Named::Rows(rows) = &rows.named {
                         rows.iter()
-                            .for_each(|(element, dots)| self.note(element, dots));
+                            .for_each(|(element, dots)| self.note(element, dots, learner));
                     }
+                }
+                Part::Expiry(expiry) if !learner.made_later(expiry.stamp) => {
+                    self.expiry.join(expiry);
                 }
                 Part::Expiry(_) => {}
             }
         }
     }
 
-    fn note(&mut self, element: &Bytes, dots: &Dots<()>) {
+    fn note(&mut self, element: &Bytes, dots: &Dots<()>, learner: Learner) {
+        let earlier = dots.stamps().filter(|dot| !learner.made_later(*dot));
+        let dots: Dots<()> = dots.within(&earlier.collect());
+        if dots.is_empty() {
+            return;
+        }
         let unseen = Context::new();
         let known = self.present.entry(element.clone()).or_default();
-        *known = join_row(known, &unseen, dots, &unseen);
+        *known = join_row(known, &unseen, &dots, &unseen);
     }
 
     /// Whether nothing was taught.
@@ -73,43 +112,64 @@ impl Lesson {
         (!self.seen.is_empty()).then(|| Part::Set(crdt::rows::clear(&self.seen)))
     }
 
+    /// Whether others knew something of the value that a SET or DEL did not.
+    fn has_value(&self) -> bool {
+        self.newest > Hlc::ZERO || !self.counts.counts.is_empty() || !self.seen.is_empty()
+    }
+
+    /// Whether others showed a key that a DEL did not see, and that it deletes now.
+    fn has_more_to_delete(&self) -> bool {
+        self.was_shown && self.has_value()
+    }
+
+    fn has_expiry(&self) -> bool {
+        self.expiry.stamp != Stamp::ZERO
+    }
+
+    /// The end of the expiry that others knew, and of no other.
+    fn end_of_expiry(&self) -> Option<Part> {
+        let is_set = self.expiry.at_ms.is_some();
+        is_set.then(|| Part::Expiry(self.expiry.ended()))
+    }
+
     /// Whether an effect is to be done again.
     fn bears_on(&self, effect: &Effect) -> bool {
-        let has_counts = !self.counts.counts.is_empty();
         match effect {
-            Effect::Register { .. } => {
-                self.newest > Hlc::ZERO || has_counts || !self.seen.is_empty()
+            Effect::Register { .. } => self.has_value() || self.has_expiry(),
+            Effect::Delete { .. } => self.has_more_to_delete() || self.has_expiry(),
+            Effect::Remove {
+                members,
+                is_emptying,
+                ..
+            } => {
+                let mut members = members.iter();
+                members.any(|member| self.present.contains_key(member))
+                    || (*is_emptying && self.has_expiry())
             }
-            Effect::Delete { .. } => {
-                self.was_shown && (self.newest > Hlc::ZERO || has_counts || !self.seen.is_empty())
-            }
-            Effect::Remove { members, .. } => members
-                .iter()
-                .any(|member| self.present.contains_key(member)),
-            Effect::Expiry { .. } => self.newest > Hlc::ZERO,
-            Effect::Increment => self.is_text,
+            Effect::Expiry { .. } => self.has_expiry(),
+            Effect::Increment { .. } => self.is_text,
             Effect::Add { .. } => false,
         }
     }
 }
 
 impl Coordinator<'_> {
-    /// Does again what was taught wrong. What a later write of this shard on the same key has replaced (`is_last` is false) is
+    /// Does again what was taught wrong. What a later write of this shard on the same key has replaced, so that it is not `current`, is
     /// left, or the two would change places. Nothing is undone that the write did not know and was not taught: what came here
     /// since may be of the same connection. Gives whether anything was done, and the reply as it is now known to be.
     pub(super) fn correct(
         &mut self,
         target: &Target<'_>,
         effects: &[Effect],
-        is_last: bool,
+        current: Overwrites,
         lesson: &Lesson,
         reply: Reply,
     ) -> Result<(bool, Reply), StorageError> {
         self.clock.observe(lesson.newest);
+        self.clock.observe(lesson.expiry.stamp.hlc);
         let mut reply = counted(effects, lesson, reply);
         let mut is_corrected = false;
         for effect in effects.iter().filter(|effect| lesson.bears_on(effect)) {
-            let is_current = is_last || !effect.is_replaced_by_later();
             let mut parts = Vec::new();
             match effect {
                 Effect::Register {
@@ -118,37 +178,45 @@ impl Coordinator<'_> {
                     floors,
                 } => {
                     parts.extend(lesson.clear());
-                    if is_current {
+                    if current.register && lesson.has_value() {
                         parts.push(self.register_again(target, Some(value), floors, lesson)?);
+                    }
+                    if current.expiry {
                         parts.extend(self.expiry_again(*expiry));
                     }
                 }
                 Effect::Delete { floors } => {
                     parts.extend(lesson.clear());
-                    if is_current {
+                    parts.extend(lesson.end_of_expiry());
+                    if current.register && lesson.has_more_to_delete() {
                         parts.push(self.register_again(target, None, floors, lesson)?);
                     }
                 }
-                Effect::Remove { members, .. } => {
+                Effect::Remove {
+                    members,
+                    is_emptying,
+                    ..
+                } => {
                     let taught = members
                         .iter()
                         .filter_map(|member| Some((member.clone(), lesson.present.get(member)?)));
                     parts.push(Part::Set(crdt::rows::remove(taught)));
+                    parts.extend(lesson.end_of_expiry().filter(|_| *is_emptying));
                 }
-                Effect::Expiry { at_ms } if is_current => {
+                Effect::Expiry { at_ms } if current.expiry => {
                     let stamp = self.stamp();
                     let at_ms = *at_ms;
                     parts.push(Part::Expiry(Expiry { stamp, at_ms }));
                 }
-                Effect::Increment => {
-                    parts.extend(self.take_back_increments(target)?);
+                Effect::Increment { total } if !self.is_overwritten(target, lesson.newest)? => {
+                    parts.push(self.take_back(*total));
                     reply = Refusal::NotAnInteger.into();
                 }
-                Effect::Add { .. } | Effect::Expiry { .. } => {}
+                Effect::Add { .. } | Effect::Expiry { .. } | Effect::Increment { .. } => {}
             }
             if !parts.is_empty() {
                 self.place();
-                self.coordinate(target, parts)?;
+                self.coordinate(target, parts, Question::Nothing)?;
                 is_corrected = true;
             }
         }
@@ -203,18 +271,20 @@ impl Coordinator<'_> {
         Some(Part::Expiry(Expiry { stamp, at_ms }))
     }
 
-    /// Raises the floor over this actor's own increments, which would wait behind text. The text may have come here since, in a SET
-    /// that saw them: then nothing rises.
-    fn take_back_increments(&mut self, target: &Target<'_>) -> Result<Option<Part>, StorageError> {
-        let actor = self.actor;
-        let string = &self.head(target)?.string;
-        let own = string.counts.get(&actor).copied();
-        Ok(own.map(|count| {
-            Part::String(StringState {
-                floors: [(actor, count)].into(),
-                ..StringState::default()
-            })
-        }))
+    /// Whether the register here is newer than the text that was taught: a SET of the same connection may have come before the
+    /// increment, and have been corrected above that text.
+    fn is_overwritten(&mut self, target: &Target<'_>, text: Hlc) -> Result<bool, StorageError> {
+        let register = self.head(target)?.string.register.as_ref();
+        Ok(register.is_some_and(|register| register.stamp.hlc > text))
+    }
+
+    /// Raises the floor over this actor's own increments, which would wait behind text: up to the total that the write came to, and not
+    /// over what was added since. The text may have come here meanwhile, in a SET that saw them: then nothing rises.
+    fn take_back(&self, total: Count) -> Part {
+        Part::String(StringState {
+            floors: [(self.actor, total)].into(),
+            ..StringState::default()
+        })
     }
 }
 
@@ -233,7 +303,7 @@ fn counted(effects: &[Effect], lesson: &Lesson, reply: Reply) -> Reply {
     let count = effects.iter().fold(count, |count, effect| match effect {
         Effect::Add { members } => (count - known(members)).max(0),
         Effect::Remove { missed, .. } => count + known(missed),
-        Effect::Delete { .. } if lesson.bears_on(effect) => count.max(1),
+        Effect::Delete { .. } if lesson.has_more_to_delete() => count.max(1),
         _ => count,
     });
     Reply::Int(count)

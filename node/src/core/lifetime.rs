@@ -6,6 +6,7 @@ use super::{
     coordinate::{Coordinator, Effect, Stop, Target},
     op::ExpireCondition,
     reply::Reply,
+    working::Question,
 };
 use crate::storage::{StorageError, record::head::Shown};
 
@@ -43,7 +44,9 @@ impl Coordinator<'_> {
     ) -> Result<(), StorageError> {
         let stamp = self.stamp();
         self.effects.push(Effect::Expiry { at_ms });
-        self.coordinate(target, vec![Part::Expiry(Expiry { stamp, at_ms })])
+        self.overwrites.expiry = true;
+        let expiry = Part::Expiry(Expiry { stamp, at_ms });
+        self.coordinate(target, vec![expiry], Question::Expiry)
     }
 }
 

@@ -113,9 +113,10 @@ pub struct Taken {
 /// teaches it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Teaching {
-    /// Increments above the write's floors, and dots of the elements that it names: to be joined. Its key is the teaching's.
+    /// Increments above the write's floors, dots of the elements that it names, an expiry that would win over the write's: to be joined.
+    /// Its key is the teaching's.
     pub delta: Delta,
-    /// The newest stamp of a register or an expiry that would win over the write's.
+    /// The newest stamp of a register that would win over the write's.
     pub newest: Hlc,
     /// What was seen of the set, where the write removes all of it.
     pub seen: Option<Context>,

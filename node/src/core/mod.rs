@@ -74,7 +74,7 @@ use self::{
     op::Op,
     reply::Reply,
     ship::{Met, ShipEvent},
-    working::Conflict,
+    working::Clash,
 };
 use crate::{
     names::NodeName,
@@ -181,8 +181,8 @@ pub enum Output {
 pub enum Event {
     /// About shipping to a region.
     Ship(ShipEvent),
-    /// A join kept something that a reader does not see.
-    Conflict { kind: Conflict },
+    /// A join kept something from a reader.
+    Conflict(Clash),
     /// Writes that a clock far ahead had stamped, and nobody took, were stamped anew: so many outbox rows, by a clock so far ahead.
     Replayed { rows: u64, ahead_ms: u64 },
     /// A row is damaged, or storage could not be read.

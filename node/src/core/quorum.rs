@@ -12,17 +12,25 @@ use std::{
     time::Duration,
 };
 
-use crdt::Hlc;
+use crdt::{ActorId, Hlc};
 
 use super::{
-    RequestId, coordinate::Effect, correct::Lesson, message::Teaching, op::Key, reply::Reply,
+    RequestId,
+    coordinate::{Effect, Overwrites},
+    correct::{Learner, Lesson},
+    message::Teaching,
+    mutant::{Mutant, is_on},
+    op::Key,
+    reply::Reply,
     room::Room,
 };
-use crate::{level::Level, placement::Partition};
+use crate::{level::Level, names::NodeName, placement::Partition};
 
 /// A write that waits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Awaiting {
+    /// Its number among this shard's writes, from [`Quorum::enter`].
+    pub number: u64,
     /// Who asked.
     pub id: RequestId,
     /// The key.
@@ -41,6 +49,8 @@ pub struct Awaiting {
     pub deadline: Duration,
     /// What was taught, until it is corrected; a corrected write learns no more.
     pub lesson: Option<Lesson>,
+    /// Replicas whose word about it does not count.
+    pub without: Vec<NodeName>,
 }
 
 /// A waiting write's name: its place in the outbox, then its number.
@@ -55,14 +65,74 @@ pub struct Turn {
 #[derive(Debug, Default)]
 pub struct Quorum {
     waiting: BTreeMap<Turn, Awaiting>,
-    /// The last one on each key of those that replace each other: what was overwritten by a later write of this shard is not corrected, or the two would change
-    /// places.
-    last: HashMap<Key, u64>, // looked up, never iterated
+    /// Of keys with a write that may still be corrected: what was overwritten by a later write of this shard, whether that waits or
+    /// not, is not corrected, or the two would change places.
+    latest: HashMap<Key, Latest>, // looked up, never iterated
     next_number: u64,
     room: Room,
 }
 
+/// The number of the last write of each kind on a key.
+#[derive(Debug, Default)]
+struct Latest {
+    register: u64,
+    expiry: u64,
+    /// Writes on the key that may still be corrected.
+    open: usize,
+}
+
+impl Latest {
+    fn note(&mut self, overwrites: Overwrites, number: u64) {
+        if overwrites.register {
+            self.register = number;
+        }
+        if overwrites.expiry {
+            self.expiry = number;
+        }
+    }
+}
+
 impl Quorum {
+    /// A write was carried out and will wait. Gives its number: later writes have greater ones.
+    pub fn enter(&mut self, key: &Key, overwrites: Overwrites) -> u64 {
+        self.next_number += 1;
+        let number = self.next_number;
+        let latest = self.latest.entry(key.clone()).or_default();
+        latest.open += 1;
+        latest.note(overwrites, number);
+        number
+    }
+
+    /// A write was carried out that waits for nobody.
+    pub fn pass_by(&mut self, key: &Key, overwrites: Overwrites) {
+        if self.latest.is_empty() {
+            return;
+        }
+        if let Some(latest) = self.latest.get_mut(key) {
+            self.next_number += 1;
+            latest.note(overwrites, self.next_number);
+        }
+    }
+
+    /// A write is not to be corrected any more. Gives what of it no later write of this shard has replaced.
+    fn leave(&mut self, awaiting: &Awaiting) -> Overwrites {
+        let Some(latest) = self.latest.get_mut(&awaiting.key) else {
+            return Overwrites::default();
+        };
+        let is_current =
+            |latest: u64| latest <= awaiting.number || is_on(Mutant::CorrectionOverLater);
+        let current = Overwrites {
+            register: is_current(latest.register),
+            expiry: is_current(latest.expiry),
+        };
+        assert!(latest.open > 0, "a write leaves once");
+        latest.open -= 1;
+        if latest.open == 0 {
+            self.latest.remove(&awaiting.key);
+        }
+        current
+    }
+
     /// How much waits.
     pub fn room(&self) -> Room {
         self.room
@@ -79,43 +149,47 @@ impl Quorum {
         Some(first.place.previous())
     }
 
-    /// A write waits from now on.
+    /// A write waits from now on; or again, for its correction, at a later place.
     pub fn wait(&mut self, place: Hlc, awaiting: Awaiting) {
-        let number = self.next_number;
-        self.next_number += 1;
-        if awaiting.effects.iter().any(Effect::is_replaced_by_later) {
-            self.last.insert(awaiting.key.clone(), number);
-        }
         self.room += awaiting.room;
+        let number = awaiting.number;
         self.waiting.insert(Turn { place, number }, awaiting);
     }
 
-    /// Waits again, for its correction, at a later place. It stays as old as it is to those that came after it.
-    pub fn wait_again(&mut self, turn: Turn, place: Hlc, awaiting: Awaiting) {
-        let turn = Turn {
-            place,
-            number: turn.number,
-        };
-        if awaiting.effects.iter().any(Effect::is_replaced_by_later) {
-            let last = self.last.entry(awaiting.key.clone()).or_insert(turn.number);
-            *last = turn.number.max(*last);
-        }
-        self.room += awaiting.room;
-        self.waiting.insert(turn, awaiting);
+    /// A replica taught something about the rows in `(after, upto]` of `actor`.
+    pub fn learn(&mut self, actor: ActorId, after: Hlc, upto: Hlc, taught: &[Teaching]) {
+        self.each_taught(after, upto, taught, |turn, awaiting, teaching| {
+            let place = turn.place;
+            if let Some(lesson) = &mut awaiting.lesson {
+                lesson.take(teaching, Learner { actor, place });
+            }
+        });
     }
 
-    /// A replica taught something about the rows in `(after, upto]`.
-    pub fn learn(&mut self, after: Hlc, upto: Hlc, taught: &[Teaching]) {
+    /// What a replica taught about the rows in `(after, upto]` cannot be taken into account: the writes that it is about do not count
+    /// that replica. All others do.
+    pub fn discount(&mut self, node: &NodeName, after: Hlc, upto: Hlc, taught: &[Teaching]) {
+        self.each_taught(after, upto, taught, |_, awaiting, _| {
+            if awaiting.lesson.is_some() && !awaiting.without.contains(node) {
+                awaiting.without.push(node.clone());
+            }
+        });
+    }
+
+    fn each_taught(
+        &mut self,
+        after: Hlc,
+        upto: Hlc,
+        taught: &[Teaching],
+        mut visit: impl FnMut(&Turn, &mut Awaiting, &Teaching),
+    ) {
         if taught.is_empty() {
             return;
         }
-        for (_, awaiting) in self.waiting.range_mut(turns(after, upto)) {
-            let about = taught
-                .iter()
-                .filter(|teaching| teaching.delta.key == awaiting.key);
-            for teaching in about {
-                if let Some(lesson) = &mut awaiting.lesson {
-                    lesson.take(teaching);
+        for (turn, awaiting) in self.waiting.range_mut(turns(after, upto)) {
+            for teaching in taught {
+                if teaching.delta.key == awaiting.key {
+                    visit(turn, awaiting, teaching);
                 }
             }
         }
@@ -135,20 +209,22 @@ impl Quorum {
             .map(|(turn, awaiting)| (*turn, awaiting))
     }
 
-    /// Ends one's waiting. Gives it, and whether no later write of this shard has replaced it.
-    pub fn take(&mut self, turn: Turn) -> Option<(Awaiting, bool)> {
+    /// Ends one's waiting. Gives it, and what of it is to be done again if it is corrected.
+    pub fn take(&mut self, turn: Turn) -> Option<(Awaiting, Overwrites)> {
         let awaiting = self.waiting.remove(&turn)?;
         self.room -= awaiting.room;
-        let last = self.last.get(&awaiting.key).copied();
-        if last == Some(turn.number) {
-            self.last.remove(&awaiting.key);
-        }
-        Some((awaiting, last.is_none_or(|last| last <= turn.number)))
+        let is_open = awaiting.lesson.is_some();
+        let current = if is_open {
+            self.leave(&awaiting)
+        } else {
+            Overwrites::default()
+        };
+        Some((awaiting, current))
     }
 
     /// Ends everybody's waiting.
     pub fn drain(&mut self) -> impl Iterator<Item = Awaiting> {
-        self.last.clear();
+        self.latest.clear();
         self.room = Room::default();
         std::mem::take(&mut self.waiting).into_values()
     }

@@ -7,6 +7,7 @@ use crdt::{ActorId, Hlc};
 use super::{
     message::SessionId,
     mutant::{Mutant, is_on},
+    quorum::Awaiting,
     reply::Refusal,
     ship::{Destination, Shipper},
 };
@@ -14,6 +15,7 @@ use crate::{
     level::Level,
     names::{NodeName, RegionName},
     placement::{Partition, RegionPlacement},
+    wording::counted,
 };
 
 /// What a shard sees of the other replicas of its keys.
@@ -94,12 +96,14 @@ impl<'a> Reach<'a> {
         Err(self.unreachable(level, partition, None))
     }
 
-    /// How many replicas have everything of this shard's own log up to `place`.
-    pub fn count(&self, level: Level, partition: Partition, place: Hlc) -> Count {
+    /// How many replicas have a write that stands at `place` of this shard's own log.
+    pub fn count(&self, write: &Awaiting, place: Hlc) -> Count {
+        let (level, partition) = (write.level, write.partition);
+        let counts = |node: &NodeName| !write.without.contains(node);
         let local = self.local_share(
             partition,
-            |node| self.has(node, place),
-            |stand_in| self.stands_in(stand_in, place),
+            |node| counts(node) && self.has(node, place),
+            |stand_in| counts(stand_in) && self.stands_in(stand_in, place),
         );
         let remote = || {
             self.remote_regions()
@@ -154,8 +158,10 @@ impl<'a> Reach<'a> {
             };
         }
         let mut detail = format!(
-            "level {level} cannot be met: of {replicas} replicas in region {} this node ({})",
-            home.region, home.node
+            "level {level} cannot be met: of {} in region {} this node ({})",
+            counted(replicas, "replica"),
+            home.region,
+            home.node
         );
         for node in self.others_here(partition) {
             let state = if self.is_reachable(node) {

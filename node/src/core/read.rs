@@ -14,7 +14,7 @@ use super::{
     view::View,
 };
 use crate::{
-    placement::Position,
+    placement::{CURSOR_BITS, Position},
     storage::record::head::{Head, Shown},
 };
 
@@ -158,8 +158,8 @@ pub(super) fn members<V: View>(
 }
 
 /// Randomly chosen elements. Exact for sets of up to [`SAMPLE_ALL_MAX`], and where so many are wanted that reading the set costs
-/// less; a larger set is entered at random hashes, each a few random steps in, which favours no element by more than a small
-/// factor.
+/// less; a larger set is entered at random hashes, each some random steps in, which favours no element by more than a small
+/// factor: how likely one is follows the gaps before the last [`SAMPLE_STEPS`] elements, and these even out.
 pub(super) fn random<V: View>(
     view: &V,
     position: &Position,
@@ -173,21 +173,26 @@ pub(super) fn random<V: View>(
         Pick::Distinct(count) => (count, true),
         Pick::Repeating(count) => (count, false),
     };
-    if live <= SAMPLE_ALL_MAX || count as u64 > live / SAMPLE_STEPS as u64 {
+    if live <= SAMPLE_ALL_MAX || count as u64 > live / ENTRY_COST_ELEMENTS {
         let all = members(view, position, key)?;
         return Ok(choose(all, count, is_distinct, &mut sampler));
     }
     let mut chosen = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
-    while chosen.len() < count {
+    // Among so many more than are wanted, few are drawn twice; where that is not so, the head counts elements that are not there.
+    for _ in 0..count.saturating_mul(2) + SAMPLE_STEPS {
+        if chosen.len() == count {
+            return Ok(chosen);
+        }
         let Some(element) = enter_at_random(view, position, key, &mut sampler)? else {
-            break;
+            return Ok(chosen);
         };
         if !is_distinct || seen.insert(element.clone()) {
             chosen.push(element);
         }
     }
-    Ok(chosen)
+    let all = members(view, position, key)?;
+    Ok(choose(all, count, is_distinct, &mut sampler))
 }
 
 fn choose(
@@ -234,7 +239,7 @@ fn enter_at_random<V: View>(
     Ok(found)
 }
 
-/// One page of SSCAN: elements whose hash is at least the cursor. Elements that share a hash share a page.
+/// One page of SSCAN. A cursor is the beginning of a hash, as much of it as a cursor holds; elements that share that share a page.
 fn scan<V: View>(
     view: &V,
     position: &Position,
@@ -245,13 +250,16 @@ fn scan<V: View>(
 ) -> Result<Reply, V::Error> {
     let (mut next, mut looked_at, mut last) = (0, 0usize, None);
     let mut found = Vec::new();
-    view.elements(position, key, cursor, &mut |hash, element| {
-        if looked_at >= count && last != Some(hash) && hash != 0 {
-            next = hash;
+    // A number that is no cursor is behind all of them.
+    let from = cursor.saturating_mul(1 << CUT_BITS);
+    view.elements(position, key, from, &mut |hash, element| {
+        let at = hash >> CUT_BITS;
+        if looked_at >= count && last != Some(at) && at != 0 {
+            next = at;
             return ControlFlow::Break(());
         }
         looked_at += 1;
-        last = Some(hash);
+        last = Some(at);
         if pattern.is_none_or(|pattern| glob::matches(pattern, element)) {
             found.push(Bytes::copy_from_slice(element));
         }
@@ -305,10 +313,14 @@ fn encoding(head: &Head) -> &'static [u8] {
     }
 }
 
+/// Bits of an element's hash that its cursor lacks.
+const CUT_BITS: u32 = u64::BITS - CURSOR_BITS;
 /// Sets up to this size are read whole to choose from them.
-const SAMPLE_ALL_MAX: u64 = 4096;
+const SAMPLE_ALL_MAX: u64 = 128;
 /// A larger one is entered at a random hash and left after at most this many steps.
 const SAMPLE_STEPS: usize = 32;
+/// Entering a set costs as much as reading about so many elements in a row.
+const ENTRY_COST_ELEMENTS: u64 = 64;
 /// What an element is taken to cost in memory.
 const ELEMENT_BYTES_ESTIMATE: u64 = 96;
 /// Redis embeds strings up to this size into their object.
@@ -316,23 +328,29 @@ const EMBEDDED_STRING_BYTES_MAX: usize = 44;
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, convert::Infallible};
+    use std::{cell::Cell, collections::BTreeMap, convert::Infallible};
 
     use super::*;
     use crate::core::view::{HeadRef, VisitElement};
 
-    /// Elements by their hashes, evenly apart, of a key that nobody asks about otherwise.
-    struct Evenly(BTreeMap<u64, Bytes>);
+    /// Elements by their hashes, which are as unevenly apart as those of a hash function, of a key that nobody asks about otherwise.
+    struct Unevenly {
+        elements: BTreeMap<u64, Bytes>,
+        read: Cell<u64>,
+    }
 
-    impl Evenly {
+    impl Unevenly {
         fn of(count: u64) -> Self {
-            let step = u64::MAX / count;
-            let element = |number: u64| (number * step, Bytes::from(number.to_string()));
-            Self((0..count).map(element).collect())
+            let mut hashes = Sampler::new(count);
+            let element = |number: u64| (hashes.draw(), Bytes::from(number.to_string()));
+            Self {
+                elements: (0..count).map(element).collect(),
+                read: Cell::new(0),
+            }
         }
     }
 
-    impl View for Evenly {
+    impl View for Unevenly {
         type Error = Infallible;
 
         fn head(&self, _: &Position, _: &[u8]) -> Result<Option<HeadRef<'_>>, Infallible> {
@@ -350,7 +368,8 @@ mod tests {
             from: u64,
             visit: VisitElement<'_>,
         ) -> Result<(), Infallible> {
-            for (hash, element) in self.0.range(from..) {
+            for (hash, element) in self.elements.range(from..) {
+                self.read.set(self.read.get() + 1);
                 if visit(*hash, element).is_break() {
                     break;
                 }
@@ -359,37 +378,125 @@ mod tests {
         }
     }
 
+    /// The elements that an SSCAN by pages of `count` shows, by page; its cursors are kept as a double and as a signed number.
+    fn scanned(view: &Unevenly, count: usize) -> Vec<Vec<Bytes>> {
+        let key = b"key";
+        let (mut pages, mut cursor) = (Vec::new(), 0_u64);
+        loop {
+            let Ok(reply) = scan(view, &Position::of(key), key, cursor, count, None);
+            let Reply::Array(parts) = reply else {
+                panic!("a page is an array");
+            };
+            let [Reply::Bulk(next), Reply::Array(elements)] = &parts[..] else {
+                panic!("of a cursor and an array");
+            };
+            let elements = elements.iter().map(|element| match element {
+                Reply::Bulk(element) => element.clone(),
+                other => panic!("{other:?} is no element"),
+            });
+            pages.push(elements.collect());
+            let next: u64 = str::from_utf8(next)
+                .ok()
+                .and_then(|next| next.parse().ok())
+                .expect("a number");
+            if next == 0 {
+                return pages;
+            }
+            let kept = next as f64 as i64 as u64;
+            assert!(kept > cursor, "a scan goes on");
+            cursor = kept;
+        }
+    }
+
+    #[test]
+    fn a_scan_shows_every_element_once_although_its_cursors_are_kept_as_doubles() {
+        let view = Unevenly::of(5_000);
+        for count in [1, 7, 1_000] {
+            let mut found = scanned(&view, count).concat();
+            found.sort();
+            found.dedup();
+            assert_eq!(found.len(), 5_000, "COUNT {count}");
+        }
+    }
+
+    #[test]
+    fn elements_that_share_a_cursor_are_all_on_one_page() {
+        let begin = 77_u64 << CUT_BITS;
+        let crowd = (0..1 << CUT_BITS).map(|number| begin + number);
+        let around = [5, begin - 1, begin + (1 << CUT_BITS), u64::MAX];
+        let element = |hash: u64| (hash, Bytes::from(hash.to_string()));
+        let view = Unevenly {
+            elements: crowd.chain(around).map(element).collect(),
+            read: Cell::new(0),
+        };
+        let sizes: Vec<usize> = scanned(&view, 1).iter().map(Vec::len).collect();
+        // The first cannot end a page: its cursor is the one that begins and ends a scan.
+        assert_eq!(sizes, [1, 1, 1 << CUT_BITS, 1, 1]);
+        let Ok(beyond) = scan(&view, &Position::of(b"key"), b"key", 1 << 53, 10, None);
+        let last = page(0, vec![Bytes::from(u64::MAX.to_string())]);
+        assert_eq!(
+            beyond, last,
+            "a number that is no cursor is behind all that are"
+        );
+    }
+
     fn drawn(count: u64, pick: Pick) -> Vec<Bytes> {
-        let (view, key) = (Evenly::of(count), b"key");
+        let (view, key) = (Unevenly::of(count), b"key");
         let Ok(drawn) = random(&view, &Position::of(key), key, count, pick, 7);
         drawn
     }
 
-    #[test]
-    fn no_element_of_a_large_set_is_drawn_much_more_often_than_another() {
-        let count = SAMPLE_ALL_MAX + 1;
-        let mut times = BTreeMap::<Bytes, usize>::new();
-        let view = Evenly::of(count);
-        for entropy in 0..count * 10 {
-            let mut sampler = Sampler::new(entropy);
-            let Ok(element) = enter_at_random(&view, &Position::of(b"key"), b"key", &mut sampler);
-            *times
-                .entry(element.expect("the set is not empty"))
-                .or_default() += 1;
+    /// How often each of `count` elements is drawn, of `each` times that many draws.
+    fn times_drawn(view: &Unevenly, count: u64, each: u64) -> Vec<u64> {
+        let mut times = vec![0; count as usize];
+        for entropy in 0..count * each {
+            let pick = Pick::Distinct(1);
+            let Ok(drawn) = random(view, &Position::of(b"key"), b"key", count, pick, entropy);
+            let number = std::str::from_utf8(&drawn[0]).expect("they are numbered");
+            times[number.parse::<usize>().expect("they are numbered")] += 1;
         }
-        let most = times.values().max().copied();
-        assert!(most < Some(40), "10 are expected of each, {most:?} of one");
-        assert!(
-            times.len() as u64 > count * 99 / 100,
-            "{} of {count}",
-            times.len()
-        );
+        times
+    }
+
+    #[test]
+    fn no_element_is_drawn_much_more_often_than_another_whatever_the_size_of_the_set() {
+        let sizes = [2, 50, SAMPLE_ALL_MAX, SAMPLE_ALL_MAX + 1, 200, 1000, 5000];
+        for count in sizes {
+            let times = times_drawn(&Unevenly::of(count), count, 100);
+            let (least, most) = (times.iter().min(), times.iter().max());
+            assert!(
+                least > Some(&20) && most < Some(&300),
+                "100 are expected of each of {count}; {least:?} and {most:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_of_many_is_drawn_without_reading_them_all() {
+        for count in [SAMPLE_ALL_MAX, 1000, 4000, 100_000] {
+            let view = Unevenly::of(count);
+            let draws = 100;
+            for entropy in 0..draws {
+                let pick = Pick::Distinct(1);
+                let Ok(_) = random(&view, &Position::of(b"key"), b"key", count, pick, entropy);
+            }
+            let read = view.read.get() / draws;
+            assert!(read <= SAMPLE_ALL_MAX, "{read} of {count} are read");
+        }
+    }
+
+    #[test]
+    fn a_head_that_counts_elements_that_are_not_there_does_not_draw_for_ever() {
+        let view = Unevenly::of(10);
+        let pick = Pick::Distinct(100);
+        let Ok(drawn) = random(&view, &Position::of(b"key"), b"key", 1_000_000, pick, 7);
+        assert_eq!(drawn.len(), 10);
     }
 
     #[test]
     fn as_many_different_elements_are_drawn_as_are_wanted_and_there() {
-        for count in [1, SAMPLE_ALL_MAX, SAMPLE_ALL_MAX + 1] {
-            for wanted in [0, 1, 100, SAMPLE_ALL_MAX as usize, 10_000] {
+        for count in [1, SAMPLE_ALL_MAX, SAMPLE_ALL_MAX + 1, 4096] {
+            for wanted in [0, 1, 2, 60, 100, SAMPLE_ALL_MAX as usize, 10_000] {
                 let mut drawn = drawn(count, Pick::Distinct(wanted));
                 drawn.sort();
                 drawn.dedup();

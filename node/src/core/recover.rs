@@ -65,7 +65,7 @@ pub fn volatile_keys(
     shards: u16,
 ) -> Result<VolatileKeys, StorageError> {
     let (mut found, mut damaged) = (Vec::new(), Vec::new());
-    let mut looked_at = 0;
+    let (mut looked_at, mut bytes) = (0, 0);
     let first = u32::from(from.partition.index());
     let owned = (first..u32::from(PARTITIONS))
         .filter(|partition| partition % u32::from(shards) == u32::from(shard));
@@ -80,12 +80,13 @@ pub fn volatile_keys(
                 storage,
                 &start,
                 to.as_deref(),
-                &mut |position, key, _, head| {
-                    looked_at += 1;
-                    if looked_at > KEYS_PER_PAGE {
+                &mut |position, key, value, head| {
+                    if looked_at >= KEYS_PER_PAGE || bytes >= BYTES_PER_PAGE {
                         next = Some(position);
                         return ControlFlow::Break(());
                     }
+                    looked_at += 1;
+                    bytes += value.len();
                     match head.map(|head| head.expiry.at_ms) {
                         Ok(None) => {}
                         Ok(Some(at_ms)) => found.push((at_ms, Bytes::copy_from_slice(key))),
@@ -147,7 +148,9 @@ fn bounds(partition: u16, hash: u64) -> (Vec<u8>, Option<Vec<u8>>) {
     (from, Some((partition + 1).to_be_bytes().to_vec()))
 }
 
-/// Keys looked at per page.
-const KEYS_PER_PAGE: usize = 64;
+/// Keys looked at per page: below a millisecond's work.
+const KEYS_PER_PAGE: usize = 512;
+/// A page of large values ends after about so many bytes.
+const BYTES_PER_PAGE: usize = 1 << 20;
 /// Partitions walked per page, where they are nearly empty.
 const PARTITIONS_PER_PAGE: usize = 16;

@@ -10,6 +10,7 @@ use super::{
     read,
     reply::Reply,
     view::Uncommitted,
+    working::Question,
 };
 use crate::storage::{StorageError, record::head::Shown};
 
@@ -44,7 +45,7 @@ impl Coordinator<'_> {
                 (),
                 set.live == 0,
             );
-            self.coordinate(target, vec![Part::Set(delta)])?;
+            self.coordinate(target, vec![Part::Set(delta)], Question::Add)?;
         }
         self.effects.push(Effect::Add { members: new });
         Ok(Reply::Int(added))
@@ -115,27 +116,35 @@ impl Coordinator<'_> {
             }
             if let Some(delta) = delta {
                 self.place();
-                self.coordinate(target, vec![Part::Set(delta)])?;
+                self.coordinate(target, vec![Part::Set(delta)], Question::Remove)?;
             }
         }
-        self.end_if_empty(target)?;
+        let is_emptying = self.end_if_empty(target)?;
         if self.is_asking {
-            let members = members.to_vec();
-            self.effects.push(Effect::Remove { members, missed });
+            self.effects.push(Effect::Remove {
+                members: members.to_vec(),
+                missed,
+                is_emptying,
+            });
         }
         Ok(removed)
     }
 
-    /// A set without elements is no key, and a later one of that name must not inherit its expiry.
-    fn end_if_empty(&mut self, target: &Target<'_>) -> Result<(), StorageError> {
+    /// A set without elements is no key, and a later one of that name must not inherit its expiry: neither the one that is known
+    /// here nor one that only others know, which are asked. Gives whether nothing is left.
+    fn end_if_empty(&mut self, target: &Target<'_>) -> Result<bool, StorageError> {
+        let is_asking = self.is_asking;
         let head = self.head(target)?;
-        let is_left = head.slot() == Shown::Absent && head.expiry.at_ms.is_some();
-        if is_left && !is_on(Mutant::ExpiryOutlivesElements) {
-            let ended = head.expiry.ended();
+        let is_empty = head.slot() == Shown::Absent;
+        let may_be_left = is_empty && (is_asking || head.expiry.at_ms.is_some());
+        if may_be_left && !is_on(Mutant::ExpiryOutlivesElements) {
+            let ended = Part::Expiry(head.expiry.ended());
+            let nothing: [(Bytes, &Dots<()>); 0] = [];
+            let emptied = Part::Set(rows::remove(nothing));
             self.place();
-            self.coordinate(target, vec![Part::Expiry(ended)])?;
+            self.coordinate(target, vec![emptied, ended], Question::Remove)?;
         }
-        Ok(())
+        Ok(is_empty)
     }
 
     fn dots(&mut self, target: &Target<'_>, member: &[u8]) -> Result<Dots<()>, StorageError> {

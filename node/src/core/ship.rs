@@ -34,7 +34,7 @@ use crdt::{ActorId, Hlc};
 
 pub use self::{destination::Destination, home::Home, marks::Progress, peers::Met};
 use self::{
-    extent::{cut_beyond, measure},
+    extent::{cut_beyond, measure_first},
     home::Trusted,
     log::Log,
     peers::Peers,
@@ -381,15 +381,17 @@ impl Shipper {
             let Some(session) = route.session() else {
                 continue;
             };
-            let sieve = Sieve {
-                home: &self.home,
-                destination,
-                trusted: &self.trusted,
-                is_whole: self.home.is_whole(destination),
-            };
+            let is_whole = self.home.is_whole(destination);
             for (&actor, stream) in &mut route.streams {
                 let Some(log) = self.logs.get(&actor) else {
                     continue;
+                };
+                let sieve = Sieve {
+                    home: &self.home,
+                    destination,
+                    trusted: &self.trusted,
+                    is_whole,
+                    has_stand_ins: !is_relay(actor),
                 };
                 let reader = reader(destination, actor, awaited);
                 let pumped = stream.pump(storage, actor, log, reader, now, &mut |message| {
@@ -402,7 +404,13 @@ impl Shipper {
     }
 
     /// Tells every region that has all of `actor` that no later stamp of it will be at or below `upto`.
-    pub fn promise(&mut self, actor: ActorId, upto: Hlc, send: &mut dyn FnMut(SessionId, Message)) {
+    pub fn promise(
+        &mut self,
+        actor: ActorId,
+        upto: Hlc,
+        now: Duration,
+        send: &mut dyn FnMut(SessionId, Message),
+    ) {
         for (destination, route) in &mut self.routes {
             let (Destination::Region(_), Some(session), Some(log), Some(stream)) = (
                 destination,
@@ -414,6 +422,8 @@ impl Shipper {
             };
             // What the receiver has said, never what was counted here: a promise over a row that it lacks would lose the row.
             let has_all = stream.cursor.taken >= log.newest && stream.in_flight.is_empty();
+            // One that is to be told first where to go on would decline, and be told ever later.
+            let has_all = has_all && stream.is_taking(now) && !stream.is_bridging();
             if (has_all || is_on(Mutant::PromiseOverUnsent)) && upto > stream.sent {
                 let after = stream.sent;
                 stream.depart(upto, 0, 0);
@@ -423,7 +433,7 @@ impl Shipper {
     }
 
     /// Adds to a batch what is to be remembered: cursors that moved, and the end of rows that every region has, or that
-    /// are past the bounds.
+    /// are past the bounds. Says whether more rows could end than one turn bears.
     pub fn maintain(
         &mut self,
         storage: &dyn Storage,
@@ -431,11 +441,12 @@ impl Shipper {
         wall_ms: u64,
         batch: &mut Batch,
         events: &mut Vec<ShipEvent>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<bool, StorageError> {
         let actors: Vec<ActorId> = self.logs.keys().copied().collect();
+        let mut has_more = false;
         for actor in actors {
             self.drop_beyond_bounds(storage, actor, wall_ms, events)?;
-            self.trim(storage, actor, awaited, batch)?;
+            has_more |= self.trim(storage, actor, awaited, batch)?;
         }
         for (destination, route) in &mut self.routes {
             for (&actor, stream) in &mut route.streams {
@@ -449,7 +460,7 @@ impl Shipper {
                 }
             }
         }
-        Ok(())
+        Ok(has_more)
     }
 
     /// Whether every destination has taken everything.
@@ -514,16 +525,16 @@ impl Shipper {
         Ok(())
     }
 
-    /// Ends the rows that every destination has for good.
+    /// Ends the rows that every destination has for good, about as many as one turn bears. Says whether that may have left some.
     fn trim(
         &mut self,
         storage: &dyn Storage,
         actor: ActorId,
         awaited: Awaited,
         batch: &mut Batch,
-    ) -> Result<(), StorageError> {
+    ) -> Result<bool, StorageError> {
         let Some(log) = self.logs.get_mut(&actor) else {
-            return Ok(());
+            return Ok(false);
         };
         let mut positions: Vec<Hlc> = self
             .routes
@@ -537,18 +548,19 @@ impl Shipper {
             positions = positions.into_iter().max().into_iter().collect();
         }
         let Some(upto) = positions.into_iter().min() else {
-            return Ok(());
+            return Ok(false);
         };
         // Rows that clients wait for may have to be sent once more, for an answer that was lost. Beyond the bounds they go.
         let waits = awaited.filter(|(awaited, _)| *awaited == actor);
         let kept = waits.map_or(Hlc::MAX, |(_, after)| after.max(log.given_up));
         let upto = upto.min(log.newest).min(kept);
         if upto <= log.trimmed {
-            return Ok(());
+            return Ok(false);
         }
-        let gone = measure(storage, actor, log.trimmed, Some(upto))?;
+        let enough = TRIM_BYTES_PER_TURN;
+        let gone = measure_first(storage, actor, log.trimmed, Some(upto), enough)?;
         if gone.rows == 0 {
-            return Ok(());
+            return Ok(false);
         }
         // To the last row that goes, never to a promise beyond it: the mark says what this actor has stamped.
         let upto = gone.newest;
@@ -561,9 +573,12 @@ impl Shipper {
         log.bytes = log.bytes.saturating_sub(gone.bytes);
         log.trimmed = upto;
         log.forget_tail(upto);
-        Ok(())
+        Ok(gone.bytes >= TRIM_BYTES_PER_TURN)
     }
 }
+
+/// Rows that end are read to be measured: a few milliseconds' work.
+const TRIM_BYTES_PER_TURN: u64 = 4 << 20;
 
 /// The log in which clients wait for the word of replicas, and the place before the oldest such row.
 pub type Awaited = Option<(ActorId, Hlc)>;

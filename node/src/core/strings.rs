@@ -4,11 +4,12 @@ use bytes::{Bytes, BytesMut};
 use crdt::{Expiry, Part, StringValue, parse_integer};
 
 use super::{
-    coordinate::{Coordinator, Effect, Stop, Target, clear_set},
+    coordinate::{Coordinator, Effect, Overwrites, Stop, Target, clear_set},
     mutant::{Mutant, is_on},
     op::{Condition, SetExpiry},
     read::string_text,
     reply::{Refusal, Reply},
+    working::Question,
 };
 use crate::storage::{StorageError, record::head::Shown};
 
@@ -129,8 +130,9 @@ impl Coordinator<'_> {
         }
         let stamp = self.stamp();
         let part = self.head(target)?.string.increment(stamp, i128::from(by));
-        self.effects.push(Effect::Increment);
-        self.coordinate(target, vec![Part::String(part)])?;
+        let total = part.counts.get(&self.actor).copied().unwrap_or_default();
+        self.effects.push(Effect::Increment { total });
+        self.coordinate(target, vec![Part::String(part)], Question::Increment)?;
         Ok(i64::try_from(sum)
             .map_or_else(|_| Reply::Bulk(Bytes::from(sum.to_string())), Reply::Int))
     }
@@ -163,6 +165,10 @@ impl Coordinator<'_> {
                 floors,
             });
         }
+        self.overwrites = Overwrites {
+            register: true,
+            expiry: expiry != SetExpiry::Keep,
+        };
         let expiry = match expiry {
             SetExpiry::Keep => None,
             SetExpiry::Clear if is_on(Mutant::ExpiryOutlivesSet) => None,
@@ -174,6 +180,6 @@ impl Coordinator<'_> {
             }),
         };
         parts.extend(expiry.map(Part::Expiry));
-        self.coordinate(target, parts)
+        self.coordinate(target, parts, Question::Register)
     }
 }

@@ -6,6 +6,7 @@
 //!   SREM, SADD: rows, dots      other dots of those rows              an element that it removes would stay
 //!   SET, DEL: context           what else was seen of the set         it would stay, and may hide the string
 //!   EXPIRE: stamp               a newer expiry                        the same
+//!   DEL, last SREM: expiry      a newer expiry                        it would end what is made afterwards
 //!   INCR: counts                that the value is text                it must not hide it
 //! ```
 //! Taken before the join, because afterwards both are one.
@@ -39,13 +40,15 @@ pub fn teach(
     let position = Position::of(&delta.key);
     let head = working.head(storage, &position, &delta.key)?;
     let mut teaching = Teaching::about(delta, head);
+    let (known_expiry, live, has_string) = (head.expiry, head.set.live, !head.string.is_empty());
     for part in &delta.parts {
         match part {
             Part::String(state) => teaching.of_string(&head.string, state),
-            Part::Expiry(expiry) => teaching.of_expiry(&head.expiry, expiry),
             Part::Set(rows) => teaching.of_clear(head, rows),
+            Part::Expiry(_) => {}
         }
     }
+    let mut removed = 0;
     for part in &delta.parts {
         let Part::Set(rows) = part else { continue };
         let Named::Rows(named) = &rows.named else {
@@ -53,7 +56,17 @@ pub fn teach(
         };
         for element in named.keys() {
             let dots = working.row(storage, &position, &delta.key, element)?;
+            removed += u64::from(!dots.is_empty());
             teaching.of_row(element, dots, rows);
+        }
+    }
+    // A removal that left nothing speaks for the expiry of a key that is gone. Here elements may be left that it does not know.
+    let stays = is_emptying(delta) && (has_string || live > removed);
+    for part in &delta.parts {
+        if let Part::Expiry(written) = part
+            && !stays
+        {
+            teaching.of_expiry(&known_expiry, written);
         }
     }
     Ok(Some(teaching).filter(|teaching| !teaching.is_empty()))
@@ -89,6 +102,9 @@ impl Teaching {
     fn of_string(&mut self, known: &StringState, written: &StringState) {
         if written.register.is_none() && !written.counts.is_empty() {
             self.is_text = is_text(known);
+            if let Some(register) = known.register.as_ref().filter(|_| self.is_text) {
+                self.newest = register.stamp.hlc;
+            }
             return;
         }
         let mine = known.register.as_ref().map(|register| register.stamp);
@@ -116,9 +132,8 @@ impl Teaching {
     }
 
     fn of_expiry(&mut self, known: &Expiry, written: &Expiry) {
-        let is_newer = known.stamp > written.stamp && known.stamp != Stamp::ZERO;
-        if is_newer && !is_on(Mutant::ExpiryNotTaught) {
-            self.newest = self.newest.max(known.stamp.hlc);
+        if known.stamp > written.stamp && !is_on(Mutant::ExpiryNotTaught) {
+            self.delta.parts.push(Part::Expiry(*known));
         }
     }
 
@@ -145,6 +160,12 @@ impl Teaching {
             created: Stamp::ZERO,
         }));
     }
+}
+
+/// Whether a delta removes elements until none is left, as its coordinator saw it.
+fn is_emptying(delta: &Delta) -> bool {
+    let mut parts = delta.parts.iter();
+    parts.any(|part| matches!(part, Part::Set(rows) if matches!(rows.named, Named::Rows(_))))
 }
 
 fn is_text(known: &StringState) -> bool {

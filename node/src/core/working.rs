@@ -4,6 +4,7 @@
 //! written once per batch, however often it was touched; heads stay decoded in a bounded cache between batches.
 
 mod live;
+mod lost;
 mod rewrite;
 
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ pub struct Working {
     outbox: Vec<OutboxRow>,
     /// What came from another region, for the other replicas of this one.
     relay: Vec<OutboxRow>,
-    conflicts: Vec<Conflict>,
+    conflicts: Vec<Clash>,
     bytes: usize,
 }
 
@@ -53,7 +54,7 @@ pub struct OutboxRow {
 }
 
 pub use self::rewrite::Touched;
-pub use crate::storage::record::head::Conflict;
+pub use crate::storage::record::head::{Clash, Conflict};
 
 /// What a closed batch leaves to be done once it is committed.
 #[derive(Debug)]
@@ -76,8 +77,36 @@ struct Entry {
     accounted: (bool, u128),
     bytes: usize,
     is_dirty: bool,
-    /// Where in the outbox this key's delta stands: row, index.
-    queued: Option<(usize, usize)>,
+    /// Where in the outbox this key's newest delta stands.
+    queued: Option<Queued>,
+}
+
+/// A delta in an open outbox row.
+#[derive(Debug, Clone, Copy)]
+struct Queued {
+    row: usize,
+    index: usize,
+    question: Question,
+}
+
+/// What a delta asks of those that take it: what they know of the same key and it does not. A replica infers the question from the
+/// parts, so only deltas that ask alike may become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Nothing that counts: nobody waits for an answer.
+    Nothing,
+    /// SET: a newer register, increments, a set under the same name, a newer expiry.
+    Register,
+    /// DEL: the same.
+    Delete,
+    /// INCR: whether the value is text.
+    Increment,
+    /// EXPIRE, PERSIST: a newer expiry.
+    Expiry,
+    /// SADD: other dots of the elements.
+    Add,
+    /// SREM, SPOP: the same, and the expiry where nothing is left.
+    Remove,
 }
 
 #[derive(Debug)]
@@ -107,7 +136,7 @@ impl Working {
     }
 
     /// The conflicts that joins brought about since this was last asked.
-    pub fn take_conflicts(&mut self) -> Vec<Conflict> {
+    pub fn take_conflicts(&mut self) -> Vec<Clash> {
         std::mem::take(&mut self.conflicts)
     }
 
@@ -192,7 +221,7 @@ impl Working {
                 Part::Set(_) => {}
             }
         }
-        let conflict = entry.head.conflict().filter(|_| was_clear);
+        let conflict = was_clear.then(|| entry.head.clash(&delta.key)).flatten();
         self.conflicts.extend(conflict);
         if !delta.parts.iter().all(Part::says_nothing) {
             self.touch(&delta.key);
@@ -206,9 +235,10 @@ impl Working {
         storage: &dyn Storage,
         delta: Delta,
         last: Hlc,
+        question: Question,
     ) -> Result<(), StorageError> {
         self.join(storage, &delta)?;
-        self.enqueue(delta, last);
+        self.enqueue(delta, last, question);
         Ok(())
     }
 
@@ -438,6 +468,7 @@ impl Working {
             self.cleared.push((prefix, end));
         } else if set.live > 0 {
             for (stored, _) in self.live_rows(storage, &prefix, &end)? {
+                self.bytes += stored.len() + ROW_OVERHEAD_BYTES;
                 self.rows.insert(
                     stored,
                     RowEntry {
@@ -488,8 +519,9 @@ impl Working {
         })
     }
 
-    /// Queues a delta, merged into the delta that the same key has in the open outbox row: a hot key costs one delta per batch.
-    fn enqueue(&mut self, delta: Delta, last: Hlc) {
+    /// Queues a delta, merged into the one that the same key had last and that asks alike, if it is in the open outbox row: a hot key costs one delta per
+    /// batch.
+    fn enqueue(&mut self, delta: Delta, last: Hlc, question: Question) {
         let key = delta.key.clone();
         let bytes = delta.approximate_bytes();
         self.bytes += bytes;
@@ -502,10 +534,17 @@ impl Working {
         };
         let row = &mut self.outbox[open];
         match entry.queued {
-            Some((at, index)) if at == open => row.deltas[index].merge(delta),
+            Some(queued) if queued.row == open && queued.question == question => {
+                row.deltas[queued.index].merge(delta);
+            }
             _ => {
                 // What changed nothing here is not closed with the batch, which would forget where it stands.
-                entry.queued = entry.is_dirty.then_some((open, index));
+                let queued = Queued {
+                    row: open,
+                    index,
+                    question,
+                };
+                entry.queued = entry.is_dirty.then_some(queued);
                 row.deltas.push(delta);
             }
         }

@@ -104,7 +104,8 @@ impl Census<'_> {
             .peers()
             .map(|peers| peers.status())
             .unwrap_or_default();
-        let mut nodes = linked_nodes(&links);
+        let mut nodes = self.known_nodes();
+        nodes.extend(linked_nodes(&links));
         for (mut member, silence) in self.members() {
             if !is_linked(&links, &member.name) {
                 doubt(&mut member, silence);
@@ -117,6 +118,26 @@ impl Census<'_> {
             node.hints = self.hints(&node.name);
         }
         nodes.into_values().collect()
+    }
+
+    /// The nodes that were met and not forgotten, as if nothing had been heard of them since.
+    fn known_nodes(&self) -> BTreeMap<NodeName, NodeStatus> {
+        let known = self.inner.known.regions().into_iter();
+        let unheard = known.map(|(name, region)| {
+            let status = NodeStatus {
+                name: name.clone(),
+                region,
+                state: NodeState::Joining,
+                phi: 0.0,
+                cause: "not heard of since this node started".to_owned(),
+                rtt_ms: None,
+                clock_offset_ms: None,
+                hints: 0,
+                ready: false,
+            };
+            (name, status)
+        });
+        unheard.collect()
     }
 
     /// Rows that a node of this region has not taken, over all shards.

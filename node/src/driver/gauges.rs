@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    agreement::Agreement,
     handoff::Debt,
     membership::{self, HANDOFF, READY, WATERMARKS},
     node::Node,
@@ -17,17 +18,22 @@ use crate::{
 };
 
 /// Publishes until it is dropped.
-pub async fn publish(node: Node) {
+pub async fn publish(node: Node, mut agreement: Agreement) {
     let mut ticks = tokio::time::interval(INTERVAL);
     let mut was_forgotten = false;
     loop {
         ticks.tick().await;
         let inspections = node.inspect(false).await;
+        let now = node.inner().clock.now().mono;
+        node.inner().answering.look(&inspections, now);
         let status = node.status_of(&inspections, false);
         set_status(&status);
         publish_values(&node, &status, Debt::of(&inspections));
         let links = node.inner().outbound.peers().map(|peers| peers.status());
         set_sessions(&links.unwrap_or_default());
+        if let Some(membership) = node.inner().membership() {
+            agreement.look(&node, membership);
+        }
         was_forgotten = was_forgotten || note_forgotten(&node);
     }
 }

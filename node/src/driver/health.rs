@@ -45,6 +45,10 @@ impl Health {
 pub const DISK: &str = "disk";
 /// The clock differs from the others'.
 pub const CLOCK: &str = "clock";
+/// Those whom the settings name have not been met yet.
+pub const JOINING: &str = "joining";
+/// What must be equal on all nodes differs from what most others have.
+pub const SETTINGS: &str = "settings";
 /// Too few replicas answer for the default levels.
 pub const QUORUM: &str = "quorum";
 /// An operator had this node forgotten.

@@ -9,7 +9,8 @@
 //! by the next round. The machine is behind one lock, held for one step of it and never while waiting.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -29,6 +30,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     clock::WallClock,
     health,
+    joining::Joining,
     neighbours::{self, Told},
     node::Node,
     queue::Work,
@@ -37,13 +39,19 @@ use crate::{
     config::Config,
     core::{self, identity::DirectoryId},
     names::{NodeName, RegionName},
-    peer::{Datagram, Recipient},
-    storage::{Batch, Durability, Storage, StorageError, record::forgotten, rocks::RocksStorage},
+    peer::{Datagram, Peers, Recipient},
+    storage::{
+        Batch, Durability, Storage, StorageError,
+        record::{forgotten, met::Met},
+        rocks::RocksStorage,
+    },
 };
 
 /// The node's part in the gossip.
 pub struct Membership {
     gossip: Mutex<Gossip>,
+    /// Seeds under the address that gossip has for them.
+    seeds: BTreeMap<Address, String>,
     clock: Arc<WallClock>,
     max_skew: Duration,
     /// Something that was asked of the machine moved its next wake-up.
@@ -65,34 +73,35 @@ pub enum MembershipError {
 }
 
 impl Membership {
-    /// Begins a life of this node. `quic` is where it listens, `forgotten` what it remembers of earlier lives.
+    /// Begins a life of this node. `advertised` is where others reach it, `forgotten` what it remembers of earlier lives.
     pub fn start(
         config: &Config,
         directory: DirectoryId,
-        quic: SocketAddr,
+        advertised: SocketAddr,
         forgotten: &[(NodeName, DirectoryId)],
         clock: Arc<WallClock>,
     ) -> Result<Self, MembershipError> {
-        let seeds = seeds(config);
         let myself = gossip::Myself {
             node: config.node.name.as_str().parse()?,
             directory: Directory(directory.0),
             generation: gossip::Generation(clock.system_us() / 1000),
             region: config.node.region.as_str().parse()?,
-            address: advertised(quic, &seeds).to_string().parse()?,
+            address: advertised.to_string().parse()?,
             protocol: PROTOCOL,
         };
         let now = now(&clock);
-        let seeds = seeds
-            .iter()
-            .map(|seed| seed.to_string().parse())
-            .collect::<Result<Vec<Address>, _>>()?;
-        let mut gossip = Gossip::new(knobs(config)?, myself, seeds, rand::random(), now)?;
+        let mut seeds = BTreeMap::new();
+        for seed in seed_texts(config) {
+            seeds.insert(address_of(&seed)?, seed);
+        }
+        let addresses = seeds.keys().cloned().collect();
+        let mut gossip = Gossip::new(knobs(config)?, myself, addresses, rand::random(), now)?;
         for (node, directory) in forgotten {
             gossip.recall_forgotten(node.as_str().parse()?, Directory(directory.0));
         }
         Ok(Self {
             gossip: Mutex::new(gossip),
+            seeds,
             clock,
             max_skew: config.clock.max_skew,
             nudge: Notify::new(),
@@ -167,17 +176,86 @@ impl Membership {
     pub fn forget(&self, node: &Node, name: &NodeId) -> Result<DirectoryId, gossip::ForgetError> {
         let (directory, outputs) = {
             let mut gossip = self.lock();
-            let unknown = || gossip::ForgetError::Unknown(name.clone());
-            let directory = gossip.member(name).ok_or_else(unknown)?.identity.directory;
-            (directory, gossip.forget(name, now(&self.clock))?)
+            let member = gossip.member(name).map(|member| member.identity.directory);
+            let met = name_of(name).and_then(|name| node.inner().known.of(&name));
+            let directory = member.or(met.map(|met| Directory(met.directory.0)));
+            let directory = directory.ok_or_else(|| gossip::ForgetError::Unknown(name.clone()))?;
+            let outputs = gossip.forget_remembered(name, directory, now(&self.clock))?;
+            (directory, outputs)
         };
         perform(node, outputs);
         self.nudge.notify_one();
         Ok(DirectoryId(directory.0))
     }
 
+    /// A session with a node opened: it is asked at once what it knows.
+    pub fn reached(&self, node: &Node, name: &NodeName, address: &str) {
+        let target = name
+            .as_str()
+            .parse()
+            .and_then(|name| Ok((name, address_of(address)?)));
+        let Ok((name, address)) = target else {
+            return; // no name that gossip could use: it is met through nobody else either
+        };
+        let target = Target {
+            node: Some(name),
+            address,
+        };
+        let outputs = self.lock().handle(Input::Reached(target), now(&self.clock));
+        perform(node, outputs);
+        self.nudge.notify_one();
+    }
+
+    /// Why this node is of another mind than most about what must be equal on all nodes, if it is: it contradicts more nodes than it
+    /// has for company.
+    pub fn contradiction(&self) -> Option<String> {
+        let gossip = self.lock();
+        let company = gossip
+            .members()
+            .filter(|member| matches!(member.standing, Standing::Up | Standing::Leaving));
+        let company = company.count();
+        let contradicted: BTreeMap<_, _> = gossip
+            .contradictions()
+            .map(|refused| (&refused.address, &refused.refusal.detail))
+            .collect();
+        let (address, detail) = contradicted.first_key_value()?;
+        (contradicted.len() > company).then(|| {
+            format!("the node at {address} and this one refuse each other as members: {detail}; make the configs equal")
+        })
+    }
+
+    /// Whether a node has ever answered a question of this life of ours.
+    fn has_answered(&self, node: &NodeName) -> bool {
+        let Ok(node) = node.as_str().parse::<NodeId>() else {
+            return false;
+        };
+        let gossip = self.lock();
+        gossip
+            .member(&node)
+            .is_some_and(|member| member.rtt.is_some())
+    }
+
+    /// Is not ready until those whom the settings name have answered, or cannot be reached.
+    fn join(&self, node: &Node, joining: &mut Joining) {
+        if joining.reason().is_none() {
+            return;
+        }
+        let peers = node.inner().outbound.peers();
+        let links = peers.map(Peers::status).unwrap_or_default();
+        joining.look(&links, |name| self.has_answered(name));
+        match joining.reason() {
+            Some(detail) => node.inner().health.fail(health::JOINING, detail),
+            None => node.inner().health.mend(health::JOINING),
+        }
+    }
+
     /// Gossips until the other end of `datagrams` is dropped.
-    pub async fn run(self: Arc<Self>, node: Node, mut datagrams: mpsc::Receiver<Datagram>) {
+    pub async fn run(
+        self: Arc<Self>,
+        node: Node,
+        mut datagrams: mpsc::Receiver<Datagram>,
+        mut joining: Joining,
+    ) {
         let mut is_skewed = false;
         let mut told = Told::default();
         loop {
@@ -195,6 +273,7 @@ impl Membership {
             let outputs = self.lock().handle(input, now(&self.clock));
             perform(&node, outputs);
             neighbours::tell(&node, &self, &mut told);
+            self.join(&node, &mut joining);
             is_skewed = self.judge_clock(&node, is_skewed);
         }
     }
@@ -274,7 +353,7 @@ fn now(clock: &WallClock) -> Now {
 }
 
 fn received(datagram: Datagram) -> Option<Input> {
-    let address = datagram.address.parse().ok()?;
+    let address = address_of(&datagram.address).ok()?;
     let node = Some(datagram.from.as_str().parse().ok()?);
     let from = Source { address, node };
     Some(Input::Received {
@@ -298,9 +377,11 @@ fn send(node: &Node, to: &Target, bytes: Bytes) {
         return;
     };
     let name = to.node.as_ref().and_then(name_of);
+    let membership = node.inner().membership();
+    let dialled = membership.and_then(|membership| membership.seeds.get(&to.address));
     let recipient = match &name {
         Some(name) => Recipient::Node(name),
-        None => Recipient::Address(to.address.as_str()),
+        None => Recipient::Address(dialled.map_or(to.address.as_str(), String::as_str)),
     };
     if let Err(error) = peers.send_datagram(recipient, bytes) {
         tracing::trace!(to = %to.address, %error, "a gossip datagram was not sent");
@@ -364,6 +445,16 @@ fn met(node: &Node, identity: &Identity) {
     let (Some(peers), Some(name)) = (node.inner().outbound.peers(), name_of(&identity.node)) else {
         return;
     };
+    if let Ok(region) = identity.region.as_str().parse() {
+        let met = Met {
+            region,
+            directory: DirectoryId(identity.directory.0),
+            address: identity.address.to_string(),
+        };
+        if !node.inner().known.meet(&name, met) {
+            tracing::warn!(node = %name, "too many nodes are remembered: forget those that never return");
+        }
+    }
     if let Err(error) = peers.dial(&name, identity.address.as_str()) {
         tracing::warn!(node = %name, %error, "a node cannot be dialled");
     }
@@ -399,6 +490,15 @@ fn remember(node: &Node, name: &NodeId, directory: Directory) {
     if let Some(peers) = node.inner().outbound.peers() {
         peers.forget(DirectoryId(directory.0), FORGOTTEN);
     }
+    let known = &node.inner().known;
+    let is_it = |met: Met| met.directory == DirectoryId(directory.0);
+    if known.of(&name).is_some_and(is_it) {
+        known.forget(&name, DirectoryId(directory.0));
+        if let Some(peers) = node.inner().outbound.peers() {
+            // One that only an earlier life of this node met is no member here, and goes all the same.
+            peers.undial(&name, FORGOTTEN);
+        }
+    }
     let storage = Arc::clone(&node.inner().storage);
     spawn_blocking(
         move || match store(&storage, &name, DirectoryId(directory.0)) {
@@ -426,14 +526,15 @@ fn name_of(node: &NodeId) -> Option<NodeName> {
     node.as_str().parse().ok()
 }
 
-fn seeds(config: &Config) -> Vec<SocketAddr> {
-    let peers = &config.peers;
-    peers
-        .seeds
-        .iter()
-        .chain(peers.dial.values())
-        .copied()
-        .collect()
+fn seed_texts(config: &Config) -> impl Iterator<Item = String> {
+    let seeds = config.peers.seeds.iter().map(ToString::to_string);
+    seeds.chain(config.peers.dial.values().map(ToString::to_string))
+}
+
+/// The address that gossip has for what is dialled: the same text, or its digest where that is longer than nodes tell each other.
+fn address_of(dialled: &str) -> Result<Address, gossip::NameError> {
+    let digest = || format!("of the digest {:016x}", xxh3_64(dialled.as_bytes()));
+    dialled.parse().or_else(|_| digest().parse())
 }
 
 fn knobs(config: &Config) -> Result<gossip::Config, MembershipError> {
@@ -471,26 +572,6 @@ fn regions(config: &Config) -> String {
     }
 }
 
-/// The address that others are told. A node that listens on every address says the one from which it reaches its first seed.
-fn advertised(quic: SocketAddr, seeds: &[SocketAddr]) -> SocketAddr {
-    if !quic.ip().is_unspecified() {
-        return quic;
-    }
-    let target = seeds.first().copied().unwrap_or(ANYWHERE);
-    // Nothing is sent: the system chooses a source address for the route.
-    let route = UdpSocket::bind(SocketAddr::new(quic.ip(), 0)).and_then(|socket| {
-        socket.connect(target)?;
-        socket.local_addr()
-    });
-    match route {
-        Ok(source) => SocketAddr::new(source.ip(), quic.port()),
-        Err(error) => {
-            tracing::warn!(%error, "the address of this machine could not be found: give it as listen.quic, or list this node under [peers.dial] on the others");
-            SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), quic.port())
-        }
-    }
-}
-
 /// Why sessions with a forgotten node end.
 pub const FORGOTTEN: &str = "an operator had it forgotten";
 const SETTING_BYTES_MAX: usize = 160;
@@ -500,8 +581,6 @@ pub const READY: &str = "ready";
 pub const WATERMARKS: &str = "watermarks";
 /// What a node publishes of what it owes: see `handoff::Debt`.
 pub const HANDOFF: &str = "handoff";
-/// An address that no machine has (RFC 5737): the route to it is the default one.
-const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
 /// The releases whose gossip this one understands.
 const PROTOCOL: gossip::Protocol = gossip::Protocol {
     speaks: 1,

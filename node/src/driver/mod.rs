@@ -11,9 +11,15 @@
 //! One thread for each shard, two for storage, tokio for what waits on sockets. Threads end when the other end of their channel
 //! is dropped or when they are told to; a panic in a shard ends the process, because nobody else may write its keys.
 
+mod advertised;
+mod agreement;
+mod answering;
 mod cached;
 mod census;
+mod certificates;
 mod clock;
+mod conflicts;
+mod descriptors;
 mod errand;
 mod forward;
 mod gauges;
@@ -21,6 +27,8 @@ mod handoff;
 mod health;
 mod hot_heads;
 mod info;
+mod joining;
+mod known;
 mod membership;
 mod neighbours;
 mod node;
@@ -40,7 +48,7 @@ mod watch;
 
 use std::{io, net::SocketAddr};
 
-use self::membership::MembershipError;
+use self::{descriptors::TooFew, membership::MembershipError};
 pub use self::{node::Node, start::run};
 use crate::{
     peer::StartError, storage::StorageError, storage::directory::DirectoryError,
@@ -75,6 +83,9 @@ pub enum RunError {
     /// The node cannot take part in the gossip. *State unchanged.*
     #[error(transparent)]
     Membership(#[from] MembershipError),
+    /// The system gives too few file descriptors. *State unchanged.*
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     /// The system gave no thread, or no signal. *State unchanged.*
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
@@ -90,6 +101,7 @@ impl RunError {
             Self::Directory(_) => 3,
             Self::Credentials(_) | Self::Membership(_) => 2,
             Self::Peers(_)
+            | Self::Descriptors(_)
             | Self::Listen { .. }
             | Self::Storage(_)
             | Self::System(_)

@@ -15,6 +15,7 @@ use crate::{
     names::{NodeName, RegionName},
     peer::{Direction, LinkState, Peers},
     placement::{PARTITIONS, Partition, Placement, RegionPlacement},
+    wording::counted,
 };
 
 /// What the configuration says about who holds what.
@@ -73,9 +74,17 @@ pub struct Neighbours {
     region: RegionName,
     pub(super) placement: Arc<Placement>,
     trusted: Arc<BTreeSet<NodeName>>,
+    /// Why nobody can say who holds which key, if so.
+    crowded: Option<String>,
 }
 
 impl Neighbours {
+    /// Why no request can be carried out, if none can: nodes that were met in another order, or not all, would look for a key
+    /// in different places.
+    pub fn crowded(&self) -> Option<&String> {
+        self.crowded.as_ref()
+    }
+
     /// Whether this node holds everything of its region, so that nothing is to be forwarded.
     pub fn holds_all(&self) -> bool {
         let region = self.placement.region(&self.region);
@@ -155,14 +164,29 @@ impl Settled {
         Placement::new(members, &self.replicas)
     }
 
-    /// As it is before anybody is met.
-    pub fn neighbours(&self) -> Neighbours {
+    /// As it is before anybody is heard of, over the nodes that are known.
+    pub fn neighbours(&self, placement: Arc<Placement>) -> Neighbours {
+        let region = self.serving().next().unwrap_or(&self.region);
         Neighbours {
             node: self.node.clone(),
-            region: self.serving().next().unwrap_or(&self.region).clone(),
-            placement: Arc::new(self.placement(&[])),
+            region: region.clone(),
+            crowded: self.crowded(region, &placement),
+            placement,
             trusted: Arc::default(),
         }
+    }
+
+    /// Why nobody can say who holds which key of a region, if so: more nodes than replicas, and no list of them.
+    fn crowded(&self, served: &RegionName, placement: &Placement) -> Option<String> {
+        let region = placement.region(served)?;
+        let (nodes, replicas) = (region.members().len(), region.replicas());
+        (nodes > usize::from(replicas) && !self.listed.contains_key(served)).then(|| {
+            let names: Vec<&str> = region.members().iter().map(NodeName::as_str).collect();
+            format!(
+                "region {served} has {nodes} nodes ({}) and {replicas} replicas of each key: list its nodes in [members] on every node, or have those forgotten that never return",
+                names.join(", ")
+            )
+        })
     }
 
     /// Why the default levels cannot be met by a node that has met nobody yet, if they cannot.
@@ -202,13 +226,6 @@ impl Settled {
     ) -> Option<String> {
         let region = placement.region(served)?;
         let members = region.members();
-        if members.len() > usize::from(region.replicas()) && !self.listed.contains_key(served) {
-            return Some(format!(
-                "region {served} has {} nodes and {} replicas of each key: list its nodes in [members] on every node",
-                members.len(),
-                region.replicas()
-            ));
-        }
         let living = members
             .iter()
             .filter(|member| **member == self.node || reached.contains(*member))
@@ -224,9 +241,9 @@ impl Settled {
         let lacking = usize::from(region.replicas()).saturating_sub(members.len());
         (dead + lacking > spare).then(|| {
             format!(
-                "{living} of the {} nodes of region {served} answer, and the default level needs {needed} of {} replicas",
-                members.len(),
-                region.replicas()
+                "{living} of the {} of region {served} answer, and the default level needs {needed} of {}",
+                counted(members.len() as u64, "node"),
+                counted(region.replicas(), "replica")
             )
         })
     }
@@ -235,22 +252,24 @@ impl Settled {
 /// Tells the shards what has changed since they were told last. What a full queue did not take is told next time.
 pub fn tell(node: &Node, membership: &Membership, told: &mut Told) {
     let settled = &node.inner().settled;
-    let mut met = Vec::new();
+    // One that never returns is out of the placement when it is forgotten, not when it is silent or said goodbye.
+    let mut met = node.inner().known.regions();
     let mut trusted = BTreeSet::new();
     for (name, region, standing) in membership.standings() {
-        // One that never returns is out of the placement when it is forgotten, not when it is silent.
-        if standing != Standing::Left {
-            met.push((name.clone(), region));
-        }
+        met.insert(name.clone(), region);
         if matches!(standing, Standing::Up | Standing::Leaving) {
             trusted.insert(name);
         }
     }
-    let placement = told.placement_over(settled, met);
+    let placement = told.placement_over(settled, met.into_iter().collect());
     let linked = linked(node);
-    let reached = trusted.intersection(&linked).cloned().collect();
+    let stalled = node.inner().answering.stalled();
+    let is_reached = |name: &&NodeName| linked.contains(*name) && !stalled.contains(*name);
+    let reached = trusted.iter().filter(is_reached).cloned().collect();
     let region = serving(node, settled, &placement, &reached);
-    match settled.out_of_reach(&region, &placement, &reached) {
+    let crowded = settled.crowded(&region, &placement);
+    let out_of_reach = || settled.out_of_reach(&region, &placement, &reached);
+    match crowded.clone().or_else(out_of_reach) {
         Some(detail) => node.inner().health.fail(health::QUORUM, detail),
         None => node.inner().health.mend(health::QUORUM),
     }
@@ -263,6 +282,7 @@ pub fn tell(node: &Node, membership: &Membership, told: &mut Told) {
         region: region.clone(),
         placement: Arc::clone(&placement),
         trusted: Arc::clone(&trusted),
+        crowded,
     });
     if every_shard(node, || Input::Placed(Arc::clone(&placement)))
         && every_shard(node, || Input::Trusted(Arc::clone(&trusted)))

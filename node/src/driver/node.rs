@@ -7,12 +7,13 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{Notify, Semaphore, oneshot},
     task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
 
 use super::{
+    answering::Answering,
     cached::CachedView,
     census::Census,
     clock::WallClock,
@@ -21,10 +22,12 @@ use super::{
     handoff::{self, Debt, Drained},
     health::Health,
     hot_heads::HotHeads,
+    known::Known,
     membership::{self, Membership},
     neighbours::{Neighbours, Settled},
     outbound::Outbound,
     queue::{Inspection, ShardQueue, Work},
+    region::position,
     shares::{Elsewhere, Shares, Split, put},
     walk,
 };
@@ -39,9 +42,9 @@ use crate::{
     http::{NodeView, VerbError},
     level::Level,
     names::{ClusterName, NodeName, RegionName},
-    placement::{PARTITIONS, Partition},
+    placement::{PARTITIONS, Partition, Position},
     resp::backend::Backend,
-    status::{Reason, Status},
+    status::{ConflictStatus, Reason, Status},
     storage::{StorageError, rocks::RocksStorage},
 };
 
@@ -75,6 +78,10 @@ pub struct Inner {
     pub neighbours: RwLock<Arc<Neighbours>>,
     /// What is under way to other nodes and from them.
     pub forwards: Forwards,
+    /// Which replicas take what they are sent.
+    pub answering: Answering,
+    /// Who was met and not forgotten.
+    pub known: Known,
     /// Who else there is, once this node gossips.
     pub membership: OnceLock<Arc<Membership>>,
     /// Asks the node to end, as a signal does.
@@ -83,6 +90,8 @@ pub struct Inner {
     pub health: Arc<Health>,
     /// How long a client waits for a shard.
     pub timeout: Duration,
+    /// Places for reads that wait for the disk.
+    pub disk_reads: Arc<Semaphore>,
 }
 
 impl Inner {
@@ -147,9 +156,16 @@ impl Node {
         inspections
     }
 
+    /// Why nothing is carried out now, if so.
+    pub(super) fn refused(&self) -> Option<Reply> {
+        refusal_of(&self.0.neighbours())
+    }
+
+    /// Whether a key is here, as far as anybody can say.
     fn holds(&self, op: &Op) -> bool {
         let neighbours = self.0.neighbours();
-        neighbours.holds_all() || neighbours.holds(Partition::of(&op.key))
+        let holds = neighbours.holds_all() || neighbours.holds(Partition::of(&op.key));
+        holds && neighbours.crowded().is_none()
     }
 
     /// Reads of keys that are here and of keys that are not.
@@ -236,11 +252,19 @@ impl Node {
         &self,
         work: impl FnOnce(&RocksStorage, u64) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, Reply> {
+        let stopping = || Refusal::Unavailable("this node is stopping".to_owned());
+        let place = Arc::clone(&self.0.disk_reads).acquire_owned().await;
+        let place = place.map_err(|_| stopping())?;
         let storage = Arc::clone(&self.0.storage);
         let wall_ms = self.0.clock.now().wall_ms;
-        match spawn_blocking(move || work(&storage, wall_ms)).await {
+        let work = move || {
+            // Until it is done, also where nobody waits for it any more.
+            let _place = place;
+            work(&storage, wall_ms)
+        };
+        match spawn_blocking(work).await {
             Ok(outcome) => outcome.map_err(|error| Refusal::Unavailable(error.to_string()).into()),
-            Err(_) => Err(Refusal::Unavailable("this node is stopping".to_owned()).into()),
+            Err(_) => Err(stopping().into()),
         }
     }
 }
@@ -258,6 +282,9 @@ impl Backend for Node {
     }
 
     async fn read(&self, ops: Vec<Op>) -> Vec<Reply> {
+        if let Some(refused) = self.refused() {
+            return vec![refused; ops.len()];
+        }
         if !self.0.neighbours().holds_all() {
             return self.spread(ops).await;
         }
@@ -266,10 +293,15 @@ impl Backend for Node {
 
     fn submit(&self, ops: Vec<Op>) -> impl Future<Output = Vec<Reply>> + Send + 'static {
         let node = self.clone();
-        let split = if self.0.neighbours().holds_all() {
+        let neighbours = self.0.neighbours();
+        let (ops, refused) = match refusal_of(&neighbours) {
+            Some(refused) => (Vec::new(), vec![refused; ops.len()]),
+            None => (ops, Vec::new()),
+        };
+        let split = if neighbours.holds_all() {
             Split::here(ops)
         } else {
-            Split::of(ops, &self.0.neighbours())
+            Split::of(ops, &neighbours)
         };
         // Queued at once, before anything is waited for: what a connection asks next comes behind it.
         let shares = Shares::of(split.here, &self.0.shards);
@@ -277,6 +309,9 @@ impl Backend for Node {
         let limit = self.0.timeout + SHARD_GRACE;
         let (places, there, count) = (split.places, split.there, split.count);
         async move {
+            if !refused.is_empty() {
+                return refused;
+            }
             if there.is_empty() {
                 return shares.gather(limit).await;
             }
@@ -311,10 +346,11 @@ impl Backend for Node {
     }
 
     async fn scan(&self, cursor: u64, filter: ScanFilter) -> Result<(u64, Vec<Key>), Reply> {
+        let from = position(cursor)?;
         if self.0.neighbours().holds_all() {
-            self.scan_here(cursor, filter, PARTITIONS).await
+            self.scan_here(from, filter, PARTITIONS).await
         } else {
-            self.scan_region(cursor, filter).await
+            self.scan_region(from, filter).await
         }
     }
 
@@ -323,7 +359,7 @@ impl Backend for Node {
             return self.random_key_of_region(entropy).await;
         }
         self.with_storage(move |storage, wall_ms| {
-            for from in [entropy, 0] {
+            for from in [Position::at_random(entropy), Position::FIRST] {
                 if let Some(key) = walk::first_shown(storage, from, wall_ms)? {
                     return Ok(Some(key));
                 }
@@ -363,6 +399,10 @@ impl Backend for Node {
             }
             cursor = next;
         }
+    }
+
+    fn conflicts(&self, count: usize) -> Vec<ConflictStatus> {
+        self.0.outbound.conflicts.last(count)
     }
 
     async fn status_json(&self) -> String {
@@ -425,6 +465,10 @@ impl NodeView for Node {
         ))
     }
 
+    fn conflicts(&self, count: usize) -> Vec<ConflictStatus> {
+        self.0.outbound.conflicts.last(count)
+    }
+
     fn ready(&self) -> Vec<Reason> {
         self.0.health.reasons()
     }
@@ -464,6 +508,12 @@ impl NodeView for Node {
         }
         self.0.leave.notify_one();
     }
+}
+
+/// Why nothing is carried out around such neighbours, if so.
+fn refusal_of(neighbours: &Neighbours) -> Option<Reply> {
+    let crowded = neighbours.crowded().cloned();
+    crowded.map(|reason| Refusal::Unavailable(reason).into())
 }
 
 /// Whether a read may visit very many rows.

@@ -5,7 +5,10 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use crdt::{ActorId, Hlc};
 use tokio::sync::Notify;
 
-use super::queue::{ShardQueue, Work};
+use super::{
+    conflicts::Conflicts,
+    queue::{ShardQueue, Work},
+};
 use crate::{
     core::{
         Input,
@@ -22,6 +25,8 @@ pub struct Outbound {
     inbox: Mutex<Inbox>,
     peers: OnceLock<Peers>,
     shards: OnceLock<Vec<ShardQueue>>,
+    /// What joins kept from readers.
+    pub(super) conflicts: Conflicts,
     /// A shard asks for new actors.
     pub(super) renewal: Notify,
 }
@@ -33,6 +38,7 @@ impl Outbound {
             inbox: Mutex::new(inbox),
             peers: OnceLock::new(),
             shards: OnceLock::new(),
+            conflicts: Conflicts::default(),
             renewal: Notify::new(),
         }
     }

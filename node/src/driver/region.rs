@@ -23,6 +23,9 @@ impl Node {
     pub async fn run_here(&self, errand: Errand) -> Answer {
         match errand {
             Errand::Ops(ops) => {
+                if let Some(Reply::Error(refusal)) = self.refused() {
+                    return Answer::Refused(refusal);
+                }
                 let neighbours = self.inner().neighbours();
                 let is_elsewhere = |op: &Op| !neighbours.holds(Partition::of(&op.key));
                 if ops.iter().any(is_elsewhere) {
@@ -48,7 +51,7 @@ impl Node {
                 cursor,
                 filter,
                 upto,
-            } => match self.scan_here(cursor, filter, upto).await {
+            } => match self.scan_from(cursor, filter, upto).await {
                 Ok((next, keys)) => Answer::Page { next, keys },
                 Err(Reply::Error(refusal)) => Answer::Refused(refusal),
                 Err(_) => Answer::Refused(Refusal::Unavailable("no page came of it".to_owned())),
@@ -56,16 +59,23 @@ impl Node {
         }
     }
 
-    pub(super) async fn scan_here(
+    async fn scan_from(
         &self,
         cursor: u64,
         filter: ScanFilter,
         upto: u16,
     ) -> Result<(u64, Vec<Key>), Reply> {
-        self.with_storage(move |storage, wall_ms| {
-            walk::page(storage, cursor, &filter, upto, wall_ms)
-        })
-        .await
+        self.scan_here(position(cursor)?, filter, upto).await
+    }
+
+    pub(super) async fn scan_here(
+        &self,
+        from: Position,
+        filter: ScanFilter,
+        upto: u16,
+    ) -> Result<(u64, Vec<Key>), Reply> {
+        self.with_storage(move |storage, wall_ms| walk::page(storage, from, &filter, upto, wall_ms))
+            .await
     }
 
     /// Keys in each partition that this node holds. Others are left out, however few it has of them: who asks takes a partition that is
@@ -113,17 +123,17 @@ impl Node {
             pattern: None,
             kind: None,
         };
-        for from in [entropy, 0] {
-            let mut cursor = from;
+        for begin in [Position::at_random(entropy), Position::FIRST] {
+            let mut from = begin;
             loop {
-                let (next, keys) = self.scan_region(cursor, filter.clone()).await?;
+                let (next, keys) = self.scan_region(from, filter.clone()).await?;
                 if let Some(key) = keys.into_iter().next() {
                     return Ok(Some(key));
                 }
                 if next == 0 {
                     break;
                 }
-                cursor = next;
+                from = position(next)?;
             }
         }
         Ok(None)
@@ -134,13 +144,13 @@ impl Node {
     async fn scan_run(
         &self,
         neighbours: &Neighbours,
-        first: Partition,
-        cursor: u64,
+        from: Position,
         filter: &ScanFilter,
     ) -> Result<(u16, u64, Vec<Key>), Reply> {
+        let first = from.partition;
         let upto = |node: Option<&NodeName>| neighbours.run_end(first, node);
         let errand = |node: Option<&NodeName>| Errand::Scan {
-            cursor,
+            cursor: from.cursor(),
             filter: filter.clone(),
             upto: upto(node),
         };
@@ -167,14 +177,13 @@ impl Node {
     /// after a few runs.
     pub(super) async fn scan_region(
         &self,
-        mut cursor: u64,
+        mut from: Position,
         filter: ScanFilter,
     ) -> Result<(u64, Vec<Key>), Reply> {
         let neighbours = self.inner().neighbours();
         let mut found = Vec::new();
         for _ in 0..RUNS_PER_PAGE {
-            let first = Position::from_cursor(cursor).partition;
-            let (upto, next, keys) = self.scan_run(&neighbours, first, cursor, &filter).await?;
+            let (upto, next, keys) = self.scan_run(&neighbours, from, &filter).await?;
             found.extend(keys);
             if next != 0 {
                 return Ok((next, found));
@@ -182,13 +191,19 @@ impl Node {
             let Some(behind) = Partition::all().find(|partition| partition.index() == upto) else {
                 return Ok((0, found));
             };
-            cursor = Position::first_of(behind).cursor();
+            from = Position::first_of(behind);
             if found.len() >= filter.count {
                 break;
             }
         }
-        Ok((cursor, found))
+        Ok((from.cursor(), found))
     }
+}
+
+/// Where a page with this cursor begins.
+pub(super) fn position(cursor: u64) -> Result<Position, Reply> {
+    let unknown = || Refusal::Redis("ERR invalid cursor".to_owned());
+    Position::from_cursor(cursor).ok_or_else(|| unknown().into())
 }
 
 /// Keys in each partition, as far as anybody has counted them.

@@ -1,7 +1,7 @@
 //! What an operator hears of: events of the core as log lines that a person can act on, and as metrics.
 
 use crate::{
-    core::{Event, inbox::InboxEvent, message::Decline, ship::ShipEvent, working::Conflict},
+    core::{Event, inbox::InboxEvent, message::Decline, ship::ShipEvent},
     metrics::{BATCHES_DECLINED_TOTAL, CONFLICTS_TOTAL, HINTS_DROPPED_TOTAL, STORAGE_ERRORS_TOTAL},
 };
 
@@ -9,8 +9,8 @@ use crate::{
 pub fn core(event: &Event) {
     match event {
         Event::Ship(event) => ship(event),
-        Event::Conflict { kind } => {
-            metrics::counter!(CONFLICTS_TOTAL, "kind" => conflict_word(*kind)).increment(1)
+        Event::Conflict(clash) => {
+            metrics::counter!(CONFLICTS_TOTAL, "kind" => clash.kind.word()).increment(1)
         }
         Event::Replayed { rows, ahead_ms } => {
             tracing::warn!(
@@ -93,13 +93,6 @@ fn declined(who: &str, what: &str, reason: Decline) {
         Decline::Malformed => {
             tracing::error!("{who} {what}: it could not be decoded; are the versions compatible?")
         }
-    }
-}
-
-fn conflict_word(kind: Conflict) -> &'static str {
-    match kind {
-        Conflict::TextAndCounter => "text_and_counter",
-        Conflict::TwoTypes => "two_types",
     }
 }
 

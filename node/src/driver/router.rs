@@ -74,9 +74,13 @@ impl Router {
 
     async fn up(&mut self, session: SessionId, direction: Direction, peer: Peer, held: Vec<Held>) {
         tracing::info!(peer = %peer.name, region = %peer.region, ?direction, "a peer is connected");
+        let conflicts = &self.node.inner().outbound.conflicts;
+        conflicts.place(peer.actors.iter().copied(), &peer.region);
+        conflicts.place(self.renewal.actors(), &self.node.inner().region);
         if direction == Direction::Accepted {
             return;
         }
+        self.ask_what_it_knows(session, &peer.name);
         let is_first = self.met.insert(peer.name.clone());
         if let Some(newest) = self.forgotten(&held).filter(|_| is_first) {
             // Every session ends with the renewal, and comes back under the new identity.
@@ -95,6 +99,19 @@ impl Router {
         for queue in &self.node.inner().shards {
             let input = Input::SessionUp(met.clone());
             self.give(session, queue.send(Work::Input(input)));
+        }
+    }
+
+    /// By gossip, and now: what it knows may be known to nobody else a moment later.
+    fn ask_what_it_knows(&self, session: SessionId, name: &NodeName) {
+        let inner = self.node.inner();
+        let (Some(membership), Some(peers)) = (inner.membership(), inner.outbound.peers()) else {
+            return; // the gossip begins in a moment, with asking its seeds
+        };
+        let links = peers.status();
+        let link = links.iter().find(|link| link.session == Some(session));
+        if let Some(link) = link {
+            membership.reached(&self.node, name, &link.address);
         }
     }
 

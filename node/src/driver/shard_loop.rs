@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     core::{
-        Input, Output, RequestId, Shard, ShardConfig,
+        Event, Input, Output, RequestId, Shard, ShardConfig,
         inbox::{Applied, Done},
         message::{Held, Message, SessionId},
         op::{Action, Op},
@@ -342,8 +342,16 @@ impl ShardLoop {
                 Output::Commit(batch) => self.commit(&batch),
                 Output::Send { session, message } => self.send(session, message),
                 Output::Renew => self.outbound.renewal.notify_one(),
-                Output::Report(event) => super::report::core(&event),
+                Output::Report(event) => self.report(event),
             }
+        }
+    }
+
+    fn report(&self, event: Event) {
+        super::report::core(&event);
+        if let Event::Conflict(clash) = event {
+            let at_ms = self.clock.now().wall_ms;
+            self.outbound.conflicts.note(clash, at_ms);
         }
     }
 

@@ -3,24 +3,31 @@
 use std::{
     future::Future,
     io::{self, Write},
-    num::NonZeroU16,
+    num::{NonZeroU16, NonZeroUsize},
     sync::{Arc, OnceLock, RwLock, atomic::AtomicU64},
     thread,
 };
 
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc, oneshot, watch as watched},
+    sync::{Notify, Semaphore, mpsc, oneshot, watch as watched},
     task::JoinSet,
 };
 
 use super::{
     RunError,
+    advertised::advertised,
+    agreement::Agreement,
+    answering::Answering,
+    certificates,
     clock::WallClock,
+    descriptors::Shares,
     forward::Forwards,
     gauges,
     health::{self, Health},
     hot_heads::HotHeads,
+    joining::Joining,
+    known::Known,
     membership::{self, Membership},
     neighbours::Settled,
     node::{Inner, Node},
@@ -65,14 +72,15 @@ pub fn run(config: Config) -> Result<(), RunError> {
         &config.node.cluster,
         &config.node.name,
     )?;
-    let directory = open_directory(&config)?;
+    let shares = Shares::take(config.limits.clients)?;
+    let directory = open_directory(&config, shares)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(io_threads())
         .enable_all()
         .thread_name("io")
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()?;
-    let outcome = runtime.block_on(live(config, credentials, directory, metrics));
+    let outcome = runtime.block_on(live(config, shares, credentials, directory, metrics));
     runtime.shutdown_timeout(RUNTIME_END_MAX);
     outcome
 }
@@ -83,7 +91,7 @@ fn io_threads() -> usize {
     thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
 
-fn open_directory(config: &Config) -> Result<DataDirectory, RunError> {
+fn open_directory(config: &Config, shares: Shares) -> Result<DataDirectory, RunError> {
     let cores = thread::available_parallelism()
         .map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(u16::MAX));
     let shards = NonZeroU16::new(config.storage.shards)
@@ -92,6 +100,7 @@ fn open_directory(config: &Config) -> Result<DataDirectory, RunError> {
     let options = RocksOptions {
         cache: config.storage.cache.to_usize(),
         background_jobs: i32::from(cores).clamp(2, 8),
+        open_files: shares.storage,
         ..RocksOptions::default()
     };
     let is_always = config.storage.fsync == Fsync::Always;
@@ -115,6 +124,7 @@ fn open_directory(config: &Config) -> Result<DataDirectory, RunError> {
 /// Everything between opening the directory and closing it.
 async fn live(
     config: Config,
+    shares: Shares,
     credentials: Credentials,
     directory: DataDirectory,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
@@ -151,6 +161,10 @@ async fn live(
     let hot = Arc::new(HotHeads::new(
         config.storage.cache.to_usize() / HOT_HEADS_SHARE,
     ));
+    let known = Known::load(directory.storage.as_ref())?;
+    let met: Vec<_> = known.regions().into_iter().collect();
+    let settled = Settled::of(&config);
+    let placement = Arc::new(settled.placement(&met));
     let mut shards = Shards::start(
         &config,
         &directory.storage,
@@ -159,6 +173,7 @@ async fn live(
         was_clean,
         &clock,
         &outbound,
+        &placement,
     )
     .await?;
     outbound.connect_shards(shards.queues.clone());
@@ -168,24 +183,32 @@ async fn live(
         name: config.node.name.clone(),
         region: config.node.region.clone(),
         regions: other_regions(&config),
-        settled: Settled::of(&config),
+        settled: settled.clone(),
         shards: shards.queues.clone(),
         storage: Arc::clone(&directory.storage),
         hot,
         clock: Arc::clone(&clock),
         outbound: Arc::clone(&outbound),
-        neighbours: RwLock::new(Arc::new(Settled::of(&config).neighbours())),
+        neighbours: RwLock::new(Arc::new(settled.neighbours(placement))),
         forwards: Forwards::default(),
+        answering: Answering::default(),
+        known,
         membership: OnceLock::new(),
         leave: Notify::new(),
         health: Arc::new(Health::default()),
         timeout: config.consistency.timeout,
+        disk_reads: Arc::new(Semaphore::new(DISK_READS_MAX)),
     });
-    if let Some(detail) = node.inner().settled.alone() {
+    if let Some(detail) = settled.alone() {
         node.inner().health.fail(health::QUORUM, detail);
+    }
+    if let Some(detail) = Joining::of(&config).reason() {
+        node.inner().health.fail(health::JOINING, detail);
     }
     let threads = Threads::start(&config, &node)?;
     let mut tasks = JoinSet::new();
+    let watch = certificates::watch(credentials.endings(), Arc::clone(&clock));
+    watched_over(&mut tasks, &node, "certificates", watch);
     let replays = Arc::clone(&renewal).replay(node.clone());
     watched_over(&mut tasks, &node, "renewal", replays);
     let datagrams = start_peers(
@@ -197,20 +220,29 @@ async fn live(
         shards.recalled.clone(),
         &mut tasks,
     )?;
-    start_gossip(&config, &directory, &node, datagrams, &mut tasks)?;
-    watched_over(&mut tasks, &node, "gauges", gauges::publish(node.clone()));
+    start_gossip(&config, &directory, &node, datagrams, &mut tasks).await?;
+    let gauges = gauges::publish(node.clone(), Agreement::of(&config));
+    watched_over(&mut tasks, &node, "gauges", gauges);
 
     let (stop_doors, _) = watched::channel(false);
     let (resp_address, http_address) = (resp_door.local_addr()?, http_door.local_addr()?);
     let resp_served = tokio::spawn(resp_door.serve(
         resp::Door::new(
             node.clone(),
-            resp::Limits::from(&config.limits),
+            resp::Limits {
+                clients: shares.clients as usize,
+                ..resp::Limits::from(&config.limits)
+            },
             resp::Levels::from(&config.consistency),
         ),
         stop_doors.subscribe(),
     ));
-    let http_served = tokio::spawn(http::serve(
+    let http_bounds = http::Bounds {
+        connections: NonZeroUsize::new(shares.operators.into()).unwrap_or(NonZeroUsize::MIN),
+        ..http::Bounds::default()
+    };
+    let http_served = tokio::spawn(http::serve_within(
+        http_bounds,
         http_door,
         Arc::new(node.clone()),
         metrics,
@@ -218,9 +250,14 @@ async fn live(
     ));
     // From the ready line on a signal is a request; until then it is a death, which is safe as well.
     let signals = Signals::listen()?;
-    say_ready(&config, resp_address, http_address, outbound.peers())?;
-
-    let told = until_told(signals, &mut shards.ended, &node.inner().leave).await;
+    let told = match say_ready(&config, resp_address, http_address, outbound.peers()) {
+        // Whoever started it does not listen any more: the node ends as if it had been told to.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Told::Stop,
+        said => {
+            said?;
+            until_told(signals, &mut shards.ended, &node.inner().leave).await
+        }
+    };
     let (outcome, patience) = match told {
         Told::Stop => (Ok(()), DRAIN_MAX),
         Told::Leave => (Ok(()), LEAVE_MAX),
@@ -250,6 +287,7 @@ struct Shards {
 
 impl Shards {
     /// Opens every shard on a thread of its own, all at once: after an unclean stop each counts its keys.
+    #[allow(clippy::too_many_arguments)] // everything that a shard is made of
     async fn start(
         config: &Config,
         storage: &Arc<RocksStorage>,
@@ -258,6 +296,7 @@ impl Shards {
         was_clean: bool,
         clock: &Arc<WallClock>,
         outbound: &Arc<Outbound>,
+        placement: &Arc<Placement>,
     ) -> Result<Self, RunError> {
         let (end, ended) = mpsc::unbounded_channel();
         let mut shards = Self {
@@ -265,7 +304,6 @@ impl Shards {
             recalled: Vec::new(),
             ended,
         };
-        let placement = Arc::new(Settled::of(config).placement(&[]));
         let mut opening = Vec::new();
         for (index, actor) in (0u16..).zip(actors_of(identity)) {
             let (queue, receiver, queued_bytes) = shard_queue(index);
@@ -273,7 +311,7 @@ impl Shards {
             shards.queues.push(queue);
             shards.recalled.push(Arc::clone(&recalled));
             let parts = Parts {
-                config: shard_config(config, identity, index, actor, was_clean, &placement),
+                config: shard_config(config, identity, index, actor, was_clean, placement),
                 storage: Arc::clone(storage),
                 hot: Arc::clone(hot),
                 durability: if config.storage.fsync == Fsync::Always {
@@ -417,7 +455,7 @@ fn start_peers(
     Ok(datagrams_received)
 }
 
-fn start_gossip(
+async fn start_gossip(
     config: &Config,
     directory: &DataDirectory,
     node: &Node,
@@ -431,11 +469,16 @@ fn start_gossip(
         for (_, directory) in &forgotten {
             peers.forget(*directory, membership::FORGOTTEN);
         }
+        for (name, met) in node.inner().known.all() {
+            if let Err(error) = peers.dial(&name, &met.address) {
+                tracing::warn!(node = %name, %error, "a node that was met in an earlier life cannot be dialled");
+            }
+        }
     }
     let membership = Arc::new(Membership::start(
         config,
         directory.identity.directory,
-        quic,
+        advertised(config, quic).await,
         &forgotten,
         Arc::clone(&node.inner().clock),
     )?);
@@ -447,7 +490,7 @@ fn start_gossip(
         tasks,
         node,
         "gossip",
-        membership.run(node.clone(), datagrams),
+        membership.run(node.clone(), datagrams, Joining::of(config)),
     );
     Ok(())
 }
@@ -546,8 +589,11 @@ pub(super) fn last_sync(storage: &RocksStorage) -> Result<(), StorageError> {
     storage.sync()
 }
 
-/// Reads that must wait for the disk run at the same time, at most.
+/// Threads for what must wait for the disk.
 const BLOCKING_THREADS_MAX: usize = 64;
+/// Of these, so many may run reads of clients. The others are for handshakes of peers and for what operators ask: however many
+/// clients read from a slow disk, the node stays in its cluster.
+const DISK_READS_MAX: usize = BLOCKING_THREADS_MAX - 8;
 /// How long the runtime waits for tasks that do not end.
 const RUNTIME_END_MAX: std::time::Duration = std::time::Duration::from_secs(2);
 /// Gossip that waits to be taken; beyond, it is dropped and comes again.

@@ -20,10 +20,10 @@ use crate::{
     },
 };
 
-/// One page of SCAN: keys from the cursor's position on, of the partitions below `upto`, and the next cursor. Keys that share a cursor share a page.
+/// One page of SCAN: keys from a position on, of the partitions below `upto`, and the next cursor. Keys that share a cursor share a page.
 pub fn page(
     storage: &dyn Storage,
-    cursor: u64,
+    from: Position,
     filter: &ScanFilter,
     upto: u16,
     wall_ms: u64,
@@ -33,7 +33,7 @@ pub fn page(
     let mut keys = Vec::new();
     visit_heads(
         storage,
-        &Position::from_cursor(cursor).to_bytes(),
+        &from.to_bytes(),
         Some(&upto.to_be_bytes()),
         &mut |position, key, _, head| {
             let at = position.cursor();
@@ -76,25 +76,20 @@ fn is_wanted(filter: &ScanFilter, kind: Kind, key: &[u8]) -> bool {
             .is_none_or(|pattern| glob::matches(pattern, key))
 }
 
-/// The first key from the cursor's position on.
+/// The first key from a position on.
 pub fn first_shown(
     storage: &dyn Storage,
-    cursor: u64,
+    from: Position,
     wall_ms: u64,
 ) -> Result<Option<Key>, StorageError> {
     let mut found = None;
-    visit_heads(
-        storage,
-        &Position::from_cursor(cursor).to_bytes(),
-        None,
-        &mut |_, key, _, head| {
-            if head.map_or(Shown::Absent, |head| head.shown(wall_ms)) == Shown::Absent {
-                return ControlFlow::Continue(());
-            }
-            found = Some(Bytes::copy_from_slice(key));
-            ControlFlow::Break(())
-        },
-    )?;
+    visit_heads(storage, &from.to_bytes(), None, &mut |_, key, _, head| {
+        if head.map_or(Shown::Absent, |head| head.shown(wall_ms)) == Shown::Absent {
+            return ControlFlow::Continue(());
+        }
+        found = Some(Bytes::copy_from_slice(key));
+        ControlFlow::Break(())
+    })?;
     Ok(found)
 }
 
@@ -111,21 +106,80 @@ mod tests {
 
     /// Keys that are there, and so many that were deleted.
     fn storage_with(keys: usize, deleted: usize) -> MemoryStorage {
+        storage_of((0..keys + deleted).map(|number| {
+            let key = number.to_string();
+            (Position::of(key.as_bytes()), key, number < keys)
+        }))
+    }
+
+    /// Keys at positions, and whether they are there or were deleted.
+    fn storage_of(keys: impl Iterator<Item = (Position, String, bool)>) -> MemoryStorage {
         let storage = MemoryStorage::new();
         let stamp = Stamp::new(Hlc::from_millis(1), ActorId::new(1, 0));
         let mut batch = Batch::default();
-        for number in 0..keys + deleted {
-            let key = number.to_string();
-            let value = (number < keys).then(|| Bytes::from_static(b"value"));
+        for (position, key, is_there) in keys {
+            let value = is_there.then(|| Bytes::from_static(b"value"));
             let mut head = Head::default();
             head.string = head.string.set(stamp, value);
-            let stored = head::stored_key(&Position::of(key.as_bytes()), key.as_bytes());
+            let stored = head::stored_key(&position, key.as_bytes());
             batch.put(Family::Head, stored, head.encode());
         }
         storage
             .commit(&batch, Durability::Process)
             .expect("the disk has room");
         storage
+    }
+
+    #[test]
+    fn keys_that_share_a_cursor_are_all_on_one_page() {
+        let one = Position::of(b"some key");
+        let begin = Position::from_cursor(one.cursor()).expect("a position's cursor is one");
+        let crowd = 300;
+        // As many behind each other as the bits that a cursor lacks leave apart, and a few before and behind them.
+        let hashes = (0..crowd).map(|number| begin.hash + number * 7_000);
+        let around = [
+            begin.hash - 1,
+            begin.hash + (1 << 21),
+            begin.hash + (2 << 21),
+        ];
+        let keys = hashes.chain(around).enumerate().map(|(number, hash)| {
+            let partition = begin.partition;
+            (Position { partition, hash }, number.to_string(), true)
+        });
+        let storage = storage_of(keys);
+        let filter = ScanFilter {
+            count: 2,
+            pattern: None,
+            kind: None,
+        };
+        let (mut sizes, mut from) = (Vec::new(), Position::FIRST);
+        loop {
+            let (next, keys) =
+                page(&storage, from, &filter, PARTITIONS, 1).expect("storage can be read");
+            sizes.push(keys.len());
+            if next == 0 {
+                break;
+            }
+            from = Position::from_cursor(next as f64 as i64 as u64).expect("a page ends with one");
+        }
+        assert_eq!(sizes, [1 + crowd as usize, 2]);
+    }
+
+    #[test]
+    fn a_random_place_leads_to_any_key() {
+        let count = 20_000;
+        let storage = storage_with(count, 0);
+        let mut entropy = 1_u64;
+        let mut drawn = std::collections::BTreeSet::new();
+        for _ in 0..count {
+            entropy = entropy
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let from = Position::at_random(entropy);
+            drawn.extend(first_shown(&storage, from, 1).expect("storage can be read"));
+        }
+        // Half of them are expected: a key is drawn by the gap before it.
+        assert!(drawn.len() > count / 3, "{} of {count}", drawn.len());
     }
 
     /// Every key that a walk finds, and its number of pages.
@@ -137,8 +191,9 @@ mod tests {
         };
         let (mut found, mut pages, mut cursor) = (Vec::new(), 0, 0);
         loop {
+            let from = Position::from_cursor(cursor).expect("a page ends with a cursor");
             let (next, keys) =
-                page(storage, cursor, &filter, PARTITIONS, 1).expect("storage can be read");
+                page(storage, from, &filter, PARTITIONS, 1).expect("storage can be read");
             assert!(keys.len() <= count, "no two of these keys share a cursor");
             found.extend(keys);
             pages += 1;
@@ -146,7 +201,8 @@ mod tests {
                 return (found, pages);
             }
             assert!(next > cursor, "a walk goes on");
-            cursor = next;
+            // As a client may keep it.
+            cursor = next as f64 as i64 as u64;
         }
     }
 

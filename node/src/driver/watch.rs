@@ -13,8 +13,9 @@ use super::{
     queue::Work,
 };
 use crate::{
+    config::Size,
     core::Input,
-    storage::{Durability, Storage, disk::free_bytes, rocks::RocksStorage},
+    storage::{Batch, Durability, Storage, disk::free_bytes, rocks::RocksStorage},
 };
 
 /// Watches the disk under the data directory, reopens storage after a failure, reads the clock's offset file, and remembers
@@ -48,12 +49,23 @@ impl Watch {
             if is_told && !is_full {
                 self.node.inner().health.mend(health::DISK);
             }
+            self.save_known();
             if Instant::now() >= save_at {
                 save_at = Instant::now() + SAVE_INTERVAL;
                 self.save_intake();
             }
         }
         self.save_intake();
+        self.save_known();
+    }
+
+    /// Remembers who was met.
+    fn save_known(&self) {
+        let inner = self.node.inner();
+        let commit = |batch: &Batch| inner.storage.commit(batch, Durability::Power);
+        if let Err(error) = inner.known.save(commit) {
+            tracing::warn!(%error, "which nodes this one knows was not stored; it is tried again");
+        }
     }
 
     /// Refuses writes while less than `storage.min_free_disk` is free: before RocksDB meets the wall, where it would fail in
@@ -84,20 +96,23 @@ impl Watch {
     fn tell_space(&self, is_full: bool, free: u64) -> bool {
         let reason = is_full.then(|| {
             format!(
-                "{free} bytes are free on the disk of this node, storage.min_free_disk is {}",
-                self.min_free_bytes
+                "{} are free on the disk of this node, storage.min_free_disk is {}",
+                Size::new(free).rounded(),
+                Size::new(self.min_free_bytes)
             )
         });
         match &reason {
             Some(reason) => {
                 tracing::error!(
-                    free,
-                    min_free_disk = self.min_free_bytes,
+                    free = %Size::new(free).rounded(),
+                    min_free_disk = %Size::new(self.min_free_bytes),
                     "the disk is nearly full: writes are refused until there is space"
                 );
                 self.node.inner().health.fail(health::DISK, reason.clone());
             }
-            None => tracing::info!(free, "the disk has space again: writes are taken"),
+            None => {
+                tracing::info!(free = %Size::new(free).rounded(), "the disk has space again: writes are taken")
+            }
         }
         self.tell(|| Work::Input(Input::ReadOnly(reason.clone())))
     }

@@ -5,6 +5,7 @@
 //!   GET /health/ready   200, or 503 with reasons
 //!   GET /metrics        Prometheus text
 //!   GET /v1/status      the cluster as this node sees it; ?partitions=1 adds a digest per partition
+//!   GET /v1/conflicts   what joins kept from readers, the newest first; ?count=N for the last ones
 //!   POST /v1/forget     ?node=NAME: every node forgets it, and refuses its data directory from now on
 //!   POST /v1/leave      the node ships what it owes, says goodbye and ends
 //!   POST /v1/handoff    ?within_ms=N: how much of what it has others lack, after waiting for so long that it be nothing
@@ -28,7 +29,7 @@ use tokio::{net::TcpListener, sync::oneshot, time};
 use self::door::Door;
 use crate::{
     names::NodeName,
-    status::{Reason, Status},
+    status::{ConflictStatus, Reason, Status},
 };
 
 /// The node, as this door sees it.
@@ -38,6 +39,9 @@ pub trait NodeView: Send + Sync + 'static {
 
     /// Why the node cannot meet its default levels now; empty when it can. Answers at once.
     fn ready(&self) -> Vec<Reason>;
+
+    /// The last conflicts that the node saw, the newest first. Answers at once.
+    fn conflicts(&self, count: usize) -> Vec<ConflictStatus>;
 
     /// Has every node forget one that will never return. This one remembers it for good when it says so.
     fn forget(&self, node: NodeName) -> impl Future<Output = Result<(), VerbError>> + Send;

@@ -28,6 +28,7 @@ pub fn routes<V: NodeView>(view: Arc<V>, metrics: PrometheusHandle, answer: Dura
         .route("/health/live", get(live))
         .route("/health/ready", get(readiness::<V>))
         .route("/v1/status", get(status::<V>))
+        .route("/v1/conflicts", get(conflicts::<V>))
         .route("/v1/forget", post(forget::<V>))
         .route("/v1/leave", post(leave::<V>))
         .route("/v1/handoff", post(handoff::<V>))
@@ -77,6 +78,14 @@ struct Failure {
 struct Detail {
     #[serde(default)]
     partitions: Switch,
+}
+
+/// The query of `/v1/conflicts`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Last {
+    /// All that are kept unless given.
+    count: Option<usize>,
 }
 
 /// The query of `/v1/forget`.
@@ -160,6 +169,19 @@ async fn status<V: NodeView>(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("the node did not answer within {:?}", shared.answer),
         ),
+    }
+}
+
+async fn conflicts<V: NodeView>(
+    State(shared): State<Shared<V>>,
+    last: Result<Query<Last>, QueryRejection>,
+) -> Response {
+    match last {
+        Ok(Query(Last { count })) => {
+            let last = shared.view.conflicts(count.unwrap_or(usize::MAX));
+            uncached(StatusCode::OK, last)
+        }
+        Err(rejection) => failure(StatusCode::BAD_REQUEST, rejection.body_text()),
     }
 }
 

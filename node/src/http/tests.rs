@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::status::{NodeState, NodeStatus, RegionState, RegionStatus};
+use crate::status::{ConflictSide, NodeState, NodeStatus, RegionState, RegionStatus};
 
 /// A node that says what it is told to.
 struct FakeNode {
@@ -44,6 +44,23 @@ impl NodeView for FakeNode {
             kind: "disk".to_owned(),
             detail: "2 MiB are free".to_owned(),
         }]
+    }
+
+    fn conflicts(&self, count: usize) -> Vec<ConflictStatus> {
+        let side = |stamp: &str, region: Option<&str>| ConflictSide {
+            stamp: stamp.to_owned(),
+            region: region.map(|region| region.parse().unwrap()),
+        };
+        let of = |key: &'static [u8]| ConflictStatus {
+            key: bytes::Bytes::from_static(key),
+            kind: "overwritten".to_owned(),
+            kept: side("2.0@a/0", Some("us")),
+            lost: side("1.0@b/0", None),
+            at_ms: 7,
+        };
+        let mut all = vec![of(b"k\xff"), of(b"older")];
+        all.truncate(count);
+        all
     }
 
     async fn forget(&self, node: NodeName) -> Result<(), VerbError> {
@@ -230,6 +247,28 @@ async fn what_is_owed_and_what_speaks_against_a_stop_is_said() {
         assert_eq!(line, format!("HTTP/1.1 {code}"), "{path}: {body}");
         assert!(body.contains(words), "{path}: {body}");
     }
+}
+
+#[tokio::test]
+async fn conflicts_are_an_array_as_long_as_asked_for() {
+    let served = served(Bounds::default(), false).await;
+    let (line, _, body) = ask(served.address, "GET", "/v1/conflicts?count=1").await;
+    assert!(line.contains("200 OK"), "{line}");
+    let expected = serde_json::json!([{
+        "key": "k\u{fffd}",
+        "kind": "overwritten",
+        "kept": {"stamp": "2.0@a/0", "region": "us"},
+        "lost": {"stamp": "1.0@b/0", "region": null},
+        "at-ms": 7,
+    }]);
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&body).unwrap(),
+        expected
+    );
+    let (_, _, body) = ask(served.address, "GET", "/v1/conflicts").await;
+    assert!(body.contains("older"), "{body}");
+    let (line, _, _) = ask(served.address, "GET", "/v1/conflicts?count=many").await;
+    assert!(line.contains("400"), "{line}");
 }
 
 #[tokio::test]

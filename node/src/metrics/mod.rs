@@ -56,6 +56,9 @@ pub const PEER_DATAGRAMS_DROPPED_TOTAL: &str = "meridian_peer_datagrams_dropped_
 /// Bytes free on the disk of the data directory.
 pub const DISK_FREE_BYTES: &str = "meridian_disk_free_bytes";
 
+/// Seconds until the certificate of `kind` (`node`, `ca`) ends; negative once it has.
+pub const CERTIFICATE_EXPIRES_SECONDS: &str = "meridian_certificate_expires_seconds";
+
 /// Installs the recorder that all metrics of this process go to; a second call gives the first one's handle.
 ///
 /// Somebody must call `run_upkeep` on the handle every few seconds, or unread histograms grow: [`crate::http::serve`] does.
@@ -120,7 +123,7 @@ const DURATION_BUCKETS_SECONDS: [f64; 16] = [
     1.0, 2.5, 10.0,
 ];
 
-const METRICS: [Metric; 25] = [
+const METRICS: [Metric; 26] = [
     Metric::new(
         COMMANDS_TOTAL,
         Kind::Counter,
@@ -246,6 +249,12 @@ const METRICS: [Metric; 25] = [
         Kind::Gauge,
         Unit::Bytes,
         "Free on the disk of the data directory.",
+    ),
+    Metric::new(
+        CERTIFICATE_EXPIRES_SECONDS,
+        Kind::Gauge,
+        Unit::Seconds,
+        "Until a certificate of this node ends.",
     ),
     Metric::new(
         process::RESIDENT_MEMORY_BYTES,

@@ -1,6 +1,13 @@
 //! Peers that this node dials: one task per target, so that one that is away holds up nobody.
 
-use std::{net::SocketAddr, ops::ControlFlow, pin::pin, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    ops::ControlFlow,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use quinn::{Connection, Endpoint};
 use rand::{SeedableRng, rngs::StdRng};
@@ -61,6 +68,8 @@ enum Outcome {
     Failed,
     /// Another target leads to this node.
     Spare(NodeName),
+    /// A name leads to this node itself, or to one for which the configuration has an address.
+    Elsewhere,
     /// Nothing is to be dialled here.
     Dropped,
 }
@@ -86,12 +95,13 @@ impl Dialler {
                 Outcome::Lived => backoff.reset(),
                 Outcome::Failed => {}
                 Outcome::Spare(name) => {
-                    self.or_over(self.shared.roster.unclaimed(&name)).await;
+                    self.or_over(self.spared(&name)).await;
                     // Ahead of seeds, which pause: whoever is dialled by name is expected to be reached that way.
                     if self.target.expect.is_some() {
                         continue;
                     }
                 }
+                Outcome::Elsewhere => self.or_over(sleep(LOOK_AGAIN)).await,
                 Outcome::Dropped => return ControlFlow::Break(()),
             }
             let pause = backoff.pause(&mut random);
@@ -160,7 +170,7 @@ impl Dialler {
         })
     }
 
-    /// One of the target's addresses, another one each time.
+    /// One of the target's addresses, another one each time. A resolver may give them in any order.
     async fn resolve(&self, attempt: usize) -> Result<SocketAddr, String> {
         let from = self
             .endpoint
@@ -169,13 +179,14 @@ impl Dialler {
         let found = lookup_host(&self.address)
             .await
             .map_err(|error| error.to_string())?;
-        let fitting: Vec<SocketAddr> = found
+        let fitting: BTreeSet<SocketAddr> = found
             .filter(|address| address.is_ipv4() || from.is_ipv6())
             .collect();
-        match fitting.len() {
-            0 => Err("it has no address that listen.quic can reach (IPv4 or IPv6)".to_owned()),
-            count => Ok(fitting[attempt % count]),
-        }
+        let turn = attempt % fitting.len().max(1);
+        fitting
+            .into_iter()
+            .nth(turn)
+            .ok_or_else(|| "it has no address that listen.quic can reach (IPv4 or IPv6)".to_owned())
     }
 
     /// A seed that leads to a node for which the configuration has an address is not needed; one that leads to a node
@@ -303,7 +314,12 @@ impl Dialler {
         Outcome::Failed
     }
 
+    /// A name is kept: it may lead to another node the next time.
     fn drop_target(&self, text: &str) -> Outcome {
+        if self.is_named() {
+            self.without(LinkState::Spare, text.to_owned(), None);
+            return Outcome::Elsewhere;
+        }
         info!(target = %self.address, "not dialled any more: {text}");
         self.without(LinkState::Dropped, text.to_owned(), None);
         Outcome::Dropped
@@ -313,6 +329,22 @@ impl Dialler {
         self.shared
             .roster
             .line(self.line, |line| line.without(state, error, refusal));
+    }
+
+    /// Whether this is a seed that is looked up.
+    fn is_named(&self) -> bool {
+        self.target.expect.is_none() && self.address.parse::<SocketAddr>().is_err()
+    }
+
+    /// Waits until no other dialler has a node; a name is looked up again before that, as it may lead to somebody else by then.
+    async fn spared(&self, name: &NodeName) {
+        let unclaimed = self.shared.roster.unclaimed(name);
+        if self.is_named() {
+            // Either way it is tried.
+            let _ = timeout(LOOK_AGAIN, unclaimed).await;
+        } else {
+            unclaimed.await;
+        }
     }
 
     /// Whether this address is not to be dialled any more.
@@ -340,3 +372,6 @@ impl Dialler {
 fn elsewhere(name: &NodeName) -> String {
     format!("node '{name}' is dialled at another address already")
 }
+
+/// How soon a name that led to nobody new is looked up again.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);

@@ -50,6 +50,9 @@ pub struct Position {
 }
 
 impl Position {
+    /// Where the order begins.
+    pub const FIRST: Self = Self::first_of(Partition(0));
+
     /// The position of a key.
     pub fn of(key: &[u8]) -> Self {
         let hash = xxh3_64(key);
@@ -62,10 +65,10 @@ impl Position {
         Self { partition, hash }
     }
 
-    /// The SCAN cursor of this position: partition, then as much of the hash as fits. Keys that share a cursor are
-    /// always shown on one page, so nothing hides behind the bits that are cut off.
+    /// The SCAN cursor of this position, below 2^[`CURSOR_BITS`]: partition, then as much of the hash as fits. Keys that share a
+    /// cursor are always shown on one page, so nothing hides behind the bits that are cut off.
     pub const fn cursor(self) -> u64 {
-        ((self.partition.0 as u64) << (64 - PARTITION_BITS)) | (self.hash >> PARTITION_BITS)
+        ((self.partition.0 as u64) << CURSOR_HASH_BITS) | (self.hash >> (64 - CURSOR_HASH_BITS))
     }
 
     /// The first position of a partition.
@@ -73,11 +76,23 @@ impl Position {
         Self { partition, hash: 0 }
     }
 
-    /// The first position that has this cursor.
-    pub const fn from_cursor(cursor: u64) -> Self {
+    /// The first position that has this cursor; `None` for a number that is no cursor, 2^[`CURSOR_BITS`] and more.
+    pub const fn from_cursor(cursor: u64) -> Option<Self> {
+        if cursor >> CURSOR_BITS != 0 {
+            return None;
+        }
+        Some(Self {
+            partition: Partition((cursor >> CURSOR_HASH_BITS) as u16),
+            hash: cursor << (64 - CURSOR_HASH_BITS),
+        })
+    }
+
+    /// A position drawn by 64 random bits, at which a page of SCAN may begin: among those of keys without a hash tag, whose partition
+    /// is the beginning of their hash. Any hash in any partition would nearly always lie before or behind all of them.
+    pub const fn at_random(entropy: u64) -> Self {
         Self {
-            partition: Partition((cursor >> (64 - PARTITION_BITS)) as u16),
-            hash: cursor << PARTITION_BITS,
+            partition: Partition((entropy >> (64 - PARTITION_BITS)) as u16),
+            hash: (entropy >> (64 - CURSOR_HASH_BITS)) << (64 - CURSOR_HASH_BITS),
         }
     }
 
@@ -117,10 +132,18 @@ fn hash_tag(key: &[u8]) -> &[u8] {
 /// Bytes of an encoded [`Position`].
 pub const POSITION_BYTES: usize = 10;
 
+/// Bits of a cursor of SCAN or SSCAN. Clients keep a cursor as a signed number or as a double, which holds no more bits exactly: one of
+/// 64 bits comes back as another one, and keys are missed or shown for ever.
+pub const CURSOR_BITS: u32 = 53;
+
 const PARTITION_BITS: u32 = 10;
+/// What of a cursor is left for the hash.
+const CURSOR_HASH_BITS: u32 = CURSOR_BITS - PARTITION_BITS;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -144,13 +167,45 @@ mod tests {
         }
     }
 
+    fn positions() -> impl Strategy<Value = Position> {
+        (0..PARTITIONS, any::<u64>()).prop_map(|(partition, hash)| Position {
+            partition: Partition(partition),
+            hash,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_leads_back_to_the_first_position_that_has_it(position in positions()) {
+            let cursor = position.cursor();
+            let first = Position::from_cursor(cursor).expect("a position's cursor is one");
+            prop_assert!(first <= position);
+            prop_assert_eq!(first.cursor(), cursor);
+            prop_assert_eq!(first.hash.trailing_zeros().min(21), 21, "no position before it has its cursor");
+        }
+
+        #[test]
+        fn a_cursor_outlasts_clients_that_keep_it_as_a_double_or_signed(position in positions()) {
+            let cursor = position.cursor();
+            prop_assert_eq!(cursor as f64 as u64, cursor);
+            prop_assert!(i64::try_from(cursor).is_ok());
+        }
+
+        #[test]
+        fn cursors_are_in_the_order_of_positions(one in positions(), other in positions()) {
+            prop_assert!(one > other || one.cursor() <= other.cursor());
+        }
+    }
+
     #[test]
-    fn a_cursor_leads_back_to_the_first_position_that_has_it() {
-        for key in [&b"a"[..], b"", b"{tag}x", b"\xff\x00"] {
-            let position = Position::of(key);
-            let first = Position::from_cursor(position.cursor());
-            assert!(first <= position);
-            assert_eq!(first.cursor(), position.cursor());
+    fn a_number_beyond_all_cursors_is_none() {
+        let last = Position {
+            partition: Partition(PARTITIONS - 1),
+            hash: u64::MAX,
+        };
+        assert_eq!(last.cursor(), (1 << CURSOR_BITS) - 1);
+        for number in [1 << CURSOR_BITS, u64::MAX] {
+            assert_eq!(Position::from_cursor(number), None);
         }
     }
 

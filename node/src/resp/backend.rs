@@ -2,9 +2,12 @@
 
 use std::future::Future;
 
-use crate::core::{
-    op::{Key, Op, ScanFilter},
-    reply::Reply,
+use crate::{
+    core::{
+        op::{Key, Op, ScanFilter},
+        reply::Reply,
+    },
+    status::ConflictStatus,
 };
 
 /// The node, as a connection sees it. Implemented by the driver; the tests implement it over the memory storage.
@@ -35,6 +38,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Deletes every key that is visible here.
     fn flush_all(&self) -> impl Future<Output = Result<(), Reply>> + Send;
+
+    /// The last conflicts that this node saw, the newest first.
+    fn conflicts(&self, count: usize) -> Vec<ConflictStatus>;
 
     /// The JSON of `/v1/status`.
     fn status_json(&self) -> impl Future<Output = String> + Send;

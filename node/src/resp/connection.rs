@@ -5,12 +5,14 @@
 //!            v                                  │
 //!   wait ── event ── received ── round ── next ─┴─ input: read and write
 //!    ^        ├───── sent                        ├─ round: write what goes, then another round
-//!    └────────┴───── stuck: close                ├─ room:  write only
+//!    └────────┴───── stuck: close                ├─ room:  write; read, but carry out nothing
 //!                                                └─ close: write the rest, then close
 //! ```
 //!
 //! Waiting returns an event and nothing else; the work happens outside it, so nothing is dropped half done. While replies
-//! are unread, requests are still read, up to the limit; beyond it the client has to read first.
+//! are unread, requests are still carried out, up to the limit; beyond it the client has to read first. Its requests are taken in
+//! meanwhile, up to a limit as well: most clients send a whole pipeline before they read, and would wait for the node to read while
+//! it waits for them to.
 
 use std::{future::poll_fn, io, pin::pin, sync::Arc, task::Poll, time::Duration};
 
@@ -54,6 +56,8 @@ pub(super) struct Connection<S, B> {
     lobby: Arc<Lobby>,
     /// Whether something was sent since the stream was last flushed.
     unflushed: bool,
+    /// Whether the client has sent all that it will.
+    has_ended: bool,
     /// When the client last took a byte, or room first ran out.
     progress: Instant,
 }
@@ -80,6 +84,7 @@ where
             conversation: Conversation::new(backend, Arc::clone(&lobby), session),
             lobby,
             unflushed: false,
+            has_ended: false,
             progress: Instant::now(),
         }
     }
@@ -102,11 +107,7 @@ where
         let mut next = Next::Input;
         loop {
             next = match self.event(next, stop).await? {
-                Event::Received(0) => return Ok(Ending::Client),
-                Event::Received(bytes) => {
-                    self.lobby.traffic.add_received(bytes);
-                    self.round().await
-                }
+                Event::Received(bytes) => self.received(bytes, next).await,
                 Event::Sent(bytes) => self.sent(bytes, next).await,
                 Event::Again => {
                     // Other connections of this worker get their turn between long rounds.
@@ -116,10 +117,15 @@ where
                 Event::Stuck => return Ok(Ending::Stuck),
                 Event::Stop => return Ok(self.finish(next).await),
             };
+            if next == Next::Input && self.has_ended {
+                next = Next::Close;
+            }
             match next {
-                Next::Close => return Ok(Ending::Client),
+                Next::Close if !self.conversation.output().has_remaining() => {
+                    return Ok(Ending::Client);
+                }
                 Next::CloseBroken => return Ok(Ending::Broken),
-                Next::Input | Next::Round | Next::Room => {}
+                Next::Input | Next::Round | Next::Room | Next::Close => {}
             }
         }
     }
@@ -127,10 +133,17 @@ where
     /// Waits for one thing to happen.
     async fn event(&mut self, next: Next, stop: &mut watch::Receiver<bool>) -> io::Result<Event> {
         let lacks = self.conversation.lacks(self.input.len());
-        if next == Next::Input {
+        let reads = match next {
+            Next::Input => true,
+            // A client that ends while its replies wait is answered all the same.
+            Next::Room => !self.has_ended && self.input.len() < self.lobby.limits.command_bytes,
+            Next::Round | Next::Close | Next::CloseBroken => false,
+        };
+        if reads {
             make_room(&mut self.input, lacks);
         }
-        let stuck_at = (next == Next::Room).then(|| self.progress + self.lobby.limits.stuck_after);
+        let waits_for_client = matches!(next, Next::Room | Next::Close);
+        let stuck_at = waits_for_client.then(|| self.progress + self.lobby.limits.stuck_after);
         let mut wire = Wire {
             stream: &mut self.stream,
             input: &mut self.input,
@@ -141,8 +154,22 @@ where
             biased;
             // An error means that whoever could ask for the end is gone, which is the end as well.
             _ = stop.wait_for(|stop| *stop) => Ok(Event::Stop),
-            event = wire.event(next) => event,
+            event = wire.event(reads, next == Next::Round) => event,
             () = moment(stuck_at) => Ok(Event::Stuck),
+        }
+    }
+
+    async fn received(&mut self, bytes: usize, next: Next) -> Next {
+        self.lobby.traffic.add_received(bytes);
+        if bytes == 0 {
+            self.has_ended = true;
+            // From here on it only has to read.
+            self.progress = Instant::now();
+            return next;
+        }
+        match next {
+            Next::Room => next,
+            Next::Input | Next::Round | Next::Close | Next::CloseBroken => self.round().await,
         }
     }
 
@@ -217,7 +244,7 @@ struct Wire<'a, S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<'_, S> {
     /// The first thing that happens: sending goes before receiving. Nothing is lost when this is dropped.
-    async fn event(&mut self, next: Next) -> io::Result<Event> {
+    async fn event(&mut self, reads: bool, goes_on: bool) -> io::Result<Event> {
         poll_fn(|context| {
             if self.output.has_remaining() {
                 let write = pin!(self.stream.write_buf(self.output));
@@ -234,14 +261,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<'_, S> {
                     }
                 }
             }
-            match next {
-                Next::Input => {
-                    let read = pin!(self.stream.read_buf(self.input));
-                    read.poll(context).map_ok(Event::Received)
-                }
-                Next::Round => Poll::Ready(Ok(Event::Again)),
-                Next::Room | Next::Close | Next::CloseBroken => Poll::Pending,
+            if goes_on {
+                return Poll::Ready(Ok(Event::Again));
             }
+            if !reads {
+                return Poll::Pending;
+            }
+            let read = pin!(self.stream.read_buf(self.input));
+            read.poll(context).map_ok(Event::Received)
         })
         .await
     }

@@ -27,6 +27,7 @@ use super::{
     plan::{Ops, Plan, visits_many, yields_values},
     session::Session,
     table::Rejected,
+    transaction::Admitted,
     writer::{self, Protocol},
 };
 use crate::core::{op::Op, reply::Reply};
@@ -104,6 +105,8 @@ enum Taken {
     /// A client that speaks another protocol.
     Stranger,
     Rejected(Rejected),
+    /// The end of a transaction that was refused.
+    Discarded,
     Planned {
         command: CommandIndex,
         levels: Levels,
@@ -170,6 +173,7 @@ impl<B: Backend> Conversation<B> {
                 Taken::Rejected(Rejected { index, refusal }) => {
                     self.place(index, From::Rejected(Reply::Error(refusal)));
                 }
+                Taken::Discarded => self.place(CommandIndex::UNKNOWN, From::Ready(Reply::Ok)),
                 Taken::Stranger => return Next::Close,
                 Taken::Planned {
                     command,
@@ -202,7 +206,12 @@ impl<B: Backend> Conversation<B> {
             Ok(None) => return Taken::Nothing,
             Err(error) => return Taken::Broken(error),
         };
-        let call = match Call::of(args, self.session.levels) {
+        let call = match self.session.transaction.admit(args) {
+            Ok(Admitted::Run) => Call::of(args, self.session.levels),
+            Ok(Admitted::Discarded) => return Taken::Discarded,
+            Err(rejected) => Err(rejected),
+        };
+        let call = match call {
             Ok(call) => call,
             Err(_) if is_http(args) => return Taken::Stranger,
             Err(rejected) => return Taken::Rejected(rejected),

@@ -13,9 +13,12 @@ use super::{
     lobby::Lobby,
     plan::{reading, writing},
 };
-use crate::core::{
-    op::{Key, Op, Read, ScanFilter, Write},
-    reply::{Refusal, Reply},
+use crate::{
+    core::{
+        op::{Key, Op, Read, ScanFilter, Write},
+        reply::{Refusal, Reply},
+    },
+    status::{ConflictSide, ConflictStatus},
 };
 
 /// One such command.
@@ -33,6 +36,8 @@ pub(super) enum Errand {
     Flush,
     /// CLUSTER.STATUS
     Status,
+    /// CONFLICTS
+    Conflicts { count: usize },
     /// INFO
     Info { sections: Sections },
     /// SINTER, SUNION, SDIFF
@@ -70,6 +75,10 @@ impl Errand {
             Self::KeyCount => node.key_count().await,
             Self::Flush => node.flush().await,
             Self::Status => Ok(Reply::Bulk(Bytes::from(backend.status_json().await))),
+            Self::Conflicts { count } => {
+                let last = backend.conflicts(count).into_iter();
+                Ok(Reply::Array(last.map(conflict).collect()))
+            }
             Self::Info { sections } => Ok(sections.report(backend, lobby).await),
             Self::Combine { keys, algebra } => node.combine(&keys, algebra).await,
             Self::IntersectionSize { keys, limit } => node.intersection_size(&keys, limit).await,
@@ -337,6 +346,26 @@ fn refusal(reply: Reply) -> Refusal {
         Reply::Error(refusal) => refusal,
         _ => error::no_reply(),
     }
+}
+
+fn conflict(conflict: ConflictStatus) -> Reply {
+    let name = |name: &'static str| Reply::Bulk(Bytes::from_static(name.as_bytes()));
+    let text = |text: String| Reply::Bulk(Bytes::from(text));
+    let side = |side: ConflictSide| {
+        let region = side.region.map(|region| text(region.to_string()));
+        Reply::Map(vec![
+            (name("stamp"), text(side.stamp)),
+            (name("region"), region.unwrap_or(Reply::Nil)),
+        ])
+    };
+    let at_ms = i64::try_from(conflict.at_ms).unwrap_or(i64::MAX);
+    Reply::Map(vec![
+        (name("key"), Reply::Bulk(conflict.key)),
+        (name("kind"), text(conflict.kind)),
+        (name("kept"), side(conflict.kept)),
+        (name("lost"), side(conflict.lost)),
+        (name("at-ms"), Reply::Int(at_ms)),
+    ])
 }
 
 /// Keys looked at per page by KEYS.

@@ -105,6 +105,14 @@ impl<'a> Call<'a> {
     }
 }
 
+/// The command that `args` ask for: the one behind AT, if there is one, whatever AT itself has to be refused for.
+pub(super) fn behind_at(args: Args<'_>) -> Args<'_> {
+    match args.is(0, AT) {
+        true => args.tail(AT_WORDS).unwrap_or(args),
+        false => args,
+    }
+}
+
 /// A level, in any case.
 pub(super) fn parse(text: &[u8]) -> Result<Level, Refusal> {
     let level = str::from_utf8(text).ok().and_then(|text| text.parse().ok());

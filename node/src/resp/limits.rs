@@ -12,9 +12,10 @@ pub struct Limits {
     pub value_bytes: usize,
     /// Longest command with its framing, in bytes; at least `value_bytes`. Answered like a value that is too long.
     pub command_bytes: usize,
-    /// Connections at the same time. One more is told so and closed.
+    /// Connections at the same time. One more is told so and closed. A node sets it to what file descriptors leave.
     pub clients: usize,
-    /// Unread replies of one connection, in bytes, past which it is not read further.
+    /// Unread replies of one connection, in bytes, past which nothing more of it is carried out; up to `command_bytes` of its
+    /// requests are taken in meanwhile.
     pub output_bytes: usize,
     /// How long a connection past `output_bytes` may go without taking a byte before it is closed.
     pub stuck_after: Duration,
@@ -71,6 +72,9 @@ pub(super) const REPEATS_MAX: i64 = 1 << 20;
 
 /// Most keys or members looked at for one page of SCAN or SSCAN, whatever COUNT says (COUNT is a hint).
 pub(super) const SCAN_COUNT_MAX: usize = 100_000;
+
+/// Connections beyond `limits.clients` that are told so at the same time; more wait to be accepted. Each needs a file descriptor.
+pub const TURNED_AWAY_MAX: usize = 16;
 
 /// How long the last replies may take to leave when a connection ends.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);

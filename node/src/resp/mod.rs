@@ -37,6 +37,7 @@ mod plan;
 mod session;
 mod settings;
 mod table;
+mod transaction;
 mod writer;
 
 #[cfg(test)]

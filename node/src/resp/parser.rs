@@ -13,7 +13,7 @@ use super::{
     limits::{ARGS_MAX, BULK_HEADER_MAX, LINE_BYTES_MAX, Limits},
     number::parse_i64,
 };
-use crate::core::reply::Refusal;
+use crate::{config::Size, core::reply::Refusal};
 
 /// A complete request.
 #[derive(Debug)]
@@ -200,8 +200,8 @@ impl Parser {
         let command = self.understood + length + 2;
         (command > self.command_bytes).then(|| {
             Refusal::TooLarge(format!(
-                "a command of more than {} bytes is over limits.command_bytes; nothing was written",
-                self.command_bytes
+                "a command of more than {} is over limits.command_bytes; nothing was written",
+                size(self.command_bytes)
             ))
         })
     }
@@ -324,8 +324,14 @@ enum Progress {
 
 fn value_too_large(bytes: usize, limit: usize) -> Refusal {
     Refusal::TooLarge(format!(
-        "an argument of {bytes} bytes is over limits.value_bytes ({limit}); nothing was written"
+        "an argument of {bytes} bytes is over limits.value_bytes ({}); nothing was written",
+        size(limit)
     ))
+}
+
+/// A limit as the configuration writes it.
+fn size(limit: usize) -> Size {
+    Size::new(limit as u64)
 }
 
 /// Places for arguments that are kept from one command to the next.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{clients::Client, levels::Levels, writer::Protocol};
+use super::{clients::Client, levels::Levels, transaction::Transaction, writer::Protocol};
 
 /// The state of one connection.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub(super) struct Session {
     pub(super) protocol: Protocol,
     /// The levels of its commands.
     pub(super) levels: Levels,
+    /// Whether a transaction was refused and is not over yet.
+    pub(super) transaction: Transaction,
     /// Those that it began with.
     default_levels: Levels,
 }
@@ -23,6 +25,7 @@ impl Session {
             client,
             protocol: Protocol::default(),
             levels,
+            transaction: Transaction::default(),
             default_levels: levels,
         }
     }
@@ -38,5 +41,6 @@ impl Session {
         self.speak(Protocol::default());
         self.client.set_name(String::new());
         self.levels = self.default_levels;
+        self.transaction = Transaction::default();
     }
 }

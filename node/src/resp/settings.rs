@@ -1,7 +1,8 @@
 //! CONFIG GET and SET: names that Redis clients and tools ask for.
 //!
 //! A node is configured by its file. What can be set here changes nothing; it is remembered and shown, so that tools
-//! which set and restore such values work. What describes this node is shown as it is and cannot be set.
+//! which set and restore such values work. What describes this node is shown as it is and cannot be set. A name that promises what
+//! would not happen is refused with the reason: who sets `maxmemory` counts on it.
 
 use std::{
     collections::BTreeMap,
@@ -82,14 +83,27 @@ impl Settings {
             }
             names.push(name);
         }
-        for (name, (_, text)) in names.into_iter().zip(pairs) {
-            let text = String::from_utf8_lossy(text).into_owned();
-            if text.len() > TEXT_MAX {
-                return Err(failed(name, "argument is too long"));
-            }
+        let mut texts = Vec::with_capacity(pairs.len());
+        for (name, (_, text)) in names.iter().zip(pairs) {
+            texts.push(Self::taken(name, &values[name].text, text)?);
+        }
+        for (name, text) in names.into_iter().zip(texts) {
             values.insert(name, Value { text, fixed: false });
         }
         Ok(())
+    }
+
+    /// The text that is remembered for a name, if it may have it. To set what holds already promises nothing new.
+    fn taken(name: &str, current: &str, text: &[u8]) -> Result<String, Refusal> {
+        let text = String::from_utf8_lossy(text).into_owned();
+        if text.len() > TEXT_MAX {
+            return Err(failed(name, "argument is too long"));
+        }
+        let promise = PROMISES.iter().find(|(promise, _)| *promise == name);
+        match promise {
+            Some((_, reason)) if text != current => Err(failed(name, reason)),
+            _ => Ok(text),
+        }
     }
 
     fn settable(
@@ -189,6 +203,26 @@ const REMEMBERED: &[(&str, &str)] = &[
     ("zset-max-ziplist-value", "64"),
 ];
 
+/// Names that promise what does not happen here, and why not.
+const PROMISES: &[(&str, &str)] = &[
+    (
+        "maxmemory",
+        "a node keeps its data on disk and evicts nothing: storage.cache in its config bounds the memory of rows",
+    ),
+    (
+        "maxmemory-clients",
+        "clients are not evicted: limits.clients and limits.output_bytes in the config bound what they take",
+    ),
+    (
+        "maxmemory-policy",
+        "a node keeps its data on disk and evicts nothing",
+    ),
+    (
+        "notify-keyspace-events",
+        "a node publishes no keyspace events",
+    ),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +243,29 @@ mod tests {
         );
         assert!(settings.set(&[(b"hz", b"30"), (b"nope", b"1")]).is_err());
         assert_eq!(shown(&settings, "HZ"), [("HZ".to_owned(), "20".to_owned())]);
+    }
+
+    #[test]
+    fn a_name_that_promises_what_does_not_happen_is_refused_with_the_reason() {
+        let settings = Settings::new(&Limits::default());
+        for (name, value) in [
+            ("maxmemory", "100mb"),
+            ("MAXMEMORY-policy", "allkeys-lru"),
+            ("maxmemory-clients", "1g"),
+            ("notify-keyspace-events", "KEA"),
+        ] {
+            let pairs: [(&[u8], &[u8]); 2] = [(b"hz", b"30"), (name.as_bytes(), value.as_bytes())];
+            let refused = settings.set(&pairs).expect_err(name).to_string();
+            let name = name.to_lowercase();
+            let begin = format!("ERR CONFIG SET failed (possibly related to argument '{name}') - ");
+            assert!(refused.starts_with(&begin), "{refused}");
+            assert_ne!(shown(&settings, &name)[0].1, value);
+        }
+        assert_eq!(shown(&settings, "hz")[0].1, "10", "all or nothing");
+        // Tools that put back what they found are told that it is so.
+        settings
+            .set(&[(b"maxmemory", b"0"), (b"notify-keyspace-events", b"")])
+            .expect("nothing changes");
     }
 
     #[test]

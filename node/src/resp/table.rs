@@ -138,7 +138,7 @@ pub(super) fn resolve(args: Args<'_>) -> Result<Found, Rejected> {
 }
 
 /// `unknown command 'x', with args beginning with: 'a' 'b' `, cut as Redis cuts it.
-fn unknown(args: Args<'_>) -> Refusal {
+pub(super) fn unknown(args: Args<'_>) -> Refusal {
     let mut beginning = String::new();
     for arg in args.from(1) {
         if beginning.len() >= SHOWN_MAX {

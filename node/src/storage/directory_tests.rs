@@ -16,6 +16,7 @@ fn opening<'a>(path: &'a Path, names: &'a (NodeName, ClusterName)) -> Opening<'a
             memtables: 4 << 20,
             wal: 4 << 20,
             background_jobs: 2,
+            open_files: 64,
         },
         boot: BootId("one".to_owned()),
     }

@@ -21,6 +21,7 @@ use rustls_pki_types::{
 
 use super::{
     ALPN_PEER,
+    expiry::{Ending, Endings, Role},
     name::{cluster_dns_name, dns_names, node_dns_name},
     verify::{AnyClient, AnyServer, named_server},
 };
@@ -35,6 +36,7 @@ pub struct Credentials {
     chain: Vec<CertificateDer<'static>>,
     key: Arc<PrivateKeyDer<'static>>,
     provider: Arc<CryptoProvider>,
+    endings: [Ending; 2],
 }
 
 /// Why a node cannot use its certificate. Every variant but the last names the file to look at.
@@ -134,14 +136,26 @@ impl Credentials {
         cluster: &ClusterName,
         node: &NodeName,
     ) -> Result<Self, CredentialsError> {
+        let authorities = read_certificates(ca, "CA certificate")?;
+        let chain = read_certificates(certificate, "certificate")?;
+        let endings = [
+            ending(Role::Node, certificate, &chain)?,
+            ending(Role::Ca, ca, &authorities)?,
+        ];
         Ok(Self {
             cluster: cluster.clone(),
             node: node.clone(),
-            roots: Arc::new(read_roots(ca)?),
-            chain: read_certificates(certificate, "certificate")?,
+            roots: Arc::new(roots(ca, authorities)?),
+            chain,
             key: Arc::new(read_key(key)?),
             provider: Arc::new(ring::default_provider()),
+            endings,
         })
+    }
+
+    /// When the node's certificate and its CA's end.
+    pub fn endings(&self) -> Endings {
+        Endings::new(self.endings.clone())
     }
 
     /// The cluster that the certificate is for.
@@ -222,12 +236,25 @@ impl fmt::Debug for Credentials {
     }
 }
 
-fn read_roots(ca: &Path) -> Result<RootCertStore, CredentialsError> {
+fn roots(
+    ca: &Path,
+    authorities: Vec<CertificateDer<'static>>,
+) -> Result<RootCertStore, CredentialsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in read_certificates(ca, "CA certificate")? {
+    for certificate in authorities {
         roots.add(certificate).map_err(unusable(ca))?;
     }
     Ok(roots)
+}
+
+/// When the first of the certificates in a file ends.
+fn ending(
+    role: Role,
+    path: &Path,
+    certificates: &[CertificateDer<'_>],
+) -> Result<Ending, CredentialsError> {
+    let ending = Ending::first_of(role, path, certificates);
+    ending.ok_or_else(|| unusable(path)("its period of validity cannot be read"))
 }
 
 /// The certificates in a file; at least one.

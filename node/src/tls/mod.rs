@@ -11,11 +11,13 @@
 
 pub mod authority;
 pub mod credentials;
+pub mod expiry;
 mod name;
 mod verify;
 
 pub use authority::{AuthorityError, DAYS_DEFAULT, DAYS_MAX, init, issue};
 pub use credentials::{Credentials, CredentialsError};
+pub use expiry::{Ending, Endings, Nearness};
 pub use name::node_name_of;
 
 /// The ALPN protocol of connections between nodes.

@@ -6,7 +6,8 @@ use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
 
 use super::{
-    AuthorityError, Credentials, CredentialsError, DAYS_DEFAULT, init, issue, node_name_of,
+    AuthorityError, Credentials, CredentialsError, DAYS_DEFAULT, Ending, Nearness, expiry::Role,
+    init, issue, node_name_of,
 };
 use crate::names::{ClusterName, NodeName};
 
@@ -265,4 +266,52 @@ fn a_certificate_of_another_authority_is_refused_even_if_the_authority_has_the_s
         matches!(error, CredentialsError::UnknownIssuer { .. }),
         "{error}"
     );
+}
+
+#[test]
+fn the_end_of_a_certificate_and_of_its_authority_are_known() {
+    let dir = folder();
+    let end = OffsetDateTime::now_utc() + Duration::seconds(90);
+    issue_odd(dir.path(), |params| params.not_after = end);
+    let credentials = load(dir.path(), "odd").unwrap();
+    let mut endings = credentials.endings();
+    let files: Vec<_> = endings.all().map(|ending| ending.file.clone()).collect();
+    assert_eq!(
+        files,
+        [dir.path().join("odd.pem"), dir.path().join("ca.pem")]
+    );
+    let ends: Vec<i64> = endings.all().map(|ending| ending.at_s).collect();
+    assert_eq!(ends[0], end.unix_timestamp());
+    assert!(ends[1] > end.unix_timestamp() + 19 * 365 * 24 * 60 * 60);
+    // The clock is the caller's.
+    let due = endings.due(end.unix_timestamp() - 60);
+    let roles: Vec<_> = due
+        .iter()
+        .map(|(ending, near)| (ending.role.name(), *near))
+        .collect();
+    assert_eq!(roles, [("node", Nearness::Day)]);
+    assert_eq!(endings.due(end.unix_timestamp() + 1)[0].1, Nearness::Over);
+}
+
+#[test]
+fn of_several_certificates_in_a_file_the_first_to_end_counts() {
+    let end = OffsetDateTime::now_utc();
+    let certificate = |days: i64| {
+        let mut params = CertificateParams::default();
+        params.not_after = end + Duration::days(days);
+        let key = KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().der().clone()
+    };
+    let first_of = |certificates: &[CertificateDer<'_>]| {
+        let ending = Ending::first_of(Role::Ca, Path::new("ca.pem"), certificates);
+        ending.map(|ending| ending.at_s)
+    };
+    let certificates = [certificate(9), certificate(3), certificate(7)];
+    let day_s = 24 * 60 * 60;
+    assert_eq!(
+        first_of(&certificates),
+        Some(end.unix_timestamp() + 3 * day_s)
+    );
+    assert_eq!(first_of(&[]), None);
+    assert_eq!(first_of(&[CertificateDer::from(vec![1, 2, 3])]), None);
 }

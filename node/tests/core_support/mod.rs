@@ -168,6 +168,16 @@ impl Region {
         self.close();
     }
 
+    /// A turn that the shard asked for, if it wants one now.
+    pub fn wake(&mut self) -> bool {
+        let is_wanted = self.shard.wake_at().is_some_and(|at| at <= self.mono);
+        if is_wanted {
+            self.input(Input::Wake);
+            self.close();
+        }
+        is_wanted
+    }
+
     /// Takes an input; a commit succeeds at once.
     pub fn input(&mut self, input: Input) {
         let mut out = Vec::new();

@@ -1,6 +1,6 @@
 //! Several nodes of one region, joined by hand: each message can be held back.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
 use node::core::{
     Input, RequestId,
@@ -8,7 +8,7 @@ use node::core::{
     message::{Message, SessionId},
     op::{Action, Read, Write},
     reply::Reply,
-    ship::{Home, Met},
+    ship::{Home, Met, OutboxBounds},
 };
 
 use super::{Region, UNBOUNDED, place_of};
@@ -25,6 +25,16 @@ impl Replicas {
     /// Three that hold everything, all of them joined.
     pub fn three() -> Self {
         Self::joined((0..3).map(place_of))
+    }
+
+    /// Three that hold everything and keep no more of their outbox than this.
+    pub fn bounded(bounds: OutboxBounds) -> Self {
+        let mut three = Self::three();
+        let places = (0..3).map(place_of).zip(10..);
+        let nodes = places.map(|(place, id)| Region::at(place, DirectoryId(id), bounds));
+        three.nodes = nodes.collect();
+        three.join();
+        three
     }
 
     /// Nodes at these places, all of them joined.
@@ -149,6 +159,28 @@ impl Replicas {
 
     pub fn get(&mut self, node: usize, key: &str) -> Reply {
         self.read(node, key, Read::Get)
+    }
+
+    /// Time passes at these nodes, a tick after the other, and what is under way arrives.
+    pub fn live(&mut self, nodes: Range<usize>, ticks: usize) {
+        for _ in 0..ticks {
+            for node in nodes.clone() {
+                self.nodes[node].pass(100);
+                self.nodes[node].tick();
+            }
+            self.deliver();
+        }
+    }
+
+    /// What a node sent and nobody received is held back until it is given to [`Replicas::release`].
+    pub fn hold(&mut self, node: usize) -> Vec<(SessionId, Message)> {
+        std::mem::take(&mut self.nodes[node].sent)
+    }
+
+    /// What was held back arrives.
+    pub fn release(&mut self, node: usize, held: Vec<(SessionId, Message)>) {
+        self.nodes[node].sent.extend(held);
+        self.deliver();
     }
 
     /// Nothing gets from or to a node.

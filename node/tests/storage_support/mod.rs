@@ -157,6 +157,7 @@ pub fn small() -> RocksOptions {
         memtables: 8 << 20,
         wal: 8 << 20,
         background_jobs: 2,
+        open_files: 64,
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{clients::Counts, storm::Wound};
+use crate::output::complain;
 
 /// The progress of one run.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ impl Progress {
     /// Says what happens now, instead of showing figures.
     pub fn say(&self, what: &str) {
         if self.bar.is_hidden() {
-            eprintln!("{what}");
+            complain(what);
         }
         self.bar.set_message(what.to_owned());
         self.bar.tick();
@@ -70,7 +71,8 @@ impl Progress {
                 .faults_said
                 .swap(wounds.len() as u64, Ordering::Relaxed) as usize;
             for wound in wounds.iter().skip(said) {
-                eprintln!("{:>6.1} s  {}", wound.began.as_secs_f64(), wound.fault);
+                let began = wound.began.as_secs_f64();
+                complain(format_args!("{began:>6.1} s  {}", wound.fault));
             }
         }
     }

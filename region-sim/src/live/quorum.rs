@@ -1,7 +1,9 @@
-//! Waiting until a node meets its levels: one that has just started serves, and has yet to meet the other replicas of its region.
+//! Waiting until a node meets its levels, and until all nodes have met each other: one that has just started serves, and has yet to meet
+//! the others.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use node::status::{NodeState, NodeStatus, Status};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -30,6 +32,66 @@ pub(super) async fn lacks_levels(site: &Site, seat: &Arc<Seat>, patience: Durati
     }
 }
 
+/// Waits until a node holds sessions with every other that serves, each way, and believes it to live, so that every level can be met at
+/// once; not beyond a moment. Gives whether it does not, which is no error: links may be as bad as they were asked for.
+pub(super) async fn lacks_peers(site: &Site, seat: &Arc<Seat>, until: Instant) -> bool {
+    loop {
+        let (life, others) = (seat.life(), others(site, seat));
+        let (Phase::Ready, Some(doors)) = (life.phase, life.doors) else {
+            return false;
+        };
+        if has_met(doors.http, others).await.unwrap_or(true) {
+            return false;
+        }
+        if Instant::now() >= until {
+            return true;
+        }
+        sleep(LOOK_PEERS).await; // another process: there is no event to wait for
+    }
+}
+
+fn others(site: &Site, seat: &Seat) -> Vec<String> {
+    let others = site.seats.iter().filter(|other| other.index != seat.index);
+    let serving = others.filter(|other| other.life().phase == Phase::Ready);
+    serving.map(|other| other.name.clone()).collect()
+}
+
+/// What a node says of others; nothing if it says nothing.
+async fn has_met(http: SocketAddr, others: Vec<String>) -> Option<bool> {
+    let get = move || -> Option<bool> {
+        let status: Status = serde_json::from_str(&page(http, "/v1/status")?).ok()?;
+        let metrics = page(http, "/metrics")?;
+        let is_met = |name: &String| {
+            let is_up =
+                |node: &NodeStatus| node.name.as_str() == name && node.state == NodeState::Up;
+            status.nodes.iter().any(is_up) && sessions(&metrics, name) >= EACH_WAY
+        };
+        Some(others.iter().all(is_met))
+    };
+    tokio::task::spawn_blocking(get).await.ok()?
+}
+
+/// The sessions that are open to a node, by the metrics of another.
+fn sessions(metrics: &str, name: &str) -> f64 {
+    let labelled = format!("meridian_peer_sessions{{node=\"{name}\"}} ");
+    let counts = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix(&labelled));
+    counts.filter_map(|count| count.parse::<f64>().ok()).sum()
+}
+
+fn page(http: SocketAddr, path: &str) -> Option<String> {
+    let mut response = agent().get(format!("http://{http}{path}")).call().ok()?;
+    response.body_mut().read_to_string().ok()
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_secs(1)))
+        .build()
+        .into()
+}
+
 fn has_majority(site: &Site, seat: &Seat) -> bool {
     let living = site
         .seats
@@ -55,16 +117,10 @@ enum Health {
 }
 
 async fn ask(http: SocketAddr) -> Health {
-    let get = move || {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(1)))
-            .build()
-            .into();
-        match agent.get(format!("http://{http}/health/ready")).call() {
-            Ok(_) => Health::Ready,
-            Err(ureq::Error::StatusCode(_)) => Health::NotYet,
-            Err(_) => Health::Silent,
-        }
+    let get = move || match agent().get(format!("http://{http}/health/ready")).call() {
+        Ok(_) => Health::Ready,
+        Err(ureq::Error::StatusCode(_)) => Health::NotYet,
+        Err(_) => Health::Silent,
     };
     tokio::task::spawn_blocking(get)
         .await
@@ -73,3 +129,23 @@ async fn ask(http: SocketAddr) -> Health {
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(20);
+/// Between two looks at what costs a node more to say.
+const LOOK_PEERS: Duration = Duration::from_millis(100);
+/// Sessions between two nodes when all is well.
+const EACH_WAY: f64 = 2.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_read_off_the_metrics_of_the_node_that_is_asked() {
+        let metrics = "# TYPE meridian_peer_sessions gauge\nmeridian_peer_sessions{node=\"us-1\"} 2\nmeridian_peer_sessions{node=\"us-10\"} 1\n";
+        for (name, count) in [("us-1", 2.0), ("us-10", 1.0), ("us-2", 0.0)] {
+            assert!(
+                (sessions(metrics, name) - count).abs() < f64::EPSILON,
+                "{name}"
+            );
+        }
+    }
+}

@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde::Serialize;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     config::{NodeConfig, Overrides},
@@ -63,6 +63,7 @@ impl Site {
             started.unwrap_or(Err(Error::GoingDown))?;
         }
         self.await_levels(&self.seats, LEVELS_ALL_MAX).await;
+        self.await_peers(LEVELS_ALL_MAX).await;
         *self.published() = true;
         self.publish()
     }
@@ -92,6 +93,19 @@ impl Site {
                 let name = &seat.name;
                 self.events
                     .add(format!("{name} serves, but does not meet its levels yet"));
+            }
+        }
+    }
+
+    /// Waits until all nodes have met each other, and says so of those that have not.
+    async fn await_peers(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        for seat in &self.seats {
+            if quorum::lacks_peers(self, seat, until).await {
+                let name = &seat.name;
+                self.events.add(format!(
+                    "{name} serves, but has not met every other node yet"
+                ));
             }
         }
     }

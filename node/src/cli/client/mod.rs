@@ -12,7 +12,7 @@ use std::{
 
 pub use self::session::ClientError;
 use self::{answer::Answer, session::Session, show::Style};
-use super::{ClientArgs, failure::Failure};
+use super::{ClientArgs, complaint::complain, failure::Failure};
 
 /// Sends the command of `args`, or those on stdin.
 pub fn run(args: &ClientArgs, mut out: impl Write) -> Result<(), Failure> {
@@ -96,7 +96,7 @@ impl Client {
                 Ok(!matches!(answer, Answer::Error(_)))
             }
             Err(error) => {
-                eprintln!("{error}");
+                complain(error);
                 Ok(false)
             }
         }

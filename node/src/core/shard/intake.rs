@@ -51,7 +51,7 @@ impl Shard {
         out.extend(
             conflicts
                 .into_iter()
-                .map(|kind| Output::Report(Event::Conflict { kind })),
+                .map(|clash| Output::Report(Event::Conflict(clash))),
         );
         self.waiting.applied.push((ticket, done));
     }
@@ -67,10 +67,14 @@ impl Shard {
         let partition = Partition::of(&delta.key);
         self.observe(delta.newest());
         let holds = self.shipper.home().holds(partition);
-        if holds {
+        // What was passed on to this node is its own to keep, whatever it believes of the placement: nobody will send it again.
+        if holds || purpose == Purpose::Join {
             if purpose == Purpose::Teach {
+                // Of this region: whoever lost is taught, and writes again.
                 done.taught
                     .extend(teach(storage, &mut self.working, &delta)?);
+            } else {
+                self.working.note_overwritten(storage, &delta, self.actor)?;
             }
             self.working.join(storage, &delta)?;
         }

@@ -16,14 +16,14 @@ use crdt::{ActorId, Clock, Hlc};
 
 use self::replay::Replay;
 use super::{
-    coordinate::Coordinator,
+    coordinate::{Coordinator, Overwrites},
     expiring::Expiring,
     gate::Gates,
     identity::relay_of,
     inbox::{Applied, Done, RelayMark, Ticket},
     message::{Message, SessionId},
     mutant::{Mutant, is_on},
-    quorum::{Awaiting, Quorum, Turn},
+    quorum::{Awaiting, Quorum},
     recover,
     reply::{Refusal, Reply},
     room::Room,
@@ -82,6 +82,8 @@ pub struct Shard {
     shipper: Shipper,
     expiring: Expiring,
     sweep: Option<Position>,
+    /// When what nobody asks for goes on, if that is before the next tick.
+    upkeep_at: Option<Duration>,
     replay: Replay,
     read_only: Option<String>,
     clock_skew: Option<String>,
@@ -100,8 +102,8 @@ pub struct Shard {
 #[derive(Debug, Default)]
 struct Waiting {
     replies: Vec<(RequestId, Reply)>,
-    /// Writes that will wait for other replicas then, and the places of those that waited before they were corrected.
-    awaiting: Vec<(Hlc, Option<Turn>, Awaiting)>,
+    /// Writes that will wait for other replicas then, at these places.
+    awaiting: Vec<(Hlc, Awaiting)>,
     /// What these take.
     room: Room,
     /// Answers to other nodes' questions.
@@ -147,7 +149,8 @@ impl Shard {
             tallies,
             shipper,
             expiring: Expiring::default(),
-            sweep: Some(Position::from_cursor(0)),
+            sweep: Some(Position::FIRST),
+            upkeep_at: None,
             replay,
             read_only: None,
             clock_skew: None,
@@ -202,7 +205,7 @@ impl Shard {
                 }
             }
             Input::Tick => self.tick(storage, now, out),
-            Input::Wake => self.hedge(storage, now, out),
+            Input::Wake => self.wake(storage, now, out),
             Input::Close => self.close(storage, now, out),
             Input::Committed => self.committed(storage, now, out),
             Input::CommitFailed(reason) => self.commit_failed(&reason, out),
@@ -217,7 +220,10 @@ impl Shard {
 
     /// When it wants [`Input::Wake`], since the process started: before the next tick, or not.
     pub fn wake_at(&self) -> Option<Duration> {
-        self.gates.hedge_at()
+        [self.gates.hedge_at(), self.upkeep_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Keys and digests of the shard's partitions, as of the last closed batch.
@@ -271,6 +277,8 @@ impl Shard {
             is_shipping: self.shipper.has_destinations(),
             is_asking,
             effects: Vec::new(),
+            overwrites: Overwrites::default(),
+            is_queued: false,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
         Event, Now, Output, RequestId,
         asks::Ask,
         compare::{self, Difference},
-        coordinate::{Effect, Stop},
+        coordinate::{Effect, Overwrites, Stop},
         correct::Lesson,
         gate::{Lost, Turned, Waiting},
         message::{AskId, Compare, KeyCopy, Message, SessionId},
@@ -38,11 +38,10 @@ impl Shard {
     ) {
         let deadline = now.mono + self.config.timeout;
         let waiting = Waiting { id, op, deadline };
-        let is_closed = self.gates.is_closed(&waiting.op.key);
         let may_overtake = is_on(Mutant::GateIgnored)
             && !(self.reach(now).asks_others(waiting.op.level)
                 && depends_on_what_is_there(&waiting.op.action));
-        if !self.gates.is_empty() && is_closed && !may_overtake {
+        if !self.gates.is_empty() && self.gates.is_closed(&waiting.op.key) && !may_overtake {
             match self.is_crowded() {
                 Some(refusal) => self.reply(id, refusal.into()),
                 None => self.gates.queue(kept(waiting)),
@@ -423,8 +422,9 @@ impl Shard {
         };
         match self.write(storage, &op, write, now) {
             Ok((reply, None)) => self.reply(id, reply),
-            Ok((reply, Some(effects))) => {
+            Ok((reply, Some((effects, overwrites)))) => {
                 let awaiting = Awaiting {
+                    number: self.quorum.enter(&op.key, overwrites),
                     id,
                     partition: Partition::of(&op.key),
                     key: op.key,
@@ -434,8 +434,9 @@ impl Shard {
                     reply,
                     deadline,
                     lesson: Some(Lesson::default()),
+                    without: Vec::new(),
                 };
-                self.await_others(None, awaiting);
+                self.await_others(awaiting);
             }
             Err(Stop::Refused(refusal)) => self.reply(id, refusal.into()),
             Err(Stop::Storage(error)) => {
@@ -451,7 +452,7 @@ impl Shard {
         op: &Op,
         write: &Write,
         now: Now,
-    ) -> Result<(Reply, Option<Vec<Effect>>), Stop> {
+    ) -> Result<(Reply, Option<(Vec<Effect>, Overwrites)>), Stop> {
         if let Some(refusal) = self.refuses_writes() {
             return Err(refusal.into());
         }
@@ -463,8 +464,14 @@ impl Shard {
         let mut coordinator = self.coordinator(storage, now, is_asking);
         let reply = coordinator.write(&op.key, write)?;
         let effects = std::mem::take(&mut coordinator.effects);
-        let waits = is_asking && !effects.is_empty() && !is_on(Mutant::WriteQuorumShort);
-        Ok((reply, waits.then_some(effects)))
+        let overwrites = coordinator.overwrites;
+        // What made no delta waits for nobody: there is no row that others could answer for.
+        let is_shipped = coordinator.is_queued && !effects.is_empty();
+        if is_asking && is_shipped && !is_on(Mutant::WriteQuorumShort) {
+            return Ok((reply, Some((effects, overwrites))));
+        }
+        self.quorum.pass_by(&op.key, overwrites);
+        Ok((reply, None))
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a shard does without being asked: promises to idle streams, the end of expired keys, what it remembers about
 //! itself, and its last batch.
 
+use std::time::Duration;
+
 use crdt::Hlc;
 
 use super::{Shard, report};
@@ -21,29 +23,52 @@ use crate::{
 
 impl Shard {
     pub(super) fn tick(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
-        if self.read_only.is_none()
-            && let Err(error) = self
-                .expire_due(storage, now)
-                .and_then(|()| self.sweep(storage, now, out))
-        {
-            out.push(Output::Report(Event::Damaged(error)));
-        }
+        self.work_off(storage, now, out);
         if self.working.is_clean() || is_on(Mutant::PromiseOverOpenBatch) {
             let upto = Hlc::from_millis(now.wall_ms).min(self.ceiling);
             self.clock.observe(upto);
             let mut send = |session, message| out.push(Output::Send { session, message });
-            self.shipper.promise(self.actor, upto, &mut send);
+            self.shipper.promise(self.actor, upto, now.mono, &mut send);
         }
         self.wait_on(storage, now, out);
         self.ask_to_replay(storage, now, out);
         self.pump(storage, now, out);
     }
 
+    /// The time has come that [`Shard::wake_at`] gave.
+    pub(super) fn wake(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
+        self.hedge(storage, now, out);
+        if self.upkeep_at.is_some_and(|at| at <= now.mono) {
+            self.work_off(storage, now, out);
+        }
+    }
+
+    /// One bounded turn of what nobody asks for. What is left has its next turn after those who asked meanwhile; after a failure,
+    /// at the next tick.
+    fn work_off(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
+        self.upkeep_at = None;
+        if self.read_only.is_some() {
+            return;
+        }
+        let done = self
+            .expire_due(storage, now)
+            .and_then(|()| self.sweep(storage, out));
+        match done {
+            Ok(()) if self.expiring.has_due(now.wall_ms) => self.upkeep_at = Some(now.mono),
+            Ok(()) => self.upkeep_at = self.sweep.map(|_| now.mono + SWEEP_PAUSE),
+            Err(error) => out.push(Output::Report(Event::Damaged(error))),
+        }
+    }
+
     /// Ends keys whose expiry has passed. Whoever set the expiry does it at once; everyone else only if that did not happen
     /// for a while, so that three regions do not tell each other the same, and only once somebody else's stamp has passed it too: a
     /// clock far ahead must not end what others keep. (Who reads sees the key gone all the same.)
     fn expire_due(&mut self, storage: &dyn Storage, now: Now) -> Result<(), StorageError> {
-        for _ in 0..EXPIRED_PER_TICK {
+        let bytes_max = self.working.bytes() + EXPIRED_BYTES_PER_TURN;
+        for _ in 0..EXPIRED_PER_TURN {
+            if self.working.bytes() >= bytes_max {
+                break;
+            }
             let Some(key) = self.expiring.pop_due(now.wall_ms) else {
                 break;
             };
@@ -90,23 +115,19 @@ impl Shard {
             .map(|_| ())
     }
 
-    /// Walks over a few keys, for expiries that are not remembered: after a start, and when there were too many to remember.
+    /// Walks over a page of keys, for expiries that are not remembered: after a start, and when there were too many to remember.
     /// Rows that cannot be read are told of, once per walk.
-    fn sweep(
-        &mut self,
-        storage: &dyn Storage,
-        now: Now,
-        out: &mut Vec<Output>,
-    ) -> Result<(), StorageError> {
-        if self.expiring.overflowed() && self.sweep.is_none() {
-            self.sweep = Some(Position::from_cursor(0));
+    fn sweep(&mut self, storage: &dyn Storage, out: &mut Vec<Output>) -> Result<(), StorageError> {
+        if self.sweep.is_none() && self.expiring.wants_sweep() {
+            self.expiring.begin_sweep();
+            self.sweep = Some(Position::FIRST);
         }
         let Some(from) = self.sweep else {
             return Ok(());
         };
         let page = recover::volatile_keys(storage, from, self.config.index, self.config.shards)?;
         for (at_ms, key) in page.found {
-            self.expiring.insert(at_ms.max(now.wall_ms), key);
+            self.expiring.insert(at_ms, key);
         }
         let damaged = page.damaged.into_iter();
         out.extend(damaged.map(|error| Output::Report(Event::Damaged(error))));
@@ -138,7 +159,11 @@ impl Shard {
         let maintained = self
             .shipper
             .maintain(storage, awaited, now.wall_ms, batch, &mut events);
-        report(events, maintained, out);
+        if let Ok(true) = maintained {
+            (self.maintain_at, self.upkeep_at) = (now.mono, Some(now.mono));
+        }
+        report(events, maintained.map(|_| ()), out);
+        self.fail_dropped(now, out);
     }
 
     /// The last batch: where every stream is, and the tallies, so that the next start need not count.
@@ -155,8 +180,14 @@ impl Shard {
     }
 }
 
-/// Keys ended per tick, at most.
-const EXPIRED_PER_TICK: usize = 256;
+/// Keys looked at per turn because they are due, at most: some milliseconds, which is what a request may wait for. More cost fewer
+/// commits.
+const EXPIRED_PER_TURN: usize = 512;
+/// What they add to the batch, about: after so many bytes the turn ends, however few keys these were.
+const EXPIRED_BYTES_PER_TURN: usize = 1 << 20;
+/// Between two pages of a walk that finds nothing that is due: it takes a small part of a core, and 100,000 keys take a second.
+/// While what it finds is due it goes on at once.
+const SWEEP_PAUSE: Duration = Duration::from_millis(5);
 /// How long after the expiry a node ends a key whose expiry another set.
 const EXPIRE_OTHERS_AFTER_MS: u64 = 60_000;
 /// How far ahead the ceiling is set: what a restarted actor may stamp ahead of its clock. Below the default `clock.max_skew`.

@@ -148,30 +148,67 @@ impl Shard {
         &mut self,
         storage: &dyn Storage,
         session: SessionId,
-        mut said: Taken,
+        said: Taken,
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        let newest = Teaching::newest_of_all;
-        let mut taught = said.taught.iter();
-        if taught.any(|teaching| self.is_ahead(newest(teaching), now)) {
-            // A clock that is far ahead stamped it: nothing can be stamped above that, so this word does not count.
-            said.answers = None;
-        }
         let heard = self.shipper.taken(storage, session, &said);
         report(Vec::new(), heard, out);
-        if let Some((after, last)) = said.answers
-            && said.actor == self.actor
-        {
-            self.quorum.learn(after, last, &said.taught);
-            for teaching in &said.taught {
-                self.observe(newest(teaching));
-                let joined = self.working.join(storage, &teaching.delta);
-                report(Vec::new(), joined, out);
-            }
+        if said.actor == self.actor {
+            self.learn(storage, session, said, now, out);
         }
         self.settle(storage, now, out);
         self.tell_relayed(out);
+    }
+
+    /// A replica says what it knew and shipped rows did not. Where a clock far ahead stamped that, nothing can be stamped above it: the
+    /// writes that it is about do not count that replica, and nothing else waits for it.
+    fn learn(
+        &mut self,
+        storage: &dyn Storage,
+        session: SessionId,
+        said: Taken,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let Some((after, last)) = said.answers else {
+            return;
+        };
+        let is_ahead = |teaching: &Teaching| self.is_ahead(teaching.newest_of_all(), now);
+        let (ahead, taught): (Vec<_>, Vec<_>) = said.taught.into_iter().partition(is_ahead);
+        if let Some(node) = self.shipper.node_of(session) {
+            self.quorum.discount(node, after, last, &ahead);
+        }
+        self.quorum.learn(self.actor, after, last, &taught);
+        for teaching in &taught {
+            self.observe(teaching.newest_of_all());
+            let joined = self.working.join(storage, &teaching.delta);
+            report(Vec::new(), joined, out);
+        }
+    }
+
+    /// Rows that clients wait for were dropped before enough replicas took them: nobody will send them any more.
+    pub(super) fn fail_dropped(&mut self, now: Now, out: &mut Vec<Output>) {
+        let reach = self.reach(now);
+        let dropped = self.quorum.upto(self.shipper.given_up(self.actor));
+        let unmet = dropped.filter_map(|(turn, awaiting)| {
+            let count = reach.count(awaiting, turn.place);
+            (!count.is_met).then_some((turn, count.have))
+        });
+        for (turn, have) in unmet.collect::<Vec<_>>() {
+            let Some((awaiting, _)) = self.quorum.take(turn) else {
+                continue;
+            };
+            let reply = Refusal::Timeout(format!(
+                "level {} was not met before the outbox of this node was full (hints.max_bytes, hints.window) and the write was \
+                 dropped from it: {have} of its replicas have it, and it may take effect",
+                awaiting.level
+            ));
+            out.push(Output::Reply {
+                id: awaiting.id,
+                reply: reply.into(),
+            });
+        }
     }
 
     pub(super) fn declined(
@@ -196,20 +233,17 @@ impl Shard {
     }
 
     /// A write waits for others once the batch is durable: for the first time, or again with its correction.
-    pub(super) fn await_others(&mut self, turn: Option<Turn>, awaiting: Awaiting) {
+    pub(super) fn await_others(&mut self, awaiting: Awaiting) {
         let place = self.clock.last();
         self.waiting.room += awaiting.room;
-        self.waiting.awaiting.push((place, turn, awaiting));
+        self.waiting.awaiting.push((place, awaiting));
     }
 
     /// The batch is durable: its writes wait for the others from now on.
     pub(super) fn begin_waiting(&mut self) {
         self.waiting.room = Room::default();
-        for (place, turn, awaiting) in std::mem::take(&mut self.waiting.awaiting) {
-            match turn {
-                None => self.quorum.wait(place, awaiting),
-                Some(turn) => self.quorum.wait_again(turn, place, awaiting),
-            }
+        for (place, awaiting) in std::mem::take(&mut self.waiting.awaiting) {
+            self.quorum.wait(place, awaiting);
         }
     }
 
@@ -220,11 +254,7 @@ impl Shard {
         }
         let reach = self.reach(now);
         let furthest = self.shipper.furthest(self.actor);
-        let is_met = |turn: &Turn, awaiting: &Awaiting| {
-            reach
-                .count(awaiting.level, awaiting.partition, turn.place)
-                .is_met
-        };
+        let is_met = |turn: &Turn, awaiting: &Awaiting| reach.count(awaiting, turn.place).is_met;
         let met: Vec<Turn> = self
             .quorum
             .upto(furthest)
@@ -237,10 +267,9 @@ impl Shard {
     }
 
     fn conclude(&mut self, storage: &dyn Storage, turn: Turn, now: Now, out: &mut Vec<Output>) {
-        let Some((mut awaiting, is_last)) = self.quorum.take(turn) else {
+        let Some((mut awaiting, current)) = self.quorum.take(turn) else {
             return;
         };
-        let is_last = is_last || is_on(Mutant::CorrectionOverLater);
         let (id, reply) = (awaiting.id, awaiting.reply.clone());
         let Some(lesson) = awaiting.lesson.take().filter(|lesson| !lesson.is_empty()) else {
             out.push(Output::Reply { id, reply });
@@ -251,14 +280,14 @@ impl Shard {
             position: Position::of(&awaiting.key),
         };
         let mut coordinator = self.coordinator(storage, now, true);
-        match coordinator.correct(&target, &awaiting.effects, is_last, &lesson, reply) {
+        match coordinator.correct(&target, &awaiting.effects, current, &lesson, reply) {
             Ok((false, reply)) => out.push(Output::Reply { id, reply }),
             Ok((true, reply)) if is_on(Mutant::CorrectionNotAwaited) => {
                 out.push(Output::Reply { id, reply });
             }
             Ok((true, reply)) => {
                 awaiting.reply = reply;
-                self.await_others(Some(turn), awaiting);
+                self.await_others(awaiting);
             }
             Err(error) => {
                 let reply = Refusal::Timeout(format!(
@@ -287,12 +316,12 @@ impl Shard {
             let Some((awaiting, _)) = self.quorum.take(turn) else {
                 continue;
             };
-            let count = self
-                .reach(now)
-                .count(awaiting.level, awaiting.partition, turn.place);
+            let count = self.reach(now).count(&awaiting, turn.place);
             let reply = Refusal::Timeout(format!(
-                "level {} was not met within {:?}: {} replicas have the write, and it may take effect",
-                awaiting.level, self.config.timeout, count.have
+                "level {} was not met within {:?}: {} the write, and it may take effect",
+                awaiting.level,
+                self.config.timeout,
+                crate::wording::having(count.have, "replica")
             ));
             out.push(Output::Reply {
                 id: awaiting.id,
@@ -325,7 +354,7 @@ impl Shard {
             .filter_map(|(turn, awaiting)| {
                 let (level, partition) = (awaiting.level, awaiting.partition);
                 reach.admits_write(level, partition).err()?;
-                let applied = reach.count(level, partition, turn.place).have;
+                let applied = reach.count(awaiting, turn.place).have;
                 Some((turn, reach.unreachable(level, partition, Some(applied))))
             })
             .collect();

@@ -22,6 +22,17 @@ pub(super) fn measure(
     after: Hlc,
     upto: Option<Hlc>,
 ) -> Result<Extent, StorageError> {
+    measure_first(storage, actor, after, upto, u64::MAX)
+}
+
+/// Measures the first of an actor's rows in `(after, upto]`: those that have `bytes_enough` together, or all.
+pub(super) fn measure_first(
+    storage: &dyn Storage,
+    actor: ActorId,
+    after: Hlc,
+    upto: Option<Hlc>,
+    bytes_enough: u64,
+) -> Result<Extent, StorageError> {
     let mut extent = Extent::default();
     let (from, end) = outbox::after(actor, after);
     let to = upto
@@ -35,7 +46,11 @@ pub(super) fn measure(
             extent.rows += 1;
             extent.bytes += value.len() as u64;
             extent.newest = outbox::last_stamp(stored).unwrap_or(extent.newest);
-            ControlFlow::Continue(())
+            if extent.bytes < bytes_enough {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
         },
     )?;
     Ok(extent)

@@ -101,21 +101,24 @@ impl Home {
             || region.is_none_or(RegionPlacement::is_whole)
     }
 
-    /// Whether a partition's rows go to a destination, while these nodes are believed to live.
+    /// Whether a partition's rows go to a destination, while these nodes are believed to live; `has_stand_ins`: also to those that
+    /// take them in the place of replicas.
     pub(super) fn concerns(
         &self,
         destination: &Destination,
         partition: Partition,
         trusted: &Trusted,
+        has_stand_ins: bool,
     ) -> bool {
         match destination {
             Destination::Region(_) => true,
             Destination::Replica(node) => {
                 let region = self.placement.region(&self.region);
                 region.is_some_and(|region| region.is_replica(node, partition))
-                    || self
-                        .stand_ins(partition, trusted)
-                        .any(|stand_in| stand_in == node)
+                    || (has_stand_ins
+                        && self
+                            .stand_ins(partition, trusted)
+                            .any(|stand_in| stand_in == node))
             }
         }
     }

@@ -167,6 +167,16 @@ impl Shipper {
         self.peers.session_to(node).filter(|_| self.trusts(node))
     }
 
+    /// The node at the other end of a session.
+    pub fn node_of(&self, session: SessionId) -> Option<&NodeName> {
+        self.peers.node_of(session)
+    }
+
+    /// Rows of a log up to here were dropped because they were too old or too many: nobody is sent them any more.
+    pub fn given_up(&self, actor: ActorId) -> Hlc {
+        self.logs.get(&actor).map_or(Hlc::ZERO, |log| log.given_up)
+    }
+
     /// Whether a node is believed to live.
     pub fn trusts(&self, node: &NodeName) -> bool {
         is_trusted(&self.trusted, node)

@@ -52,6 +52,12 @@ impl Peers {
         Some(self.0.get(node)?.session)
     }
 
+    /// The node at the other end of a session.
+    pub(super) fn node_of(&self, session: SessionId) -> Option<&NodeName> {
+        let met = self.0.values().find(|met| met.session == session)?;
+        Some(&met.node)
+    }
+
     /// The nodes that can take rows for a destination, seen from a node of region `home`.
     pub(super) fn at<'a>(
         &'a self,

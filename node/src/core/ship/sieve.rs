@@ -11,6 +11,8 @@ pub(super) struct Sieve<'a> {
     pub(super) destination: &'a Destination,
     pub(super) trusted: &'a Trusted,
     pub(super) is_whole: bool,
+    /// Whether stand-ins take these rows in the place of replicas. Not what was passed on: that is a hint where it comes from.
+    pub(super) has_stand_ins: bool,
 }
 
 impl Sieve<'_> {
@@ -36,8 +38,12 @@ impl Sieve<'_> {
         let count = deltas.len();
         deltas.retain(|delta| {
             let partition = Partition::of(&delta.key);
-            self.home
-                .concerns(self.destination, partition, self.trusted)
+            self.home.concerns(
+                self.destination,
+                partition,
+                self.trusted,
+                self.has_stand_ins,
+            )
         });
         match deltas.len() {
             0 => None,

@@ -46,9 +46,16 @@ pub(super) struct Stream {
     pub(super) majority: Hlc,
     pub(super) every: Hlc,
     /// The taker lacks rows that are gone here, and others of its region have them: it is to go on from here.
-    bridge: Option<Hlc>,
+    bridge: Option<Bridge>,
     /// Rows that a taker was bridged over. A majority of its region has them; whether every replica does it cannot say.
     pub(super) bridged: Option<Span>,
+}
+
+/// What tells a taker to go on from a place, until it says that it is there.
+#[derive(Debug, Clone, Copy)]
+struct Bridge {
+    upto: Hlc,
+    is_sent: bool,
 }
 
 /// A part of a stream: the half-open interval `(after, upto]`.
@@ -205,7 +212,10 @@ impl Stream {
     fn go_on_with(&mut self, taken: Hlc) {
         let upto = taken.max(self.cursor.settled);
         self.cursor.taken = upto;
-        self.bridge = (taken < upto).then_some(upto);
+        self.bridge = (taken < upto).then_some(Bridge {
+            upto,
+            is_sent: false,
+        });
         if taken < upto && self.every < upto {
             let after = self.every;
             self.bridged = Some(Span { after, upto }.widened(self.bridged));
@@ -241,6 +251,7 @@ impl Stream {
         taken: Hlc,
     ) -> Result<(), StorageError> {
         let landed = self.land(taken);
+        self.bridge = self.bridge.filter(|bridge| bridge.upto > taken);
         if taken <= self.cursor.taken {
             return Ok(());
         }
@@ -345,6 +356,14 @@ impl Stream {
         self.in_flight_bytes = 0;
         self.sent = place;
         self.silent_since = None;
+        if let Some(bridge) = &mut self.bridge {
+            bridge.is_sent = false;
+        }
+    }
+
+    /// Whether the taker has yet to hear where it is to go on: until then it takes nothing.
+    pub(super) fn is_bridging(&self) -> bool {
+        self.bridge.is_some()
     }
 
     /// Sends rows again that the destination took, and that clients wait for its word about, where that word is missing: it was
@@ -359,7 +378,7 @@ impl Stream {
     /// An answer can be lost while its session lives, where a queue on its way was full, and with nothing more to send nobody
     /// would ever ask for it. So what is in flight for too long is sent again.
     fn notice_silence(&mut self, reader: Reader, now: Duration) {
-        if self.in_flight.is_empty() {
+        if self.in_flight.is_empty() && self.bridge.is_none() {
             self.silent_since = None;
             return;
         }
@@ -402,9 +421,11 @@ impl Stream {
         if now < self.resume_at {
             return Ok(());
         }
-        let bridge = self.bridge.take();
-        if let Some(upto) = bridge.filter(|_| !is_on(Mutant::BridgeNotSent)) {
-            let after = Hlc::ZERO;
+        if let Some(bridge) = self.bridge.as_mut().filter(|bridge| !bridge.is_sent)
+            && !is_on(Mutant::BridgeNotSent)
+        {
+            bridge.is_sent = true;
+            let (after, upto) = (Hlc::ZERO, bridge.upto);
             send(Message::Promise { actor, after, upto });
         }
         if self.sent < log.trimmed {

@@ -408,6 +408,39 @@ async fn seeds_that_lead_to_this_node_or_to_a_known_one_are_dropped() {
     );
 }
 
+/// `localhost` may have two addresses, of which nodes here listen on one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seed_that_is_a_name_is_looked_up_and_kept_whomever_it_leads_to() {
+    let certificates = Certificates::new();
+    let eu = Plan::new(certificates.proper("eu-1"))
+        .region("eu")
+        .directory(2)
+        .start();
+    let itself = std::net::UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let name = |address: std::net::SocketAddr| format!("localhost:{}", address.port());
+    let us = Plan::new(certificates.proper("us-1"))
+        .listen(itself)
+        .seed(name(itself))
+        .seed(name(eu.address))
+        .start();
+    let state = |peers: &crate::peer::Peers, address: &str| {
+        let links = peers.status();
+        let link = links.into_iter().find(|link| link.address == address);
+        link.unwrap().state
+    };
+    us.until("the name of another leads there", |peers| {
+        (state(peers, &name(eu.address)) == LinkState::Up).then_some(())
+    })
+    .await;
+    us.until("its own name is kept for later", |peers| {
+        (state(peers, &name(itself)) == LinkState::Spare).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_ahead_shows_in_the_status_of_its_peers() {
     struct Ahead;

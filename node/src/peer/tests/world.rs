@@ -123,7 +123,7 @@ impl Plan {
         }
     }
 
-    pub(super) fn seed(mut self, address: SocketAddr) -> Self {
+    pub(super) fn seed(mut self, address: impl ToString) -> Self {
         self.targets.push(PeerTarget {
             address: address.to_string(),
             expect: None,

@@ -44,16 +44,26 @@ pub(super) fn select(_: &mut Context<'_>, args: Args<'_>) -> Planned {
     Ok(Plan::ok())
 }
 
-/// There are no users yet: a password is refused rather than taken for right.
 pub(super) fn auth(_: &mut Context<'_>, args: Args<'_>) -> Planned {
-    Err(match args.len() {
-        2 => error::err(
+    match args.len() {
+        2 => Err(error::err(
             "AUTH <password> called without any password configured for the default user. Are you sure your \
              configuration is correct?",
-        ),
-        3 => wrong_password(),
-        _ => error::syntax(),
-    })
+        )),
+        3 => {
+            authenticate(args.at(1))?;
+            Ok(Plan::ok())
+        }
+        _ => Err(error::syntax()),
+    }
+}
+
+/// There is one user, who needs no password, so any is right: Redis's `nopass`. Programs and addresses that name a password work.
+fn authenticate(user: &[u8]) -> Result<(), Refusal> {
+    match user {
+        b"default" => Ok(()),
+        _ => Err(wrong_password()),
+    }
 }
 
 fn wrong_password() -> Refusal {
@@ -65,7 +75,9 @@ pub(super) fn hello(context: &mut Context<'_>, args: Args<'_>) -> Planned {
     let mut at = 2;
     while at < args.len() {
         if args.is(at, "auth") && at + 2 < args.len() {
-            return Err(wrong_password());
+            authenticate(args.at(at + 1))?;
+            at += 3;
+            continue;
         }
         if !args.is(at, "setname") || at + 1 == args.len() {
             let option = error::shown(args.at(at), usize::MAX);

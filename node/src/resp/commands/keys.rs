@@ -14,9 +14,12 @@ use super::{
     },
     Context, Planned, help,
 };
-use crate::core::{
-    op::{Kind, Read, ScanFilter, Write},
-    reply::{Refusal, Reply},
+use crate::{
+    core::{
+        op::{Kind, Read, ScanFilter, Write},
+        reply::{Refusal, Reply},
+    },
+    placement::CURSOR_BITS,
 };
 
 pub(super) fn delete(_: &mut Context<'_>, args: Args<'_>) -> Planned {
@@ -71,9 +74,10 @@ pub(super) fn scan(_: &mut Context<'_>, args: Args<'_>) -> Planned {
     Ok(Plan::Errand(Errand::Scan { cursor, filter }))
 }
 
-/// The cursor of SCAN and SSCAN.
+/// The cursor of SCAN and SSCAN. A number that no page ended with is refused: begun anywhere, a scan would miss keys without a word.
 pub(super) fn cursor(text: &[u8]) -> Result<u64, Refusal> {
-    parse_cursor(text).ok_or_else(|| error::err("invalid cursor"))
+    let cursor = parse_cursor(text).filter(|cursor| cursor >> CURSOR_BITS == 0);
+    cursor.ok_or_else(|| error::err("invalid cursor"))
 }
 
 /// A page of SCAN or SSCAN.

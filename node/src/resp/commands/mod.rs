@@ -175,6 +175,8 @@ pub(super) const ROWS: &[Command] = commands! {
         "Show helpful text about the different subcommands" => keys::object_help;
     "cluster.status" 1 [readonly] (0 0 0) [read slow] server "1.0.0"
         "The cluster as this node sees it, as JSON" => server::status;
+    "conflicts" -1 [readonly] (0 0 0) [read slow dangerous] server "1.0.0"
+        "The last writes that another one hides, the newest first" => server::conflicts;
     "get" 2 [readonly fast] (1 1 1) [read string fast] string "1.0.0"
         "Get the value of a key" => strings::get;
     "set" -3 [write denyoom] (1 1 1) [write string slow] string "1.0.0"

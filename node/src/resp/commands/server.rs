@@ -89,3 +89,18 @@ pub(super) fn function_help(_: &mut Context<'_>, args: Args<'_>) -> Planned {
 pub(super) fn status(_: &mut Context<'_>, _: Args<'_>) -> Planned {
     Ok(Plan::Errand(Errand::Status))
 }
+
+pub(super) fn conflicts(_: &mut Context<'_>, args: Args<'_>) -> Planned {
+    let count = match args.len() {
+        1 => usize::MAX,
+        3 if args.is(1, "count") => {
+            let count = usize::try_from(args.int(2)?).map_err(|_| error::syntax())?;
+            if count == 0 {
+                return Err(error::syntax());
+            }
+            count
+        }
+        _ => return Err(error::syntax()),
+    };
+    Ok(Plan::Errand(Errand::Conflicts { count }))
+}

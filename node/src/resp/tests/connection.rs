@@ -121,6 +121,25 @@ async fn hello_changes_the_protocol_of_its_own_and_later_replies() {
 }
 
 #[tokio::test]
+async fn the_default_user_needs_no_password_and_there_is_no_other() {
+    const WRONG: &str = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+    let (mut client, _house) = client();
+    assert_eq!(client.call("AUTH default x").await, "+OK\r\n");
+    assert_eq!(client.call("AUTH Default x").await, WRONG);
+    let alone = client.call("AUTH x").await;
+    assert_eq!(
+        alone,
+        "-ERR AUTH <password> called without any password configured for the default user. \
+         Are you sure your configuration is correct?\r\n"
+    );
+    assert_eq!(client.call("HELLO 3 AUTH nobody x").await, WRONG);
+    assert_eq!(client.call("GET k").await, "$-1\r\n");
+    let greeting = client.call("HELLO 3 AUTH default x SETNAME me").await;
+    assert!(greeting.starts_with("%7\r\n"), "{greeting}");
+    assert_eq!(client.call("CLIENT GETNAME").await, "$2\r\nme\r\n");
+}
+
+#[tokio::test]
 async fn too_large_a_value_or_command_is_refused_and_the_connection_lives() {
     let house = House::new(small());
     let (mut client, _) = house.connect(4_096);
@@ -180,24 +199,28 @@ async fn random_bytes_end_in_an_error_or_silence_and_never_in_a_panic() {
 
 #[tokio::test]
 async fn a_client_that_never_reads_is_not_read_for_ever() {
-    let house = House::new(small());
+    let house = House::new(Limits {
+        value_bytes: 10_000,
+        command_bytes: 20_000,
+        ..small()
+    });
     let (mut client, task) = house.connect(1_024);
-    let value = vec![b'x'; 50_000];
+    let value = vec![b'x'; 5_000];
     client.send(&encode(&[b"SET", b"k", &value])).await;
     assert_eq!(client.reply().await, "+OK\r\n");
     let get = encode(&[b"GET", b"k"]);
     let mut sent = 0;
-    // It takes requests until the replies that wait reach the limit, then no more.
+    // It takes requests until as many bytes of them wait as a command may have, behind as many replies as may be unread; then no more.
     while timeout(Duration::from_millis(200), client.stream.write_all(&get))
         .await
         .is_ok()
     {
         sent += 1;
-        assert!(sent < 10_000, "the node reads without end");
+        assert!(sent < 5_000, "the node reads without end");
     }
     // As soon as the client reads, it is served again.
     for _ in 0..sent {
-        assert_eq!(client.reply().await.len(), 50_000 + 10);
+        assert_eq!(client.reply().await.len(), 5_000 + 9);
     }
     drop(client);
     timeout(PATIENCE, task)
@@ -205,6 +228,56 @@ async fn a_client_that_never_reads_is_not_read_for_ever() {
         .expect("ends")
         .expect("no panic")
         .ok();
+}
+
+#[tokio::test]
+async fn a_client_that_sends_a_whole_pipeline_before_it_reads_gets_every_reply() {
+    for half_closed in [false, true] {
+        let house = House::new(small());
+        let (mut client, task) = house.connect(1_024);
+        let value = vec![b'x'; 50_000];
+        client.send(&encode(&[b"SET", b"k", &value])).await;
+        assert_eq!(client.reply().await, "+OK\r\n");
+        // Far more than the streams hold, and replies of far more than may be unread.
+        let pipeline = encode(&[b"GET", b"k"]).repeat(400);
+        timeout(PATIENCE, client.send(&pipeline))
+            .await
+            .expect("it is taken in, although nothing is read");
+        if half_closed {
+            client.stream.shutdown().await.expect("open");
+        }
+        for _ in 0..400 {
+            assert_eq!(client.reply().await.len(), 50_000 + 10);
+        }
+        if !half_closed {
+            assert_eq!(client.call("PING").await, "+PONG\r\n");
+            client.stream.shutdown().await.expect("open");
+        }
+        assert_eq!(client.rest().await, b"");
+        let ended = timeout(PATIENCE, task).await.expect("ends");
+        ended.expect("no panic").expect("closed in order");
+    }
+}
+
+#[tokio::test]
+async fn large_values_of_a_pipeline_are_all_read_by_a_slow_client() {
+    for cold in [false, true] {
+        let house = House::new(Limits::default());
+        if cold {
+            house.model.turn_cold();
+        }
+        // Small buffers make a slow client: every byte has to be asked for.
+        let (mut client, _) = house.connect(64 << 10);
+        let value = vec![b'x'; 16 << 20];
+        client.send(&encode(&[b"SET", b"k", &value])).await;
+        assert_eq!(client.reply().await, "+OK\r\n");
+        client.send(&encode(&[b"GET", b"k"]).repeat(8)).await;
+        for _ in 0..8 {
+            let reply = client.reply_bytes().await.expect("a reply, not the end");
+            assert_eq!(reply.len(), (16 << 20) + "$16777216\r\n\r\n".len());
+        }
+        assert_eq!(client.call("PING").await, "+PONG\r\n");
+    }
 }
 
 #[tokio::test]
@@ -391,6 +464,33 @@ async fn keys_are_found_page_by_page() {
         client.call("CLUSTER.STATUS").await,
         "$16\r\n{\"node\":\"model\"}\r\n"
     );
+}
+
+#[tokio::test]
+async fn conflicts_are_maps_the_newest_first() {
+    let (mut client, _house) = client();
+    let side = |stamp: &str, region: &str| {
+        format!("*4\r\n$5\r\nstamp\r\n$7\r\n{stamp}\r\n$6\r\nregion\r\n{region}\r\n")
+    };
+    let newer = format!(
+        "*10\r\n$3\r\nkey\r\n$5\r\nnewer\r\n$4\r\nkind\r\n$11\r\noverwritten\r\n$4\r\nkept\r\n{}$4\r\nlost\r\n{}$5\r\nat-ms\r\n:7\r\n",
+        side("2.0@a/0", "$2\r\nus"),
+        side("1.0@b/0", "$-1"),
+    );
+    assert_eq!(
+        client.call("CONFLICTS COUNT 1").await,
+        format!("*1\r\n{newer}")
+    );
+    let both = client.call("conflicts").await;
+    assert!(both.starts_with(&format!("*2\r\n{newer}")), "{both}");
+    for wrong in [
+        "CONFLICTS COUNT",
+        "CONFLICTS COUNT 0",
+        "CONFLICTS COUNT -1",
+        "CONFLICTS 1",
+    ] {
+        assert_eq!(client.call(wrong).await, "-ERR syntax error\r\n", "{wrong}");
+    }
 }
 
 #[tokio::test]

@@ -5,4 +5,5 @@ mod differential;
 mod levels;
 mod model;
 mod tcp;
+mod transaction;
 mod wire;

@@ -21,6 +21,7 @@ use crate::{
         reply::{Refusal, Reply},
     },
     resp::{backend::Backend, number::parse_i64},
+    status::{ConflictSide, ConflictStatus},
 };
 
 /// A node of one shard, in memory.
@@ -396,6 +397,23 @@ impl Backend for Model {
     async fn flush_all(&self) -> Result<(), Reply> {
         self.entries().clear();
         Ok(())
+    }
+
+    fn conflicts(&self, count: usize) -> Vec<ConflictStatus> {
+        let side = |stamp: &str, region: Option<&str>| ConflictSide {
+            stamp: stamp.to_owned(),
+            region: region.map(|region| region.parse().expect("a region")),
+        };
+        let of = |key: &'static str, kind: &str| ConflictStatus {
+            key: Bytes::from_static(key.as_bytes()),
+            kind: kind.to_owned(),
+            kept: side("2.0@a/0", Some("us")),
+            lost: side("1.0@b/0", None),
+            at_ms: 7,
+        };
+        let mut all = vec![of("newer", "overwritten"), of("older", "two_types")];
+        all.truncate(count);
+        all
     }
 
     async fn status_json(&self) -> String {

@@ -6,6 +6,7 @@
 //! ```
 //! The encoding is canonical (sorted maps, normal-form contexts): equal heads are equal bytes, so digests are taken over them.
 
+use bytes::Bytes;
 use crdt::{Context, Expiry, Stamp, StringState};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
@@ -51,12 +52,38 @@ pub enum Shown {
 }
 
 /// Something written in two regions at once that one reader cannot be shown whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Conflict {
+    /// A register lost to one whose writer had not seen it.
+    Overwritten,
     /// Increments wait behind text.
     TextAndCounter,
     /// A slot of another type is hidden behind the visible one.
     TwoTypes,
+}
+
+impl Conflict {
+    /// The word for it in metrics and replies.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Overwritten => "overwritten",
+            Self::TextAndCounter => "text_and_counter",
+            Self::TwoTypes => "two_types",
+        }
+    }
+}
+
+/// A conflict, and by which stamps it was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clash {
+    /// The key.
+    pub key: Bytes,
+    /// What kind of conflict it is.
+    pub kind: Conflict,
+    /// Of what a reader sees.
+    pub kept: Stamp,
+    /// Of what one does not see.
+    pub lost: Stamp,
 }
 
 impl Head {
@@ -83,6 +110,31 @@ impl Head {
     /// Whether its expiry has passed by a clock that shows `wall_ms`.
     pub fn is_expired(&self, wall_ms: u64) -> bool {
         self.expiry.at_ms.is_some_and(|at_ms| at_ms <= wall_ms)
+    }
+
+    /// What it holds that a reader does not see, if anything, and by which stamps: of what is shown, and of what is not.
+    pub fn clash(&self, key: &Bytes) -> Option<Clash> {
+        let kind = self.conflict()?;
+        let (kept, lost) = match (kind, self.slot()) {
+            (Conflict::TextAndCounter | Conflict::Overwritten, _) => {
+                let text = self.string.register.as_ref();
+                (
+                    text.map_or(Stamp::ZERO, |text| text.stamp),
+                    self.string.newest_above_floors(),
+                )
+            }
+            (Conflict::TwoTypes, Shown::Set) => (self.set.created, self.string.created),
+            (Conflict::TwoTypes, Shown::String | Shown::Absent) => {
+                (self.string.created, self.set.created)
+            }
+        };
+        let key = key.clone();
+        Some(Clash {
+            key,
+            kind,
+            kept,
+            lost,
+        })
     }
 
     /// What it holds that a reader does not see, if anything.

@@ -5,6 +5,7 @@ pub mod cursor;
 pub mod forgotten;
 pub mod head;
 pub mod inbox;
+pub mod met;
 pub mod meta;
 pub mod outbox;
 pub mod row;

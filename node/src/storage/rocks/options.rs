@@ -28,6 +28,9 @@ pub struct RocksOptions {
     pub wal: u64,
     /// Threads for flushing and compacting. Rule of thumb: the cores, 2 to 8. Too few: writes stall behind compaction.
     pub background_jobs: i32,
+    /// Tables kept open: file descriptors, at least 20. Too few: tables are opened and closed again and again. Too many: they are taken
+    /// from clients.
+    pub open_files: u16,
 }
 
 impl Default for RocksOptions {
@@ -37,6 +40,7 @@ impl Default for RocksOptions {
             memtables: 128 << 20,
             wal: 192 << 20,
             background_jobs: 2,
+            open_files: 512,
         }
     }
 }
@@ -157,8 +161,7 @@ fn memory(database: &mut Options, options: &RocksOptions, replayed: Replayed) {
     database.set_bytes_per_sync(1 << 20);
     database.set_wal_bytes_per_sync(1 << 20);
     database.set_avoid_unnecessary_blocking_io(true);
-    // Half of a common limit of 1,024 descriptors: the rest is for sockets.
-    database.set_max_open_files(512);
+    database.set_max_open_files(i32::from(options.open_files));
     database.set_manifest_preallocation_size(64 << 10);
 }
 
