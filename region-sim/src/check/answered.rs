@@ -52,7 +52,7 @@ impl Asked<'_> {
         };
         let is_beside_renewal = self.renewals.iter().any(|at| {
             let from = asked.invoked.saturating_sub(GREETING);
-            from <= *at && asked.completed.is_none_or(|end| *at <= end)
+            from <= *at && asked.completed.is_none_or(|end| *at <= end + DECLINING)
         });
         asked.invoked >= self.from && can_be_met && !is_beside_renewal
     }
@@ -92,3 +92,5 @@ fn short_of_its_end(host: usize, end: &LogEnd) -> Option<Violation> {
 
 /// After a renewal every session is made anew, which may take so long.
 const GREETING: Duration = Duration::from_secs(3);
+/// Before a renewal the others have declined what the node stamped, one after the other, and it refuses what needs them.
+const DECLINING: Duration = Duration::from_secs(1);

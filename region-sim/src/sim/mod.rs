@@ -13,6 +13,7 @@ pub mod shrink;
 pub mod storm;
 pub mod trace;
 pub mod variation;
+mod verdict;
 pub mod world;
 
 use std::{

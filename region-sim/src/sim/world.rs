@@ -19,11 +19,7 @@ use super::{
     variation::Variation,
 };
 use crate::{
-    check::{
-        self, Violation,
-        holding::{self, Ending, Holder},
-        reference::Reference,
-    },
+    check::{self, Violation, reference::Reference},
     workload::{ClientId, History, OperationId, Outcome, Workload},
 };
 
@@ -33,15 +29,15 @@ pub struct World {
     pub(super) desk: Desk,
     pub(super) hosts: Vec<Host>,
     pub(super) storm: Storm,
-    history: History,
+    pub(super) history: History,
     workload: Workload,
     clients: Vec<Client>,
     /// Operations that may still be asked.
     budget: usize,
     healed_at: Option<Duration>,
     /// When clients began to ask what must be answered.
-    late_at: Option<Duration>,
-    settled_after: Option<Duration>,
+    pub(super) late_at: Option<Duration>,
+    pub(super) settled_after: Option<Duration>,
     is_over: bool,
     rows_seen: usize,
     events: u64,
@@ -479,7 +475,7 @@ impl World {
     }
 
     /// Whether a region may lack rows for good.
-    fn may_lack(&self) -> bool {
+    pub(super) fn may_lack(&self) -> bool {
         self.desk.plan.has_tight_outbox() || self.hosts.iter().any(|host| host.has_forgotten)
     }
 
@@ -502,119 +498,11 @@ impl World {
         })
     }
 
-    fn judge(&mut self) -> Vec<Violation> {
-        let mut wrong = Vec::new();
-        let mut holders = Vec::new();
-        for host in &mut self.hosts {
-            let wall_ms = host.clock.wall_ms(self.desk.now);
-            let differs = self
-                .desk
-                .reference
-                .verify(host.index, &*host.storage, wall_ms, |_| true);
-            wrong.extend(
-                differs
-                    .into_iter()
-                    .map(|detail| Violation::new("P1", detail)),
-            );
-            match hold(host, &self.desk.ledger) {
-                Ok(holder) => holders.push(holder),
-                Err(violation) => wrong.push(violation),
-            }
-        }
-        if !wrong.is_empty() {
-            return wrong;
-        }
-        let ending = Ending {
-            ledger: &self.desk.ledger,
-            hosts: holders,
-            settled_after: self.settled_after,
-            are_replicas: self.desk.plan.nodes > 1,
-            asks_regions: self.desk.plan.asks_regions(),
-            may_lack: self.may_lack(),
-        };
-        wrong.extend(check::settled::check(&ending, SETTLE_MAX));
-        if let Some(late) = self.late_at {
-            let asked = check::answered::Asked {
-                from: late,
-                replicas: self.desk.plan.replicas,
-                renewals: &self.desk.renewals,
-                may_lack: ending.may_lack,
-            };
-            wrong.extend(check::answered::check(&self.history, &ending, &asked));
-        }
-        let promised = self
-            .history
-            .promised(|level| self.desk.plan.overlaps(level));
-        // Where bounds dropped what a replica has not taken, and that is said, it lacks it until it is reconciled.
-        let lacks = ending.hosts.iter().any(|host| !host.repairs.is_empty());
-        if !(ending.are_replicas && ending.may_lack && lacks) {
-            wrong.extend(check::converged::check(&ending));
-            wrong.extend(check::durable::check(&promised, &ending));
-            wrong.extend(check::counters::check(&promised, &ending));
-            wrong.extend(check::sets::check(&promised, &ending));
-        }
-        if ending.are_replicas {
-            // Elsewhere a disk that is replaced takes what was acknowledged with it.
-            wrong.extend(check::fresh::check(&promised));
-            wrong.extend(check::linear::check(&promised));
-            let is_timely = !self.desk.plan.has_wild_clocks();
-            wrong.extend(check::fading::check(&promised, is_timely));
-            wrong.extend(check::order::check(&self.history, &ending));
-        }
-        if !self.desk.plan.may_lose_data() && !self.desk.plan.is_sloppy {
-            let kept = self.desk.plan.kept();
-            wrong.extend(check::levels::check_meetings(
-                &self.history,
-                &self.desk.ledger,
-                &kept,
-            ));
-        }
-        wrong
-    }
-
     fn mend(&mut self, fault: Fault) {
         if self.storm.ends(fault) {
             self.undo(fault);
         }
     }
-}
-
-fn hold(host: &Host, ledger: &Ledger) -> Result<Holder, Violation> {
-    let Some(process) = &host.process else {
-        return Err(Violation::new(
-            "P6",
-            format!("n{} does not run", host.index),
-        ));
-    };
-    let mut actors: Vec<_> = ledger.rows().iter().map(|row| row.actor).collect();
-    actors.dedup();
-    let positions = process
-        .inbox
-        .held(&actors)
-        .into_iter()
-        .map(|held| (held.actor, held.taken))
-        .collect();
-    let mut tally = node::core::tally::Tally::default();
-    for worker in &process.workers {
-        let total = worker.shard.tallies().total();
-        tally.keys += total.keys;
-        tally.digest = tally.digest.wrapping_add(total.digest);
-    }
-    Ok(Holder {
-        index: host.index,
-        home: host.home(),
-        keys: holding::keys(&*host.storage)?,
-        positions,
-        tally,
-        recounted: holding::recount(&*host.storage, process.identity.shards.get())?,
-        has_lost: ledger
-            .rows()
-            .iter()
-            .any(|row| row.origin == host.index && (row.is_lost || row.is_doubtful)),
-        waiting: host.waiting(),
-        repairs: host.repairs(),
-        log_ends: host.log_ends(ledger),
-    })
 }
 
 /// From a client to its host.
@@ -636,4 +524,4 @@ const OPERATIONS_LATE: usize = 2;
 /// It waits up to this long before each of those.
 const THINK_LATE: Duration = Duration::from_secs(3);
 /// How long everything may take to settle: 5 s until traffic flows, 15 s for the lag, and what a clock was ahead.
-const SETTLE_MAX: Duration = Duration::from_secs(30);
+pub(super) const SETTLE_MAX: Duration = Duration::from_secs(30);

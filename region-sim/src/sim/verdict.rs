@@ -1,0 +1,124 @@
+//! What is said of a world that has ended: the oracles, on what its hosts hold and on what its clients were told.
+
+use super::{
+    host::Host,
+    ledger::Ledger,
+    world::{SETTLE_MAX, World},
+};
+use crate::check::{
+    self, Violation,
+    holding::{self, Ending, Holder},
+};
+
+impl World {
+    /// What should not have come about.
+    pub(super) fn judge(&mut self) -> Vec<Violation> {
+        let mut wrong = Vec::new();
+        let mut holders = Vec::new();
+        for host in &mut self.hosts {
+            let wall_ms = host.clock.wall_ms(self.desk.now);
+            let differs = self
+                .desk
+                .reference
+                .verify(host.index, &*host.storage, wall_ms, |_| true);
+            wrong.extend(
+                differs
+                    .into_iter()
+                    .map(|detail| Violation::new("P1", detail)),
+            );
+            match hold(host, &self.desk.ledger) {
+                Ok(holder) => holders.push(holder),
+                Err(violation) => wrong.push(violation),
+            }
+        }
+        if !wrong.is_empty() {
+            return wrong;
+        }
+        let ending = Ending {
+            ledger: &self.desk.ledger,
+            hosts: holders,
+            settled_after: self.settled_after,
+            are_replicas: self.desk.plan.nodes > 1,
+            asks_regions: self.desk.plan.asks_regions(),
+            may_lack: self.may_lack(),
+        };
+        wrong.extend(check::settled::check(&ending, SETTLE_MAX));
+        if let Some(late) = self.late_at {
+            let asked = check::answered::Asked {
+                from: late,
+                replicas: self.desk.plan.replicas,
+                renewals: &self.desk.renewals,
+                may_lack: ending.may_lack,
+            };
+            wrong.extend(check::answered::check(&self.history, &ending, &asked));
+        }
+        let promised = self
+            .history
+            .promised(|level| self.desk.plan.overlaps(level));
+        // Where bounds dropped what a replica has not taken, and that is said, it lacks it until it is reconciled.
+        let lacks = ending.hosts.iter().any(|host| !host.repairs.is_empty());
+        if !(ending.are_replicas && ending.may_lack && lacks) {
+            wrong.extend(check::converged::check(&ending));
+            wrong.extend(check::durable::check(&promised, &ending));
+            wrong.extend(check::counters::check(&promised, &ending));
+            wrong.extend(check::sets::check(&promised, &ending));
+            if ending.are_replicas {
+                wrong.extend(check::order::check(&self.history, &ending));
+            }
+        }
+        if ending.are_replicas {
+            // Elsewhere a disk that is replaced takes what was acknowledged with it.
+            wrong.extend(check::fresh::check(&promised));
+            wrong.extend(check::linear::check(&promised));
+            let is_timely = !self.desk.plan.has_wild_clocks();
+            wrong.extend(check::fading::check(&promised, is_timely));
+        }
+        if !self.desk.plan.may_lose_data() && !self.desk.plan.is_sloppy {
+            let kept = self.desk.plan.kept();
+            wrong.extend(check::levels::check_meetings(
+                &self.history,
+                &self.desk.ledger,
+                &kept,
+            ));
+        }
+        wrong
+    }
+}
+
+fn hold(host: &Host, ledger: &Ledger) -> Result<Holder, Violation> {
+    let Some(process) = &host.process else {
+        return Err(Violation::new(
+            "P6",
+            format!("n{} does not run", host.index),
+        ));
+    };
+    let mut actors: Vec<_> = ledger.rows().iter().map(|row| row.actor).collect();
+    actors.dedup();
+    let positions = process
+        .inbox
+        .held(&actors)
+        .into_iter()
+        .map(|held| (held.actor, held.taken))
+        .collect();
+    let mut tally = node::core::tally::Tally::default();
+    for worker in &process.workers {
+        let total = worker.shard.tallies().total();
+        tally.keys += total.keys;
+        tally.digest = tally.digest.wrapping_add(total.digest);
+    }
+    Ok(Holder {
+        index: host.index,
+        home: host.home(),
+        keys: holding::keys(&*host.storage)?,
+        positions,
+        tally,
+        recounted: holding::recount(&*host.storage, process.identity.shards.get())?,
+        has_lost: ledger
+            .rows()
+            .iter()
+            .any(|row| row.origin == host.index && (row.is_lost || row.is_doubtful)),
+        waiting: host.waiting(),
+        repairs: host.repairs(),
+        log_ends: host.log_ends(ledger),
+    })
+}
