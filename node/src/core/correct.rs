@@ -237,9 +237,6 @@ impl Coordinator<'_> {
             floors: lesson.counts.counts.clone(),
             ..StringState::default()
         };
-        if is_on(Mutant::TaughtCountsStand) {
-            taught.floors.clear();
-        }
         for known in [floors, &lesson.counts.floors] {
             taught.join(&StringState {
                 floors: known.clone(),

@@ -505,8 +505,7 @@ impl Shipper {
             .filter_map(|route| route.streams.get(&actor))
             .any(|stream| stream.pending_rows > 0 && stream.cursor.taken < oldest);
         let waits_for_strangers = self.home.lacks_members() && log.trimmed < oldest;
-        let is_within = log.bytes <= self.bounds.bytes_max && !is_behind && !waits_for_strangers;
-        if is_within || is_on(Mutant::BoundsIgnored) {
+        if log.bytes <= self.bounds.bytes_max && !is_behind && !waits_for_strangers {
             return Ok(());
         }
         let cut = cut_beyond(storage, actor, log, self.bounds.bytes_max, oldest)?;

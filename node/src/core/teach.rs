@@ -109,10 +109,7 @@ impl Teaching {
         }
         let mine = known.register.as_ref().map(|register| register.stamp);
         let theirs = written.register.as_ref().map(|register| register.stamp);
-        let is_newer = |mine: &Stamp| theirs.is_none_or(|theirs| *mine > theirs);
-        if let Some(mine) = mine.filter(is_newer)
-            && !is_on(Mutant::RegisterNotTaught)
-        {
+        if let Some(mine) = mine.filter(|mine| theirs.is_none_or(|theirs| *mine > theirs)) {
             self.newest = self.newest.max(mine.hlc);
         }
         let unknown: BTreeMap<_, _> = known
@@ -132,7 +129,7 @@ impl Teaching {
     }
 
     fn of_expiry(&mut self, known: &Expiry, written: &Expiry) {
-        if known.stamp > written.stamp && !is_on(Mutant::ExpiryNotTaught) {
+        if known.stamp > written.stamp {
             self.delta.parts.push(Part::Expiry(*known));
         }
     }

@@ -10,12 +10,7 @@ use super::{
     stream::{Span, Stream},
 };
 use crate::{
-    core::{
-        identity::is_relay,
-        inbox::RelayMark,
-        message::SessionId,
-        mutant::{Mutant, is_on},
-    },
+    core::{identity::is_relay, inbox::RelayMark, message::SessionId},
     names::NodeName,
     placement::Partition,
 };
@@ -65,8 +60,7 @@ impl Progress<'_> {
     }
 
     fn is_lost(&self, place: Hlc) -> bool {
-        let is_lost = self.lost.is_some_and(|span| span.contains(place));
-        is_lost && !is_on(Mutant::LostRowsCount)
+        self.lost.is_some_and(|span| span.contains(place))
     }
 }
 

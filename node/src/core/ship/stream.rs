@@ -482,9 +482,7 @@ impl Stream {
             upto: cut,
             rows: dropped,
         });
-        if !is_on(Mutant::DropNotSaid) {
-            self.cursor.hole = Some(self.cursor.hole.unwrap_or(self.cursor.taken));
-        }
+        self.cursor.hole = Some(self.cursor.hole.unwrap_or(self.cursor.taken));
         // `taken` stays: the region is told by a `Skip` and answers for it. Only the trimming goes on.
         self.released = cut;
         self.in_flight.iter_mut().for_each(|sent| sent.rows = None);
