@@ -39,7 +39,7 @@ const KNOWN: [(Mutant, u64); Mutant::ALL.len()] = [
     (Mutant::ReadQuorumShort, 10),
     (Mutant::WriteQuorumShort, 0),
     (Mutant::NoCorrection, 210),
-    (Mutant::MendNotAwaited, 304),
+    (Mutant::MendNotAwaited, 1197),
     (Mutant::DigestIgnoresRows, 38),
     (Mutant::WritesUnanswered, 0),
     (Mutant::ReadsUnanswered, 0),
@@ -135,4 +135,4 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// Worlds that a mutant may survive.
-const SEEDS_MAX: u64 = 1000;
+const SEEDS_MAX: u64 = 2000;
