@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crdt::{Clock, Count, Delta, Hlc, Part, Stamp, StringState};
 
 use super::{
+    mutant::{Mutant, is_on},
     op::{Key, SetExpiry, Write},
     reply::{Refusal, Reply},
     working::{Question, Working},
@@ -200,7 +201,9 @@ impl Coordinator<'_> {
         } else if is_asking {
             parts.push(Part::String(StringState::default()));
         }
-        parts.push(Part::Expiry(head.expiry.ended()));
+        if !is_on(Mutant::ExpiryOutlivesDelete) {
+            parts.push(Part::Expiry(head.expiry.ended()));
+        }
         self.effects.push(Effect::Delete { floors });
         self.overwrites = EVERYTHING;
         self.coordinate(target, parts, Question::Delete)

@@ -522,6 +522,16 @@ impl Source {
             every,
             passed,
         } = self.passing.marks();
+        let majority = if is_on(Mutant::MajorityIsTaken) {
+            self.intake.position
+        } else {
+            majority
+        };
+        let every = if is_on(Mutant::EveryIsMajority) {
+            majority
+        } else {
+            every
+        };
         let taken = Taken {
             actor,
             taken: self.intake.position,

@@ -64,6 +64,50 @@ pub enum Mutant {
     MendNotAwaited,
     /// The digest under which copies of a key are equal does not cover its rows.
     DigestIgnoresRows,
+    /// No write that waits for other replicas is ever answered: all time out.
+    WritesUnanswered,
+    /// No read that asks other replicas is ever answered: all time out.
+    ReadsUnanswered,
+    /// A region says of what one of its nodes has taken that a majority has it.
+    MajorityIsTaken,
+    /// A region says of what a majority has that every replica has it.
+    EveryIsMajority,
+    /// Writes at levels that span regions wait for this region alone.
+    WideLevelsAreLocal,
+    /// A node that takes for its region counts as a replica of keys that it does not hold.
+    TakerIsReplica,
+    /// A node that stands in for a replica keeps nothing of what it acknowledges.
+    StandInKeepsNothing,
+    /// Nodes that stand in for replicas count where every replica is to have a write.
+    StandInsCountForAll,
+    /// A node counts as standing in for rows that were sent before it did.
+    StandInCountsTooEarly,
+    /// What is taken for a region is not passed on within it.
+    PassedOnByNobody,
+    /// A SET or DEL is not taught the increments that others know.
+    CountsNotTaught,
+    /// A SET or DEL is not taught what others know of the set.
+    ClearNotTaught,
+    /// A SREM is not taught the dots that others know of its elements.
+    DotsNotTaught,
+    /// A corrected write is answered before its correction has met the level.
+    CorrectionNotAwaited,
+    /// A read does not join what another replica knew.
+    CopyNotJoined,
+    /// Commands overtake those that ask other replicas about the same key.
+    GateIgnored,
+    /// Repairs and teachings are taken from clocks however far ahead.
+    SkewAcceptedFromReplicas,
+    /// DEL does not end the expiry.
+    ExpiryOutlivesDelete,
+    /// SET does not end the expiry.
+    ExpiryOutlivesSet,
+    /// A stream does not say that it goes on behind rows that are gone.
+    SkipNotSent,
+    /// A taker is not told to go on from what the others of its region have.
+    BridgeNotSent,
+    /// What a destination once declined is never offered again.
+    DeclinedForGood,
 }
 
 /// What [`Mutant::CountsAdded`] does in the place of a join.
@@ -129,7 +173,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 27] = [
+        pub const ALL: [Self; 49] = [
             Self::OutboxRowNotStored,
             Self::HintNotStored,
             Self::AnsweredBeforeCommit,
@@ -157,6 +201,28 @@ mod switch {
             Self::NoCorrection,
             Self::MendNotAwaited,
             Self::DigestIgnoresRows,
+            Self::WritesUnanswered,
+            Self::ReadsUnanswered,
+            Self::MajorityIsTaken,
+            Self::EveryIsMajority,
+            Self::WideLevelsAreLocal,
+            Self::TakerIsReplica,
+            Self::StandInKeepsNothing,
+            Self::StandInsCountForAll,
+            Self::StandInCountsTooEarly,
+            Self::PassedOnByNobody,
+            Self::CountsNotTaught,
+            Self::ClearNotTaught,
+            Self::DotsNotTaught,
+            Self::CorrectionNotAwaited,
+            Self::CopyNotJoined,
+            Self::GateIgnored,
+            Self::SkewAcceptedFromReplicas,
+            Self::ExpiryOutlivesDelete,
+            Self::ExpiryOutlivesSet,
+            Self::SkipNotSent,
+            Self::BridgeNotSent,
+            Self::DeclinedForGood,
         ];
     }
 
@@ -166,6 +232,6 @@ mod switch {
             assert!(Mutant::ALL[at] as usize == at + 1, "each once, in order");
             at += 1;
         }
-        assert!(Mutant::ALL.len() == Mutant::DigestIgnoresRows as usize);
+        assert!(Mutant::ALL.len() == Mutant::DeclinedForGood as usize);
     };
 }

@@ -66,6 +66,9 @@ impl Share {
     }
 
     fn has_every(&self) -> bool {
+        if is_on(Mutant::StandInsCountForAll) {
+            return self.counted() >= self.replicas;
+        }
         self.have >= self.replicas
     }
 }
@@ -259,7 +262,8 @@ impl<'a> Reach<'a> {
             Some(progress) if progress.is_on_majority(place) => replicas / 2 + 1,
             // A taker that is no replica has it for others, and does not count for them.
             Some(progress) if progress.is_taken(place) => {
-                u8::from(progress.taker.is_some_and(is_replica))
+                let counts = progress.taker.is_some_and(is_replica);
+                u8::from(counts || is_on(Mutant::TakerIsReplica))
             }
             _ => 0,
         };
@@ -280,7 +284,11 @@ impl<'a> Reach<'a> {
     fn stands_in(&self, node: &NodeName, place: Hlc) -> bool {
         let destination = Destination::Replica(node.clone());
         let progress = self.shipper.progress(&destination, self.actor);
-        progress.is_some_and(|progress| progress.assigned_after < place && progress.has(place))
+        progress.is_some_and(|progress| {
+            let is_assigned =
+                progress.assigned_after < place || is_on(Mutant::StandInCountsTooEarly);
+            is_assigned && progress.has(place)
+        })
     }
 
     fn is_reachable(&self, node: &NodeName) -> bool {
@@ -296,6 +304,10 @@ impl<'a> Reach<'a> {
 }
 
 fn meets<I: Iterator<Item = Share>>(level: Level, local: &Share, remote: impl Fn() -> I) -> bool {
+    let is_wide = matches!(level, Level::EachQuorum | Level::Quorum | Level::All);
+    if is_wide && is_on(Mutant::WideLevelsAreLocal) {
+        return local.has_majority();
+    }
     match level {
         Level::Replicas(count) => local.counted() >= count.get(),
         Level::LocalQuorum => local.has_majority(),

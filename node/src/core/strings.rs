@@ -171,6 +171,7 @@ impl Coordinator<'_> {
         };
         let expiry = match expiry {
             SetExpiry::Keep => None,
+            SetExpiry::Clear if is_on(Mutant::ExpiryOutlivesSet) => None,
             // Stated even where there is none here: an EXPIRE made elsewhere before this SET must not end the new value.
             SetExpiry::Clear => Some(Expiry { stamp, at_ms: None }),
             SetExpiry::At(at_ms) => Some(Expiry {

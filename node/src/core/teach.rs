@@ -18,7 +18,11 @@ use crdt::{
     parse_integer,
 };
 
-use super::{message::Teaching, working::Working};
+use super::{
+    message::Teaching,
+    mutant::{Mutant, is_on},
+    working::Working,
+};
 use crate::{
     placement::Position,
     storage::{
@@ -114,7 +118,7 @@ impl Teaching {
             .filter(|(actor, count)| count.above(written.floors.get(actor)) != (0, 0))
             .map(|(actor, count)| (*actor, *count))
             .collect();
-        if !unknown.is_empty() {
+        if !unknown.is_empty() && !is_on(Mutant::CountsNotTaught) {
             let counts = StringState {
                 counts: unknown,
                 floors: known.floors.clone(),
@@ -131,7 +135,7 @@ impl Teaching {
     }
 
     fn of_clear(&mut self, head: &Head, cleared: &RowsDelta<()>) {
-        let is_clear = cleared.named == Named::All;
+        let is_clear = cleared.named == Named::All && !is_on(Mutant::ClearNotTaught);
         if is_clear && head.set.live > 0 && !cleared.context.covers(&head.set.context) {
             self.seen = Some(head.set.context.clone());
         }
@@ -142,7 +146,7 @@ impl Teaching {
             .stamps()
             .filter(|dot| !written.context.contains(*dot))
             .collect();
-        if unknown.is_empty() {
+        if unknown.is_empty() || is_on(Mutant::DotsNotTaught) {
             return;
         }
         let dots: Dots<()> = known.within(&unknown);

@@ -79,9 +79,11 @@ impl Shard {
             self.working.join(storage, &delta)?;
         }
         let is_passed_on = match purpose {
-            Purpose::PassOn => self.shipper.home().passes_on(partition),
+            Purpose::PassOn => {
+                self.shipper.home().passes_on(partition) && !is_on(Mutant::PassedOnByNobody)
+            }
             // This node stands in for a replica: the row is that one's hint, and counts because it is as durable as a copy.
-            Purpose::Teach => !holds,
+            Purpose::Teach => !holds && !is_on(Mutant::StandInKeepsNothing),
             Purpose::Join => false,
         };
         if is_passed_on {

@@ -140,7 +140,9 @@ impl Shard {
         }
         if let Some(delta) = compare::delta(key, page.mine) {
             self.observe(page.newest);
-            self.working.join(storage, &delta)?;
+            if !is_on(Mutant::CopyNotJoined) {
+                self.working.join(storage, &delta)?;
+            }
         }
         let mut version = ask.version;
         if page.next.is_none() {

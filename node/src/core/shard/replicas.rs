@@ -38,7 +38,10 @@ impl Shard {
     ) {
         let deadline = now.mono + self.config.timeout;
         let waiting = Waiting { id, op, deadline };
-        if !self.gates.is_empty() && self.gates.is_closed(&waiting.op.key) {
+        let may_overtake = is_on(Mutant::GateIgnored)
+            && !(self.reach(now).asks_others(waiting.op.level)
+                && depends_on_what_is_there(&waiting.op.action));
+        if !self.gates.is_empty() && self.gates.is_closed(&waiting.op.key) && !may_overtake {
             match self.is_crowded() {
                 Some(refusal) => self.reply(id, refusal.into()),
                 None => self.gates.queue(kept(waiting)),
@@ -165,6 +168,9 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) {
+        if is_on(Mutant::ReadsUnanswered) {
+            return;
+        }
         match self.gates.agrees(&ask) {
             Turned::Waits => {}
             Turned::Again => {

@@ -44,6 +44,9 @@ impl Shard {
 
     /// Whether a stamp is further ahead of this node's clock than two clocks may differ.
     pub(super) fn is_ahead(&self, stamp: Hlc, now: Now) -> bool {
+        if is_on(Mutant::SkewAcceptedFromReplicas) {
+            return false;
+        }
         stamp.millis() > now.wall_ms.saturating_add(self.config.max_skew_ms)
     }
 
@@ -252,7 +255,7 @@ impl Shard {
 
     /// Answers the writes whose level is met, or corrects them first.
     fn settle(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
-        if self.quorum.is_empty() {
+        if self.quorum.is_empty() || is_on(Mutant::WritesUnanswered) {
             return;
         }
         let reach = self.reach(now);
@@ -285,6 +288,9 @@ impl Shard {
         let mut coordinator = self.coordinator(storage, now, true);
         match coordinator.correct(&target, &awaiting.effects, current, &lesson, reply) {
             Ok((false, reply)) => out.push(Output::Reply { id, reply }),
+            Ok((true, reply)) if is_on(Mutant::CorrectionNotAwaited) => {
+                out.push(Output::Reply { id, reply });
+            }
             Ok((true, reply)) => {
                 awaiting.reply = reply;
                 self.await_others(awaiting);

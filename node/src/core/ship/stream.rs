@@ -400,6 +400,9 @@ impl Stream {
                 .backoff
                 .mul_f64(0.5 + 0.5 * (draw >> 11) as f64 / (1u64 << 53) as f64);
         self.backoff = (self.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
+        if is_on(Mutant::DeclinedForGood) {
+            self.resume_at = Duration::MAX;
+        }
     }
 
     pub(super) fn pump(
@@ -418,7 +421,9 @@ impl Stream {
         if now < self.resume_at {
             return Ok(());
         }
-        if let Some(bridge) = self.bridge.as_mut().filter(|bridge| !bridge.is_sent) {
+        if let Some(bridge) = self.bridge.as_mut().filter(|bridge| !bridge.is_sent)
+            && !is_on(Mutant::BridgeNotSent)
+        {
             bridge.is_sent = true;
             let (after, upto) = (Hlc::ZERO, bridge.upto);
             send(Message::Promise { actor, after, upto });
@@ -454,7 +459,9 @@ impl Stream {
         self.depart(upto, 0, 0);
         self.answers.hear(after, upto); // there is nothing to answer for, and nothing that counts
         self.lost = Some(Span { after, upto }.widened(self.lost));
-        send(Message::Skip { actor, after, upto });
+        if !is_on(Mutant::SkipNotSent) {
+            send(Message::Skip { actor, after, upto });
+        }
     }
 
     /// Counts everything up to `cut` as never to be taken.
