@@ -182,6 +182,7 @@ fn certificates_are_issued_once_there_is_an_authority() {
 #[derive(Default)]
 struct FakeNode {
     is_behind: bool,
+    has_dropped: bool,
 }
 
 impl NodeView for FakeNode {
@@ -245,8 +246,16 @@ impl NodeView for FakeNode {
             true => Owed {
                 batches: 17,
                 lacking: vec![BEHIND.to_owned()],
+                lost: Vec::new(),
             },
-            false => Owed::default(),
+            false => Owed {
+                lost: self
+                    .has_dropped
+                    .then(|| BEHIND.to_owned())
+                    .into_iter()
+                    .collect(),
+                ..Owed::default()
+            },
         }
     }
 
@@ -300,8 +309,8 @@ fn status_shows_regions_and_nodes_as_tables() {
          REGION  STATE  LAG     OUTBOX  REPAIR\n\
          eu      down   1.500s  17      needed\n\
          \n\
-         NODE  REGION  STATE    READY  RTT     CLOCK  PHI  HINTS  CAUSE\n\
-         eu-1  eu      suspect  yes    80.1ms  -      9.2  17     path down\n",
+         NODE  REGION  STATE    READY  RTT     CLOCK  PHI  HINTS  REPAIR  CAUSE\n\
+         eu-1  eu      suspect  yes    80.1ms  -      9.2  17     -       path down\n",
         "ab".repeat(16)
     );
     assert_eq!(stdout(&output), expected);
@@ -339,7 +348,10 @@ fn handoff_wait_returns_when_nothing_is_owed_and_exits_1_when_time_is_up() {
     let (_runtime, address) = door();
     let said = run(&["handoff", "wait", "--http", &address.to_string()]);
     assert_eq!(said.status.code(), Some(0), "{}", stderr(&said));
-    let (_runtime, address) = door_of(FakeNode { is_behind: true });
+    let (_runtime, address) = door_of(FakeNode {
+        is_behind: true,
+        ..FakeNode::default()
+    });
     let address = address.to_string();
     let said = run(&["handoff", "wait", "--timeout", "10ms", "--http", &address]);
     assert_eq!(said.status.code(), Some(1));
@@ -348,8 +360,22 @@ fn handoff_wait_returns_when_nothing_is_owed_and_exits_1_when_time_is_up() {
 }
 
 #[test]
+fn handoff_wait_does_not_say_that_all_is_well_where_somebody_lacks_what_was_dropped() {
+    let (_runtime, address) = door_of(FakeNode {
+        has_dropped: true,
+        ..FakeNode::default()
+    });
+    let said = run(&["handoff", "wait", "--http", &address.to_string()]);
+    assert_eq!(said.status.code(), Some(1));
+    assert!(stderr(&said).contains(BEHIND), "{}", stderr(&said));
+}
+
+#[test]
 fn leave_exits_1_with_what_would_be_lost_unless_it_is_forced() {
-    let (_runtime, address) = door_of(FakeNode { is_behind: true });
+    let (_runtime, address) = door_of(FakeNode {
+        is_behind: true,
+        ..FakeNode::default()
+    });
     let address = address.to_string();
     let said = run(&["leave", "--timeout", "10ms", "--http", &address]);
     assert_eq!(said.status.code(), Some(1));

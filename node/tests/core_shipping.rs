@@ -498,24 +498,58 @@ fn an_answer_that_was_lost_is_asked_for_again() {
 fn an_old_copy_is_told_by_what_it_recalled_not_by_what_it_wrote_since() {
     let (mut us, mut eu) = pair();
     us.write("k", incr(1));
-    let copy_recalls = {
-        let mut copy = Region::new("us", &["eu"], 1);
-        copy.restart();
-        copy.shard.recalled()
-    };
+    let mut fresh = Region::new("us", &["eu"], 1);
+    fresh.restart();
     ship(&mut us, &mut eu, 1);
     let held = eu.inbox.held(&[us.actor()])[0];
-    assert!(held.newest > copy_recalls);
+    assert!(fresh.shard.recalled()[&us.actor()].lacks_rows(&held));
     us.restart();
-    assert!(
-        held.newest <= us.shard.recalled(),
-        "no copy, only a restart"
-    );
+    let recalled = us.shard.recalled()[&us.actor()];
+    assert!(!recalled.may_repeat(&held), "no copy, only a restart");
     let mut copy = Region::new("us", &["eu"], 1);
     copy.pass(60_000);
     copy.write("k", incr(1));
     assert!(held.newest < copy.shard.newest());
-    assert!(held.newest > copy.shard.recalled());
+    assert!(copy.shard.recalled()[&us.actor()].lacks_rows(&held));
+}
+
+#[test]
+fn a_copy_of_a_moment_ago_is_told_by_its_rows_although_its_bound_is_ahead_of_them() {
+    let (mut us, mut eu) = pair();
+    us.write("k", incr(1));
+    let bound = us.shard.newest();
+    us.pass(1);
+    us.write("k", incr(1));
+    ship(&mut us, &mut eu, 1);
+    let held = eu.inbox.held(&[us.actor()])[0];
+    assert!(held.newest > bound && held.newest.millis() < bound.millis() + 100);
+    let mut copy = Region::new("us", &["eu"], 1);
+    copy.write("k", incr(1));
+    copy.restart();
+    let recalled = copy.shard.recalled()[&us.actor()];
+    assert!(recalled.lacks_rows(&held) && recalled.may_repeat(&held));
+}
+
+#[test]
+fn a_copy_that_lacks_only_promises_lacks_no_rows_and_does_not_go_on_under_its_number() {
+    let (mut us, mut eu) = pair();
+    us.write("k", incr(1));
+    ship(&mut us, &mut eu, 1);
+    let mut copy = Region::new("us", &["eu"], 1);
+    copy.write("k", incr(1));
+    copy.restart();
+    for _ in 0..50 {
+        us.pass(100);
+        us.tick();
+        deliver(&mut us, &mut eu, 1);
+    }
+    let held = eu.inbox.held(&[us.actor()])[0];
+    let recalled = copy.shard.recalled()[&us.actor()];
+    assert!(!recalled.lacks_rows(&held));
+    assert!(
+        recalled.may_repeat(&held),
+        "it would stamp where it has promised not to"
+    );
 }
 
 #[test]

@@ -63,6 +63,7 @@ const KNOWN: [(Mutant, u64); Mutant::ALL.len()] = [
     (Mutant::SkipNotSent, 14),
     (Mutant::BridgeNotSent, 1),
     (Mutant::DeclinedForGood, 0),
+    (Mutant::ShortCounts, 0),
 ];
 
 #[test]

@@ -67,24 +67,27 @@ fn tables(status: &Status) -> String {
     page += "\n";
     page + &table(
         [
-            "NODE", "REGION", "STATE", "READY", "RTT", "CLOCK", "PHI", "HINTS", "CAUSE",
+            "NODE", "REGION", "STATE", "READY", "RTT", "CLOCK", "PHI", "HINTS", "REPAIR", "CAUSE",
         ],
         nodes,
     )
 }
 
 fn region_row(region: &RegionStatus) -> [String; 5] {
-    let repair = if region.needs_repair { "needed" } else { "-" };
     [
         region.name.to_string(),
         region.state.to_string(),
         format!("{:.3}s", region.lag_seconds),
         region.outbox_entries.to_string(),
-        repair.to_owned(),
+        repair(region.needs_repair),
     ]
 }
 
-fn node_row(node: &NodeStatus) -> [String; 9] {
+fn repair(is_needed: bool) -> String {
+    if is_needed { "needed" } else { "-" }.to_owned()
+}
+
+fn node_row(node: &NodeStatus) -> [String; 10] {
     let ms = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}ms"));
     [
         node.name.to_string(),
@@ -95,6 +98,7 @@ fn node_row(node: &NodeStatus) -> [String; 9] {
         ms(node.clock_offset_ms),
         format!("{:.1}", node.phi),
         node.hints.to_string(),
+        repair(node.needs_repair),
         node.cause.clone(),
     ]
 }

@@ -19,6 +19,8 @@ struct Handoff {
     owed: u64,
     #[serde(default)]
     lacking: Vec<String>,
+    #[serde(default)]
+    lost: Vec<String>,
 }
 
 /// The answer of `/v1/drain-check`.
@@ -66,6 +68,12 @@ pub fn handoff_wait(http: &str, patience: Duration, mut out: impl Write) -> Resu
         let left = until.saturating_duration_since(Instant::now());
         let within_ms = left.min(ASK_MAX).as_millis();
         let answer: Handoff = ask(http, &format!("/v1/handoff?within_ms={within_ms}"))?;
+        if answer.owed == 0 && !answer.lost.is_empty() {
+            return Err(Failure::Unmet(format!(
+                "the node owes nothing more, but not everything was taken: {}",
+                answer.lost.join("; ")
+            )));
+        }
         if answer.owed == 0 {
             return Ok(writeln!(out, "everything that the node owed was taken")?);
         }

@@ -32,7 +32,7 @@ use crate::{
     placement::Partition,
     storage::{
         Batch, Family, Storage, StorageError, prefix_end,
-        record::{inbox, inbox::Intake, outbox},
+        record::{inbox, inbox::Intake, outbox, shortage::Shortage},
     },
 };
 
@@ -44,6 +44,10 @@ pub struct Inbox {
     sources: BTreeMap<ActorId, Source>,
     /// How far each shard is with passing on.
     relays: Vec<RelayMark>,
+    /// What this node lacks for good, and what of that is stored.
+    shortage: Shortage,
+    saved_shortage: Shortage,
+    saving_shortage: Shortage,
 }
 
 /// What a shard did with a part.
@@ -92,6 +96,8 @@ pub enum Intent {
     },
     /// Tell an operator.
     Report(InboxEvent),
+    /// Tell the shards: this node lacks more than before.
+    FallShort(Shortage),
 }
 
 /// What deltas are for, besides being joined.
@@ -146,6 +152,8 @@ struct Arrival {
     bytes: usize,
     /// Nothing in it is missing here.
     is_whole: bool,
+    /// It carries rows, and no mere word about them.
+    has_rows: bool,
     /// Whether its origin waits for an answer to just this.
     is_answered: bool,
     taught: Vec<Teaching>,
@@ -162,6 +170,7 @@ impl Inbox {
         max_skew_ms: u64,
     ) -> Result<Self, StorageError> {
         let relayed = passing::relayed(storage, logs)?;
+        let shortage = Shortage::load(storage)?;
         let mut sources = BTreeMap::new();
         let mut failed = None;
         storage.scan(
@@ -195,6 +204,9 @@ impl Inbox {
                 max_skew_ms,
                 sources,
                 relays: vec![RelayMark::default(); usize::from(shards)],
+                shortage,
+                saved_shortage: shortage,
+                saving_shortage: shortage,
             }),
             Err,
         )
@@ -207,24 +219,47 @@ impl Inbox {
             Some(Held {
                 actor,
                 taken: source.intake.position,
-                newest: source.accepted.max(source.intake.position),
+                passed: source.accepted.max(source.intake.position),
+                newest: source.intake.newest,
             })
         };
         actors.iter().filter_map(held).collect()
     }
 
+    /// What this node lacks that nobody will ship to it.
+    pub fn shortage(&self) -> Shortage {
+        self.shortage
+    }
+
+    /// This node lacks writes that nobody will ship to it: rows were dropped before it took them, or its data directory is a new or an
+    /// old one.
+    pub fn fall_short(&mut self, of: Shortage) -> Vec<Intent> {
+        let shortage = self.shortage.with(of);
+        if shortage == self.shortage {
+            return Vec::new();
+        }
+        self.shortage = shortage;
+        vec![Intent::FallShort(shortage)]
+    }
+
     /// Takes a message that a peer shipped.
     pub fn message(&mut self, session: SessionId, message: Message, wall_ms: u64) -> Vec<Intent> {
+        let intents = self.take(session, message, wall_ms);
+        self.signed(intents)
+    }
+
+    fn take(&mut self, session: SessionId, message: Message, wall_ms: u64) -> Vec<Intent> {
         match message {
             Message::Ship(ship) => self.ship(session, ship, wall_ms),
             Message::Promise { actor, after, upto } => {
                 self.pass(session, actor, (after, upto), true)
             }
-            Message::Skip { actor, after, upto } => {
-                let mut intents = self.pass(session, actor, (after, upto), false);
-                intents.push(Intent::Report(InboxEvent::Missed { actor, after, upto }));
-                intents
-            }
+            Message::Skip {
+                actor,
+                after,
+                upto,
+                is_for_region,
+            } => self.skip(session, actor, (after, upto), is_for_region),
             // For the shards, or for the driver itself.
             Message::Taken(_)
             | Message::Declined { .. }
@@ -250,7 +285,8 @@ impl Inbox {
             let session = source.session.filter(|_| has_moved)?;
             Some(source.taken(session, actor, None))
         };
-        self.sources.iter_mut().filter_map(moved).collect()
+        let intents = self.sources.iter_mut().filter_map(moved).collect();
+        self.signed(intents)
     }
 
     /// What stood behind `kept` in a shard's relay log stands at `place` now, or before it.
@@ -267,6 +303,11 @@ impl Inbox {
 
     /// A shard is done with a part.
     pub fn applied(&mut self, shard: u16, ticket: Ticket, done: Done) -> Vec<Intent> {
+        let intents = self.conclude(shard, ticket, done);
+        self.signed(intents)
+    }
+
+    fn conclude(&mut self, shard: u16, ticket: Ticket, done: Done) -> Vec<Intent> {
         let relays = &self.relays;
         let Some(source) = self.sources.get_mut(&ticket.actor) else {
             return Vec::new();
@@ -293,10 +334,28 @@ impl Inbox {
         source.advance(ticket.actor, relays)
     }
 
+    /// With this node's word about itself in every acknowledgement.
+    fn signed(&self, mut intents: Vec<Intent>) -> Vec<Intent> {
+        for intent in &mut intents {
+            if let Intent::Send {
+                message: Message::Taken(taken),
+                ..
+            } = intent
+            {
+                taken.shortage = self.shortage;
+            }
+        }
+        intents
+    }
+
     /// What is not saved yet, to be committed: after the rows that it speaks of, never before, and so that
     /// it survives power loss together with them. Then [`Inbox::saved`] is to be called.
     pub fn unsaved(&mut self) -> Batch {
         let mut batch = Batch::default();
+        self.saving_shortage = self.shortage;
+        if self.saving_shortage != self.saved_shortage {
+            self.saving_shortage.put(&mut batch);
+        }
         for (&actor, source) in &mut self.sources {
             source.saving = source.intake.position;
             if source.saving != source.saved {
@@ -313,6 +372,7 @@ impl Inbox {
     /// What [`Inbox::unsaved`] gave last is durable, and so is every row that it speaks of: no crash takes it back. The origins
     /// hear of it with their next acknowledgement, and only then let go of the rows.
     pub fn saved(&mut self) {
+        self.saved_shortage = self.saving_shortage;
         for source in self.sources.values_mut() {
             source.saved = source.saving;
         }
@@ -368,6 +428,7 @@ impl Inbox {
                 parts_left: parts.len(),
                 bytes,
                 is_whole: true,
+                has_rows: true,
                 is_answered,
                 ..Arrival::default()
             },
@@ -382,6 +443,28 @@ impl Inbox {
             })
             .collect();
         intents.extend(source.advance(actor, &self.relays));
+        intents
+    }
+
+    /// Goes on behind rows that were dropped. This node is short before its position passes them: no moment is left in which it would
+    /// count as a replica that has them. Said again of what it has already, it means nothing.
+    fn skip(
+        &mut self,
+        session: SessionId,
+        actor: ActorId,
+        (after, upto): (Hlc, Hlc),
+        is_for_region: bool,
+    ) -> Vec<Intent> {
+        let accepted = self.sources.get(&actor).map(|source| source.accepted);
+        let mut intents = Vec::new();
+        if accepted.unwrap_or(Hlc::ZERO) < upto {
+            intents = self.fall_short(match is_for_region {
+                true => Shortage::OF_REGION,
+                false => Shortage::MISSED,
+            });
+            intents.push(Intent::Report(InboxEvent::Missed { actor, after, upto }));
+        }
+        intents.extend(self.pass(session, actor, (after, upto), false));
         intents
     }
 
@@ -463,6 +546,9 @@ impl Source {
 
     fn pass_over(&mut self, done: &Arrival) {
         self.passing.push(done.upto, &done.places);
+        if done.has_rows {
+            self.intake.newest = self.intake.newest.max(done.upto);
+        }
         if done.upto <= self.intake.position {
             return;
         }
@@ -545,6 +631,7 @@ impl Source {
             },
             answers,
             taught,
+            shortage: Shortage::NONE, // as the inbox as a whole says: see `signed`
         };
         Intent::Send {
             session,

@@ -9,9 +9,11 @@ use crdt::{ActorId, Context, Delta, Dots, Hlc};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    identity::DirectoryId,
     op::{Key, Op, ScanFilter},
     reply::{Refusal, Reply},
 };
+use crate::storage::record::shortage::Shortage;
 
 /// One message between two nodes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,11 +41,18 @@ pub enum Message {
         actor: ActorId,
         after: Hlc,
         upto: Hlc,
+        /// Whether the receiver would have taken them for its whole region, as [`Ship::is_for_region`] says of rows.
+        is_for_region: bool,
     },
     /// Compare your copy of a key with one that has this digest: asked by a node of the same region before it answers a read.
     Compare(Compare),
     /// The answer: the copies are equal, or this is mine.
-    Compared { ask: AskId, copy: Option<KeyCopy> },
+    Compared {
+        ask: AskId,
+        copy: Option<KeyCopy>,
+        /// What the speaker lacks, of this key or another one: see [`Taken::shortage`].
+        shortage: Shortage,
+    },
     /// Join this: you lack it, and an answer is about to speak of it.
     Mend { ask: AskId, delta: Delta },
     /// It is durable here.
@@ -75,6 +84,9 @@ pub enum Unanswered {
     /// The storage there takes nothing now.
     #[error("its storage takes nothing now")]
     ReadOnly,
+    /// It has forgotten writes, and was asked by somebody who did not know that.
+    #[error("it has lost writes that it had acknowledged")]
+    Forgot,
     /// A stamp is too far ahead of the clock there.
     #[error("a stamp of the key is further ahead of its clock than clock.max_skew")]
     ClockAhead,
@@ -129,6 +141,8 @@ pub struct Taken {
     /// What the speaker knew that those rows did not, where it bears on what they write: the sender corrects itself before it
     /// acknowledges.
     pub taught: Vec<Teaching>,
+    /// What the speaker lacks that nobody will ship to it. What it does not know it cannot teach, so it is not as good as a whole replica.
+    pub shortage: Shortage,
 }
 
 /// What a replica knew about a key that a write of another one did not, as far as it bears on that write: the acknowledgement
@@ -224,8 +238,23 @@ pub struct Held {
     pub actor: ActorId,
     /// Everything up to here is durable at the speaker.
     pub taken: Hlc,
-    /// The newest stamp of it that the speaker knows of; newer than the actor's own newest means that the actor forgot.
+    /// The actor has said that it makes no row any more up to here.
+    pub passed: Hlc,
+    /// The last stamp of the newest row of it that the speaker took; one that is newer than all rows that the actor recalls means that
+    /// the actor forgot. What was only promised says nothing about that.
     pub newest: Hlc,
+}
+
+/// What a node that is dialled tells the dialler about the two of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Recollection {
+    /// How far the speaker is with the dialler's actors; nothing of those that it never heard of.
+    pub held: Vec<Held>,
+    /// The data directory that the dialler's name had when the speaker knew it before, where that is none of the dialler's own: it was
+    /// wiped, or another machine took its place.
+    pub replaced: Option<DirectoryId>,
+    /// What the speaker lacks: see [`Taken::shortage`].
+    pub shortage: Shortage,
 }
 
 impl Message {

@@ -69,7 +69,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crdt::{ActorId, Delta, Hlc};
 
-pub use self::shard::{ReadBounds, Shard, ShardConfig};
+pub use self::shard::{ReadBounds, Recalled, Shard, ShardConfig};
 use self::{
     fixed::FixedRead,
     inbox::{Done, Purpose, RelayMark, Ticket},
@@ -82,7 +82,7 @@ use self::{
 use crate::{
     names::NodeName,
     placement::Placement,
-    storage::{Batch, StorageError},
+    storage::{Batch, StorageError, record::shortage::Shortage},
 };
 
 /// The time of an input: the driver owns the only clock.
@@ -122,6 +122,8 @@ pub enum Input {
     Trusted(Arc<BTreeSet<NodeName>>),
     /// Who holds what, from now on.
     Placed(Arc<Placement>),
+    /// What this node lacks that nobody will ship to it.
+    Short(Shortage),
     /// A node answered what was shipped to it, or asked of it.
     Acknowledged {
         session: SessionId,

@@ -108,6 +108,8 @@ pub enum Mutant {
     BridgeNotSent,
     /// What a destination once declined is never offered again.
     DeclinedForGood,
+    /// A replica that lacks writes for good counts like any other.
+    ShortCounts,
 }
 
 /// What [`Mutant::CountsAdded`] does in the place of a join.
@@ -173,7 +175,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 49] = [
+        pub const ALL: [Self; 50] = [
             Self::OutboxRowNotStored,
             Self::HintNotStored,
             Self::AnsweredBeforeCommit,
@@ -223,6 +225,7 @@ mod switch {
             Self::SkipNotSent,
             Self::BridgeNotSent,
             Self::DeclinedForGood,
+            Self::ShortCounts,
         ];
     }
 
@@ -232,6 +235,6 @@ mod switch {
             assert!(Mutant::ALL[at] as usize == at + 1, "each once, in order");
             at += 1;
         }
-        assert!(Mutant::ALL.len() == Mutant::DeclinedForGood as usize);
+        assert!(Mutant::ALL.len() == Mutant::ShortCounts as usize);
     };
 }

@@ -1,4 +1,15 @@
 //! Who can be asked, and who has answered: what a level comes to for one key, right now.
+//!
+//! A replica may be *short*: it lacks writes that other replicas have, and nobody will ship them to it. A *whole* one lacks none.
+//!
+//! - One that has forgotten what it had acknowledged (its data directory is new or an old copy) may be what two majorities had in common.
+//!   So a level needs whole replicas enough to have one in common with every majority that there ever was: N - majority + 1 of N. For an
+//!   odd N that is a majority of whole ones; of two replicas one may be short, because the other one was in every majority.
+//! - One that missed writes (rows for it were dropped while it was away) never acknowledged them, so majorities still meet without them. It
+//!   counts like one that forgot while there are whole replicas enough, up or not; where there are not it counts as whole, or one
+//!   node that was cut off for long would end the quorums of all others.
+//!
+//! Levels that name a number ask for so many whole ones, or for all N.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -51,13 +62,74 @@ pub struct Asked {
 struct Share {
     replicas: u8,
     have: u8,
+    /// Of those that have it, the ones that are not short.
+    whole: u8,
     /// Others that have it in the place of replicas.
     stand_ins: u8,
 }
 
+/// Sees which replicas count as whole.
+struct Eye<'a> {
+    shipper: &'a Shipper,
+    /// There are not whole ones enough: those that only missed writes count as whole.
+    bears_missed: bool,
+}
+
+impl Eye<'_> {
+    fn is_whole(&self, node: &NodeName) -> bool {
+        let shortage = self.shipper.shortage(node);
+        !shortage.has_forgotten && (!shortage.has_missed || self.bears_missed)
+    }
+}
+
+/// How many replicas a read asks.
+struct Wanted {
+    total: usize,
+    /// So many of them are not to be short.
+    whole: usize,
+}
+
+/// Of so many replicas, how many have one in common with every majority. One alone has nobody to be compared with.
+const fn whole_needed(replicas: u32) -> u32 {
+    match replicas {
+        0 | 1 => 0,
+        _ => replicas - replicas / 2,
+    }
+}
+
 impl Share {
+    /// Of another region. It reads with whole replicas enough itself, and teaches nobody: how it stands is its own affair.
+    fn afar(replicas: u8, have: u8) -> Self {
+        Self {
+            replicas,
+            have,
+            whole: have,
+            stand_ins: 0,
+        }
+    }
+
     fn has_majority(&self) -> bool {
-        self.replicas == 0 || self.counted() > self.replicas / 2
+        self.replicas == 0 || (self.counted() > self.replicas / 2 && self.has_whole_enough())
+    }
+
+    /// Whether it has a whole replica in common with every majority.
+    fn has_whole_enough(&self) -> bool {
+        u32::from(self.whole_counted()) >= whole_needed(self.replicas.into())
+    }
+
+    /// Whether so many replicas have it, whichever they are.
+    fn has(&self, count: u8) -> bool {
+        match count {
+            // As durable on a short one as on any, and it has no other to be of one mind with.
+            0 | 1 => self.counted() >= count,
+            // Better than all there is not.
+            _ if count == self.replicas => self.counted() >= count,
+            _ => self.whole_counted() >= count,
+        }
+    }
+
+    fn whole_counted(&self) -> u8 {
+        self.whole.saturating_add(self.stand_ins).min(self.replicas)
     }
 
     /// With those that stand in, as far as they can count.
@@ -74,9 +146,29 @@ impl Share {
 }
 
 impl<'a> Reach<'a> {
-    /// Whether this level asks anybody else than this replica.
+    /// Whether this level asks anybody else than this replica. One that is short asks always, if there is anybody.
     pub fn asks_others(&self, level: Level) -> bool {
-        self.shipper.home().asks_others(level)
+        let home = self.shipper.home();
+        home.asks_others(level) || (home.replicas() > 1 && self.shipper.is_short(&home.node))
+    }
+
+    /// Which of the replicas of a partition count as whole: of this region, or of all.
+    fn eye(&self, partition: Partition, is_wide: bool) -> Eye<'a> {
+        let own = std::iter::once(&self.shipper.home().node);
+        let remote = self.remote_regions().filter(|_| is_wide);
+        let remote = remote.flat_map(|(_, placement)| placement.preferred_nodes(partition));
+        let placed = own.chain(self.others_here(partition)).chain(remote);
+        let short = placed.filter(|node| self.shipper.is_short(node)).count();
+        let replicas = self.replicas(is_wide);
+        Eye {
+            shipper: self.shipper,
+            bears_missed: replicas.saturating_sub(short as u32) < whole_needed(replicas),
+        }
+    }
+
+    /// Replicas of a key, of this region or of all.
+    fn replicas(&self, is_wide: bool) -> u32 {
+        self.remote_replicas(is_wide) + u32::from(self.shipper.home().replicas())
     }
 
     /// Refuses a write whose level is known to be out of reach.
@@ -117,29 +209,54 @@ impl<'a> Reach<'a> {
         Count { have, is_met }
     }
 
-    /// Whom a read of this level asks, or why it cannot be answered.
+    /// Whom a read of this level asks, or why it cannot be answered. Short replicas are asked only where the whole ones do not suffice.
     pub fn asked(&self, level: Level, partition: Partition) -> Result<Asked, Refusal> {
         let is_wide = matches!(level, Level::Quorum | Level::All);
         let local = self.others_here(partition);
         let remote = self.remote_regions().filter(|_| is_wide);
-        let replicas: u32 =
-            self.remote_replicas(is_wide) + u32::from(self.shipper.home().replicas());
-        let needed = match level {
-            Level::Replicas(count) => u32::from(count.get()),
-            Level::LocalQuorum | Level::EachQuorum | Level::Quorum => replicas / 2 + 1,
-            Level::All => replicas,
-        };
         let nodes =
             local.chain(remote.flat_map(|(_, placement)| placement.preferred_nodes(partition)));
-        let others: Vec<_> = nodes
-            .filter_map(|node| Some((node.clone(), self.session(node)?)))
-            .collect();
-        let without = 1 + u32::from(is_on(Mutant::ReadQuorumShort));
-        let needed = needed.saturating_sub(without) as usize;
-        if others.len() < needed {
+        let nodes = nodes.filter_map(|node| Some((node.clone(), self.session(node)?)));
+        let eye = self.eye(partition, is_wide);
+        let (mut others, short): (Vec<_>, Vec<_>) = nodes.partition(|(node, _)| eye.is_whole(node));
+        let Wanted { total, whole } = self.wanted(level, is_wide);
+        let itself = usize::from(eye.is_whole(&self.shipper.home().node));
+        let needed = (total - 1).max(whole.saturating_sub(itself));
+        let needed = needed.saturating_sub(usize::from(is_on(Mutant::ReadQuorumShort)));
+        if others.len() >= needed {
+            return Ok(Asked { needed, others });
+        }
+        if total == 1 {
+            // Nobody else can be asked, and ONE promises nothing of what other replicas have.
+            let (needed, others) = (0, Vec::new());
+            return Ok(Asked { needed, others });
+        }
+        let lacking = needed - others.len();
+        if others.len() + itself < whole || short.len() < lacking {
             return Err(self.unreachable(level, partition, None));
         }
+        // All of them are needed: no short one is asked in the place of a whole one.
+        others.extend(short.into_iter().take(lacking));
         Ok(Asked { needed, others })
+    }
+
+    /// How many replicas a read of this level asks, this one included.
+    fn wanted(&self, level: Level, is_wide: bool) -> Wanted {
+        let replicas = self.replicas(is_wide);
+        let (total, whole) = match level {
+            Level::Replicas(count) if u32::from(count.get()) != replicas => {
+                (count.get().into(), count.get().into())
+            }
+            // Better than all there is not.
+            Level::Replicas(_) | Level::All => (replicas, 0),
+            Level::LocalQuorum | Level::EachQuorum | Level::Quorum => {
+                (replicas / 2 + 1, whole_needed(replicas))
+            }
+        };
+        Wanted {
+            total: total as usize,
+            whole: whole as usize,
+        }
     }
 
     /// The refusal that says who could not be reached; `applied`: replicas that have the write all the same.
@@ -158,16 +275,20 @@ impl<'a> Reach<'a> {
             };
         }
         let mut detail = format!(
-            "level {level} cannot be met: of {} in region {} this node ({})",
+            "level {level} cannot be met: of {} in region {} this node ({}{})",
             counted(replicas, "replica"),
             home.region,
-            home.node
+            home.node,
+            match self.shipper.is_short(&home.node) {
+                true => ", which lacks writes and needs a repair",
+                false => "",
+            }
         );
         for node in self.others_here(partition) {
-            let state = if self.is_reachable(node) {
-                "can be reached"
-            } else {
-                "cannot be reached"
+            let state = match (self.is_reachable(node), self.shipper.is_short(node)) {
+                (false, _) => "cannot be reached",
+                (true, true) => "lacks writes and needs a repair",
+                (true, false) => "can be reached",
             };
             // Writing to a string does not fail.
             let _ = write!(detail, ", {node} {state}");
@@ -216,12 +337,19 @@ impl<'a> Reach<'a> {
         has: impl Fn(&NodeName) -> bool,
         stands_in: impl Fn(&NodeName) -> bool,
     ) -> Share {
-        let others = self.others_here(partition).filter(|node| has(node));
+        let eye = self.eye(partition, false);
+        let own = &self.shipper.home().node;
+        let (mut have, mut whole) = (1u8, u8::from(eye.is_whole(own)));
+        for node in self.others_here(partition).filter(|node| has(node)) {
+            have = have.saturating_add(1);
+            whole = whole.saturating_add(u8::from(eye.is_whole(node)));
+        }
         let stand_ins = self.shipper.stand_ins(partition);
         let stand_ins = stand_ins.filter(|node| stands_in(node));
         Share {
             replicas: self.shipper.home().replicas(),
-            have: u8::try_from(1 + others.count()).unwrap_or(u8::MAX),
+            have,
+            whole,
             stand_ins: u8::try_from(stand_ins.count()).unwrap_or(u8::MAX),
         }
     }
@@ -240,11 +368,10 @@ impl<'a> Reach<'a> {
         let trusted = placement
             .preferred_nodes(partition)
             .filter(|node| is_taking && self.shipper.trusts(node));
-        Share {
-            replicas: placement.replicas(),
-            have: u8::try_from(trusted.count()).unwrap_or(u8::MAX),
-            stand_ins: 0,
-        }
+        Share::afar(
+            placement.replicas(),
+            u8::try_from(trusted.count()).unwrap_or(u8::MAX),
+        )
     }
 
     fn remote_share(
@@ -267,11 +394,7 @@ impl<'a> Reach<'a> {
             }
             _ => 0,
         };
-        Share {
-            replicas,
-            have,
-            stand_ins: 0,
-        }
+        Share::afar(replicas, have)
     }
 
     fn has(&self, node: &NodeName, place: Hlc) -> bool {
@@ -309,7 +432,7 @@ fn meets<I: Iterator<Item = Share>>(level: Level, local: &Share, remote: impl Fn
         return local.has_majority();
     }
     match level {
-        Level::Replicas(count) => local.counted() >= count.get(),
+        Level::Replicas(count) => local.has(count.get()),
         Level::LocalQuorum => local.has_majority(),
         Level::EachQuorum => local.has_majority() && remote().all(|share| share.has_majority()),
         Level::All => local.has_every() && remote().all(|share| share.has_every()),
@@ -319,7 +442,9 @@ fn meets<I: Iterator<Item = Share>>(level: Level, local: &Share, remote: impl Fn
                     sum + u32::from(of(&share))
                 })
             };
-            sum(Share::counted) > sum(|share| share.replicas) / 2
+            let replicas = sum(|share| share.replicas);
+            sum(Share::counted) > replicas / 2
+                && sum(Share::whole_counted) >= whole_needed(replicas)
         }
     }
 }

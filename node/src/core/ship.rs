@@ -19,6 +19,7 @@ mod log;
 mod marks;
 mod peers;
 mod route;
+mod short;
 mod sieve;
 mod stream;
 mod withdraw;
@@ -39,6 +40,7 @@ use self::{
     log::Log,
     peers::Peers,
     route::{Choice, Route},
+    short::Shortages,
     sieve::Sieve,
     stream::{Reader, Stream},
 };
@@ -68,6 +70,7 @@ pub struct Shipper {
     /// Kept by node, whether or not the placement knows it yet: who is placed later is shipped to on the session that it has.
     peers: Peers,
     trusted: Trusted,
+    shortages: Shortages,
     jitter: Sampler,
 }
 
@@ -137,6 +140,7 @@ impl Shipper {
             routes: BTreeMap::new(),
             peers: Peers::default(),
             trusted: None,
+            shortages: Shortages::default(),
             jitter: Sampler::new(entropy),
         };
         for &actor in actors {
@@ -178,6 +182,7 @@ impl Shipper {
                 }
             }
         }
+        self.note_shortages();
         Ok(())
     }
 
@@ -301,6 +306,7 @@ impl Shipper {
             let chosen = route.choose(storage, &choice, &self.logs, events);
             failed = failed.and(chosen); // each destination by itself: one that fails holds up no other
         }
+        self.note_shortages();
         failed
     }
 
@@ -312,6 +318,7 @@ impl Shipper {
         said: &Taken,
     ) -> Result<(), StorageError> {
         self.peers.note(session, said.actor, said.taken);
+        self.learn(session, said.shortage);
         let Some((_, route)) = self.route(session) else {
             return Ok(());
         };
@@ -428,6 +435,11 @@ impl Shipper {
                 let after = stream.sent;
                 stream.depart(upto, 0, 0);
                 send(session, Message::Promise { actor, after, upto });
+            } else if has_all && stream.every < log.newest {
+                // A clock that was ahead has promised more than there is to promise now. The marks of what came before are asked for all
+                // the same: since this process began nobody may have said them.
+                let (after, upto) = (stream.sent, stream.sent);
+                send(session, Message::Promise { actor, after, upto });
             }
         }
     }
@@ -527,6 +539,7 @@ impl Shipper {
                 stream.give_up(storage, destination, actor, cut, events)?;
             }
         }
+        self.note_shortages();
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use crate::{
     peer::{LinkState, PeerLink, Unreached},
     placement::PARTITIONS,
     status::{NodeState, NodeStatus, RegionState, RegionStatus, Status},
+    storage::record::shortage::Shortage,
 };
 
 /// What a status is made from.
@@ -86,8 +87,27 @@ impl Census<'_> {
             lag_seconds: lag.as_secs_f64(),
             outbox_entries: lags.iter().map(|lag| lag.rows).sum(),
             watermark: watermarks.min().unwrap_or(0),
-            needs_repair: self.needs_repair(&Destination::Region(name.clone())),
+            needs_repair: self.needs_repair(&Destination::Region(name.clone()))
+                || nodes.iter().any(|node| self.is_region_short(name, node)),
         }
+    }
+
+    /// Whether what a node of a region lacks no other node there has.
+    fn is_region_short(&self, region: &RegionName, node: &NodeStatus) -> bool {
+        let shortage = self.shortage_of(&node.name);
+        let neighbours = self.inner.neighbours();
+        let placed = neighbours.placement.region(region);
+        let is_alone = placed.is_some_and(|placed| placed.replicas() <= 1);
+        node.region == *region && (shortage.of_region || (shortage.is_of_replica() && is_alone))
+    }
+
+    /// What a node lacks, as it says itself, or as its directory shows.
+    fn shortage_of(&self, node: &NodeName) -> Shortage {
+        if *node == self.inner.name {
+            return self.inner.outbound.shortage();
+        }
+        let membership = self.inner.membership();
+        membership.map_or(Shortage::NONE, |membership| membership.shortage_of(node))
     }
 
     /// Whether a destination lacks rows that nobody will ship to it any more.
@@ -150,7 +170,13 @@ impl Census<'_> {
                 Destination::Region(node.region.clone()),
             );
             node.hints = self.hints(&node.name);
-            node.needs_repair = self.needs_repair(&own) || self.inner.legacies.concern(&region);
+            let shortage = self.shortage_of(&node.name);
+            let lacks_rows = self.needs_repair(&own);
+            node.needs_repair =
+                lacks_rows || shortage.is_any() || self.inner.legacies.concern(&region);
+            if node.state == NodeState::Up && (shortage.is_of_replica() || lacks_rows) {
+                node.state = NodeState::Recovering;
+            }
         }
         nodes.into_values().collect()
     }
@@ -336,7 +362,7 @@ fn node_status(name: &NodeName, region: &RegionName, link: &PeerLink) -> NodeSta
 /// Two links to one node: the one that is better off speaks for it.
 fn rank(state: NodeState) -> u8 {
     match state {
-        NodeState::Up => 3,
+        NodeState::Up | NodeState::Recovering => 3,
         NodeState::Suspect => 2,
         NodeState::Joining | NodeState::Connecting | NodeState::Leaving => 1,
         NodeState::Down | NodeState::Left => 0,

@@ -199,6 +199,21 @@ pub fn place(neighbours: &Neighbours, partition: Partition) -> Place {
     }
 }
 
+/// Where keys are looked through. Not at a replica that lacks writes, while there is another one.
+pub fn walked_at(neighbours: &Neighbours, partition: Partition) -> Place {
+    if neighbours.is_short() {
+        let replicas = neighbours.replicas(partition).into_iter();
+        let whole = replicas
+            .filter(|node| neighbours.is_other(node))
+            .filter(|node| neighbours.trusts(node) && !neighbours.lacks_writes(node));
+        let whole: Vec<NodeName> = whole.collect();
+        if !whole.is_empty() {
+            return Place::There(whole);
+        }
+    }
+    place(neighbours, partition)
+}
+
 impl Waiter {
     fn hears(self, answer: Option<Answer>) {
         // Whoever asked may have stopped waiting; there is room for every answer.

@@ -63,6 +63,7 @@ fn publish_values(node: &Node, status: &Status, debts: &Debts) {
         .map(|reason| reason.kind.as_str())
         .collect();
     membership.publish(READY, reasons.join(" "));
+    membership.publish_shortage(node.inner().outbound.shortage());
     publish_debts(node, debts);
     let watermarks: Vec<String> = status
         .regions

@@ -7,7 +7,7 @@
 //! know what a node that left has not delivered.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -23,6 +23,8 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Debts {
     owed: BTreeMap<Destination, u64>,
+    /// Who lacks batches that are gone, so that nobody owes them any more.
+    lost: BTreeSet<Destination>,
     /// A shard did not say what it owes.
     is_partial: bool,
 }
@@ -50,6 +52,9 @@ impl Debts {
         for shard in inspections {
             debts.is_partial |= shard.failed.is_some();
             for (destination, lag) in &shard.lags {
+                if lag.needs_repair {
+                    debts.lost.insert(destination.clone());
+                }
                 if lag.rows > 0 && counts(shard, destination, lag) {
                     *debts.owed.entry(destination.clone()).or_default() += lag.rows;
                 }
@@ -83,6 +88,16 @@ impl Debts {
         let unknown = format!("a shard of {node} does not say what it owes");
         let owed = self.owed.iter().map(lacks);
         owed.chain(self.is_partial.then_some(unknown)).collect()
+    }
+
+    /// Who lacks what can be delivered no more, in sentences.
+    pub fn losses(&self, node: &NodeName) -> Vec<String> {
+        let lacks = |destination: &Destination| {
+            format!(
+                "{destination} lacks writes of {node} that were dropped before it took them: it needs a full repair"
+            )
+        };
+        self.lost.iter().map(lacks).collect()
     }
 
     /// Only what other regions lack.
@@ -210,6 +225,7 @@ pub fn objections(
     for node in nodes.iter().filter(stopped) {
         objections.extend(owes(inner, own, what, node));
     }
+    objections.extend(needs_repair(what, nodes, regions));
     match what {
         Drained::Node(name) => objections.extend(lacks_quorum(inner, name, nodes)),
         Drained::Region(region) => {
@@ -242,6 +258,34 @@ fn owes(inner: &Inner, own: &Debts, what: &Drained, node: &NodeStatus) -> Vec<St
         Drained::Node(_) => debts.sentences(name),
         Drained::Region(_) => debts.abroad().sentences(name),
     }
+}
+
+/// Copies that are not what they should be: the more are stopped, the fewer have what those lack.
+fn needs_repair(what: &Drained, nodes: &[NodeStatus], regions: &[RegionStatus]) -> Vec<String> {
+    let of = match what {
+        Drained::Node(name) => nodes.iter().find(|node| node.name == *name),
+        Drained::Region(region) => nodes.iter().find(|node| node.region == *region),
+    };
+    let of = of.map(|node| &node.region);
+    let nodes = nodes
+        .iter()
+        .filter(|node| node.needs_repair && Some(&node.region) == of);
+    let nodes = nodes.map(|node| {
+        format!(
+            "{} lacks writes and needs a repair, for which others of region {} are needed",
+            node.name, node.region
+        )
+    });
+    let regions = regions
+        .iter()
+        .filter(|region| region.needs_repair && Some(&region.name) != of);
+    let regions = regions.map(|region| {
+        format!(
+            "region {} lacks writes and needs a repair, for which the other regions are needed",
+            region.name
+        )
+    });
+    nodes.chain(regions).collect()
 }
 
 /// Whether too few replicas of its region would be left for the default levels.

@@ -49,6 +49,8 @@ pub const CLOCK: &str = "clock";
 pub const JOINING: &str = "joining";
 /// What must be equal on all nodes differs from what most others have.
 pub const SETTINGS: &str = "settings";
+/// This node lacks writes that nobody will ship to it.
+pub const RECOVERING: &str = "recovering";
 /// Too few replicas answer for the default levels.
 pub const QUORUM: &str = "quorum";
 /// An operator had this node forgotten.

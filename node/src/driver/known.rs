@@ -5,12 +5,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use super::outbound::Outbound;
 use crate::{
     core::identity::DirectoryId,
     names::{NodeName, RegionName},
+    peer::{self, Peer, Recollection},
     storage::{
         Batch, Storage, StorageError,
         record::{
@@ -45,9 +47,16 @@ impl Known {
         Ok(known)
     }
 
-    /// A node was met. False if there are too many to remember this one.
-    pub fn meet(&self, node: &NodeName, met: Met) -> bool {
+    /// A node was met. False if there are too many to remember this one. Which directory its name had before is remembered.
+    pub fn meet(&self, node: &NodeName, mut met: Met) -> bool {
         let mut state = self.lock();
+        if let Some(before) = state.nodes.get(node) {
+            let is_another = before.directory != met.directory;
+            met.replaced = before
+                .replaced
+                .or(is_another.then_some(before.directory))
+                .filter(|replaced| *replaced != met.directory);
+        }
         if state.nodes.get(node) == Some(&met) {
             return true;
         }
@@ -59,17 +68,38 @@ impl Known {
         true
     }
 
+    /// The directory that a peer's name had before, where that is none of its own: it lost what it held. A directory that only renewed
+    /// its number names the former ones among its actors, and lost nothing.
+    pub fn replaced(&self, peer: &Peer) -> Option<DirectoryId> {
+        let is_own = |directory: &DirectoryId| {
+            let mut actors = peer.actors.iter();
+            *directory == peer.directory || actors.any(|actor| actor.directory() == directory.0)
+        };
+        let mut state = self.lock();
+        let met = state.nodes.get_mut(&peer.name)?;
+        if met.replaced.as_ref().is_some_and(is_own) {
+            met.replaced = None;
+            state.unsaved.insert(peer.name.clone());
+        }
+        let met = state.nodes.get(&peer.name)?;
+        let known = met.replaced.into_iter().chain([met.directory]);
+        known.into_iter().find(|directory| !is_own(directory))
+    }
+
     /// An operator had a node's directory forgotten; a later one of the same name stays.
     pub fn forget(&self, node: &NodeName, directory: DirectoryId) {
         let mut state = self.lock();
-        if state
-            .nodes
-            .get(node)
-            .is_some_and(|met| met.directory == directory)
-        {
+        let Some(met) = state.nodes.get_mut(node) else {
+            return;
+        };
+        if met.directory == directory {
             state.nodes.remove(node);
-            state.unsaved.insert(node.clone());
+        } else if met.replaced == Some(directory) {
+            met.replaced = None;
+        } else {
+            return;
         }
+        state.unsaved.insert(node.clone());
     }
 
     /// What is remembered of a node.
@@ -130,6 +160,24 @@ impl Known {
     }
 }
 
+/// What is known of a peer that dials.
+pub struct Acquaintance {
+    /// How far this node is with its actors, and how it stands itself.
+    pub outbound: Arc<Outbound>,
+    /// Who it was before.
+    pub known: Arc<Known>,
+}
+
+impl peer::Memory for Acquaintance {
+    fn recollect(&self, peer: &Peer) -> Recollection {
+        Recollection {
+            held: self.outbound.held(&peer.actors),
+            replaced: self.known.replaced(peer),
+            shortage: self.outbound.shortage(),
+        }
+    }
+}
+
 /// Nodes that are remembered, at most: as many as the gossip keeps.
 const KNOWN_MAX: usize = 1024;
 
@@ -147,7 +195,47 @@ mod tests {
             region: "us".parse().unwrap(),
             directory: DirectoryId(directory),
             address: "a:1".to_owned(),
+            replaced: None,
         }
+    }
+
+    fn peer(directory: u64, former: &[u64]) -> Peer {
+        let numbers = [directory].into_iter().chain(former.iter().copied());
+        Peer {
+            name: name("us-1"),
+            region: "us".parse().unwrap(),
+            directory: DirectoryId(directory),
+            actors: numbers.map(|number| DirectoryId(number).actor(0)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_directory_that_took_the_place_of_another_one_is_noticed_also_after_restarts_of_both() {
+        let storage = MemoryStorage::default();
+        let known = Known::load(&storage).unwrap();
+        assert!(known.meet(&name("us-1"), met(1)));
+        assert_eq!(known.replaced(&peer(1, &[])), None);
+        // The handshake comes before the gossip or behind it.
+        assert_eq!(known.replaced(&peer(2, &[])), Some(DirectoryId(1)));
+        assert!(known.meet(&name("us-1"), met(2)));
+        assert_eq!(known.replaced(&peer(2, &[])), Some(DirectoryId(1)));
+        save(&known, &storage);
+        let again = Known::load(&storage).unwrap();
+        assert!(again.meet(&name("us-1"), met(2)));
+        assert_eq!(again.replaced(&peer(2, &[])), Some(DirectoryId(1)));
+        again.forget(&name("us-1"), DirectoryId(1));
+        assert_eq!(again.replaced(&peer(2, &[])), None);
+    }
+
+    #[test]
+    fn a_directory_that_only_renewed_its_number_lost_nothing() {
+        let known = Known::default();
+        assert!(known.meet(&name("us-1"), met(1)));
+        assert_eq!(known.replaced(&peer(2, &[1])), None);
+        assert!(known.meet(&name("us-1"), met(2)));
+        assert_eq!(known.replaced(&peer(2, &[1])), None);
+        // Once that is known it need not name the former number any more.
+        assert_eq!(known.replaced(&peer(2, &[])), None);
     }
 
     fn save(known: &Known, storage: &MemoryStorage) -> usize {

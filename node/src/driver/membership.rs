@@ -43,7 +43,7 @@ use crate::{
     peer::{Datagram, Peers, Recipient},
     storage::{
         Batch, Durability, Storage, StorageError,
-        record::{forgotten, met::Met},
+        record::{forgotten, met::Met, shortage::Shortage},
         rocks::RocksStorage,
     },
 };
@@ -140,6 +140,32 @@ impl Membership {
     pub fn value(&self, node: &NodeName, key: &str) -> Option<Bytes> {
         let (node, key) = (node.as_str().parse().ok()?, key.parse().ok()?);
         self.lock().value(&node, &key).cloned()
+    }
+
+    /// What a node says that it lacks.
+    pub fn shortage_of(&self, node: &NodeName) -> Shortage {
+        let said = self.value(node, SHORTAGE).unwrap_or_default();
+        let said = std::str::from_utf8(&said).unwrap_or_default();
+        let has = |word: &str| said.split(' ').any(|other| other == word);
+        Shortage {
+            has_forgotten: has(FORGOT),
+            has_missed: has(MISSED),
+            of_region: has(REGION),
+        }
+    }
+
+    /// Publishes what this node lacks.
+    pub fn publish_shortage(&self, shortage: Shortage) {
+        let words = [
+            (shortage.has_forgotten, FORGOT),
+            (shortage.has_missed, MISSED),
+            (shortage.of_region, REGION),
+        ];
+        let words: Vec<&str> = words
+            .into_iter()
+            .filter_map(|(is_so, word)| is_so.then_some(word))
+            .collect();
+        self.publish(SHORTAGE, words.join(" "));
     }
 
     /// Publishes a value of this node, if it is another than before.
@@ -460,6 +486,7 @@ fn met(node: &Node, identity: &Identity) {
             region,
             directory: DirectoryId(identity.directory.0),
             address: identity.address.to_string(),
+            replaced: None, // as is known already
         };
         if !node.inner().known.meet(&name, met) {
             tracing::warn!(node = %name, "too many nodes are remembered: forget those that never return");
@@ -589,6 +616,11 @@ const SETTING_BYTES_MAX: usize = 160;
 pub const READY: &str = "ready";
 /// What a node publishes of its own writes: for each region the Unix milliseconds up to which that region has them.
 pub const WATERMARKS: &str = "watermarks";
+/// What a node publishes of what it lacks for good: those of three words that are so.
+const SHORTAGE: &str = "shortage";
+const FORGOT: &str = "forgot";
+const MISSED: &str = "missed";
+const REGION: &str = "region";
 /// What a node publishes of what it owes: see `handoff::Debts`.
 pub const HANDOFF: &str = "handoff";
 /// The releases whose gossip this one understands.

@@ -15,6 +15,7 @@ use crate::{
     names::{NodeName, RegionName},
     peer::{Direction, LinkState, Peers},
     placement::{PARTITIONS, Partition, Placement, RegionPlacement},
+    storage::record::shortage::Shortage,
     wording::counted,
 };
 
@@ -37,7 +38,29 @@ type Met = Vec<(NodeName, RegionName)>;
 pub struct Told {
     /// The placement over these nodes: it takes a thousand orders to work out, and hardly ever changes.
     placed: Option<(Met, Arc<Placement>)>,
-    told: Option<(Arc<Placement>, Arc<BTreeSet<NodeName>>, RegionName)>,
+    told: Option<Word>,
+}
+
+/// What is to be told.
+#[derive(Debug, Clone, PartialEq)]
+struct Word {
+    /// The same as was told last where nothing changed: it is compared by where it is.
+    placement: Placed,
+    trusted: Arc<BTreeSet<NodeName>>,
+    /// The region that is served.
+    region: RegionName,
+    /// What this node lacks, and which others lack something.
+    shortage: Shortage,
+    short: Arc<BTreeSet<NodeName>>,
+}
+
+#[derive(Debug, Clone)]
+struct Placed(Arc<Placement>);
+
+impl PartialEq for Placed {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl Told {
@@ -51,19 +74,6 @@ impl Told {
         self.placed = Some((met, Arc::clone(&placement)));
         placement
     }
-
-    fn has(
-        &self,
-        placement: &Arc<Placement>,
-        trusted: &BTreeSet<NodeName>,
-        region: &RegionName,
-    ) -> bool {
-        self.told
-            .as_ref()
-            .is_some_and(|(placed, believed, served)| {
-                Arc::ptr_eq(placed, placement) && **believed == *trusted && served == region
-            })
-    }
 }
 
 /// Who holds what around a node, as it is believed now.
@@ -74,6 +84,9 @@ pub struct Neighbours {
     region: RegionName,
     pub(super) placement: Arc<Placement>,
     trusted: Arc<BTreeSet<NodeName>>,
+    /// Whether this node lacks writes that other replicas have; and the others that do.
+    is_short: bool,
+    short: Arc<BTreeSet<NodeName>>,
     /// Why nobody can say who holds which key, if so.
     crowded: Option<String>,
 }
@@ -85,10 +98,12 @@ impl Neighbours {
         self.crowded.as_ref()
     }
 
-    /// Whether this node holds everything of its region, so that nothing is to be forwarded.
+    /// Whether this node holds everything of its region and lacks nothing, so that nothing is to be forwarded.
     pub fn holds_all(&self) -> bool {
         let region = self.placement.region(&self.region);
-        region.is_none_or(|region| region.is_whole() && region.members().contains(&self.node))
+        !self.is_short
+            && region
+                .is_none_or(|region| region.is_whole() && region.members().contains(&self.node))
     }
 
     /// Whether this node holds a partition.
@@ -97,14 +112,30 @@ impl Neighbours {
         region.is_none_or(|region| region.is_replica(&self.node, partition))
     }
 
-    /// The nodes to be asked about a partition, the first one first: those that are believed to live before the others.
+    /// Whether this node lacks writes that other replicas have.
+    pub fn is_short(&self) -> bool {
+        self.is_short
+    }
+
+    /// Whether another node does, as it says itself.
+    pub fn lacks_writes(&self, node: &NodeName) -> bool {
+        self.short.contains(node)
+    }
+
+    /// The nodes to be asked about a partition, the first one first: those that are believed to live before the others, and those that
+    /// lack nothing before those that lack writes.
     pub fn replicas(&self, partition: Partition) -> Vec<NodeName> {
         let Some(region) = self.placement.region(&self.region) else {
             return Vec::new();
         };
         let mut nodes: Vec<NodeName> = region.preferred_nodes(partition).cloned().collect();
-        nodes.sort_by_key(|node| !self.trusts(node)); // stable: else as preferred
+        nodes.sort_by_key(|node| (!self.trusts(node), self.lacks_writes(node))); // stable: else as preferred
         nodes
+    }
+
+    /// Whether this is another node.
+    pub fn is_other(&self, node: &NodeName) -> bool {
+        *node != self.node
     }
 
     /// Whether another node is believed to live.
@@ -173,7 +204,16 @@ impl Settled {
             crowded: self.crowded(region, &placement),
             placement,
             trusted: Arc::default(),
+            is_short: false,
+            short: Arc::default(),
         }
+    }
+
+    /// Whether keys have other replicas in this region.
+    pub fn has_other_replicas(&self) -> bool {
+        self.replicas
+            .get(&self.region)
+            .is_some_and(|count| *count > 1)
     }
 
     /// Why nobody can say who holds which key of a region, if so: more nodes than replicas, and no list of them.
@@ -254,8 +294,11 @@ pub fn tell(node: &Node, membership: &Membership, told: &mut Told) {
     let settled = &node.inner().settled;
     // One that never returns is out of the placement when it is forgotten, not when it is silent or said goodbye.
     let mut met = node.inner().known.regions();
-    let mut trusted = BTreeSet::new();
+    let (mut trusted, mut short) = (BTreeSet::new(), BTreeSet::new());
     for (name, region, standing) in membership.standings() {
+        if membership.shortage_of(&name).is_of_replica() {
+            short.insert(name.clone());
+        }
         met.insert(name.clone(), region);
         if matches!(standing, Standing::Up | Standing::Leaving) {
             trusted.insert(name);
@@ -273,22 +316,53 @@ pub fn tell(node: &Node, membership: &Membership, told: &mut Told) {
         Some(detail) => node.inner().health.fail(health::QUORUM, detail),
         None => node.inner().health.mend(health::QUORUM),
     }
-    if told.has(&placement, &trusted, &region) {
+    let shortage = node.inner().outbound.shortage();
+    match lacking(shortage) {
+        Some(detail) => node.inner().health.fail(health::RECOVERING, detail),
+        None => node.inner().health.mend(health::RECOVERING),
+    }
+    let word = Word {
+        placement: Placed(placement),
+        trusted: Arc::new(trusted),
+        region,
+        shortage,
+        short: Arc::new(short),
+    };
+    if told.told.as_ref() == Some(&word) {
         return;
     }
-    let trusted = Arc::new(trusted);
     node.inner().set_neighbours(Neighbours {
         node: settled.node.clone(),
-        region: region.clone(),
-        placement: Arc::clone(&placement),
-        trusted: Arc::clone(&trusted),
+        region: word.region.clone(),
+        placement: Arc::clone(&word.placement.0),
+        trusted: Arc::clone(&word.trusted),
+        is_short: shortage.is_of_replica(),
+        short: Arc::clone(&word.short),
         crowded,
     });
-    if every_shard(node, || Input::Placed(Arc::clone(&placement)))
-        && every_shard(node, || Input::Trusted(Arc::clone(&trusted)))
+    if every_shard(node, || Input::Placed(Arc::clone(&word.placement.0)))
+        && every_shard(node, || Input::Short(shortage))
+        && every_shard(node, || Input::Trusted(Arc::clone(&word.trusted)))
     {
-        told.told = Some((placement, trusted, region));
+        told.told = Some(word);
     }
+}
+
+/// What this node lacks, in words.
+fn lacking(shortage: Shortage) -> Option<String> {
+    if shortage.is_of_replica() {
+        let why = if shortage.has_forgotten {
+            "its data directory is new or an old copy"
+        } else {
+            "it was away for longer than hints.window, or they were more than hints.max_bytes"
+        };
+        return Some(format!(
+            "this node lacks writes that other replicas have ({why}): it needs a full repair, and until then reads ask others and it counts for no quorum"
+        ));
+    }
+    shortage.of_region.then(|| {
+        "this node lacks writes of another region, which were dropped there before they were taken here (hints.window, hints.max_bytes): its region needs a full repair".to_owned()
+    })
 }
 
 /// The region whose keys a node serves: its own, or where that keeps nothing the nearest one that does, by round trip. It stays

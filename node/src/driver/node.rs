@@ -85,7 +85,7 @@ pub struct Inner {
     /// Which replicas take what they are sent.
     pub answering: Answering,
     /// Who was met and not forgotten.
-    pub known: Known,
+    pub known: Arc<Known>,
     /// Who else there is, once this node gossips.
     pub membership: OnceLock<Arc<Membership>>,
     /// Asks the node to end, as a signal does.
@@ -169,6 +169,13 @@ impl Node {
         refusal_of(&self.0.neighbours())
     }
 
+    /// Whether a request of this level waits for other nodes: so does any where this one lacks writes, if there are other replicas.
+    fn asks_others(&self, level: Level) -> bool {
+        let settled = &self.0.settled;
+        settled.asks_others(level)
+            || (self.0.neighbours().is_short() && settled.has_other_replicas())
+    }
+
     /// Whether a key is here, as far as anybody can say.
     fn holds(&self, op: &Op) -> bool {
         let neighbours = self.0.neighbours();
@@ -204,7 +211,7 @@ impl Node {
     }
 
     pub(super) async fn read_here(&self, ops: Vec<Op>) -> Vec<Reply> {
-        if ops.iter().any(|op| self.0.settled.asks_others(op.level)) {
+        if ops.iter().any(|op| self.asks_others(op.level)) {
             // The shards ask them. What visits many rows they only fix: it is read beside them, by whoever gathers the answers.
             return self.submit(ops).await;
         }
@@ -267,7 +274,7 @@ impl Backend for Node {
         let Action::Read(action) = &op.action else {
             return None;
         };
-        if self.0.settled.asks_others(op.level) || !self.holds(op) {
+        if self.asks_others(op.level) || !self.holds(op) {
             return None;
         }
         let view = CachedView::new(&self.0.storage, &self.0.hot);
@@ -427,6 +434,7 @@ impl NodeView for Node {
         Owed {
             batches: debts.total(),
             lacking: debts.sentences(&self.0.name),
+            lost: debts.losses(&self.0.name),
         }
     }
 

@@ -15,8 +15,8 @@ use crate::{
         inbox::{Applied, Done, Inbox, Intent, RelayMark, Ticket},
         message::{Held, Message, SessionId},
     },
-    peer::{HeldActors, Peers, SendError},
-    storage::Batch,
+    peer::{Peers, SendError},
+    storage::{Batch, record::shortage::Shortage},
 };
 
 /// Who is told what the shards want told.
@@ -49,6 +49,8 @@ impl Outbound {
     /// The shards were started.
     pub fn connect_shards(&self, shards: Vec<ShardQueue>) {
         assert!(self.shards.set(shards).is_ok(), "shards are started once");
+        // As an earlier life of this node left it.
+        self.tell_short(self.shortage());
     }
 
     /// The peers were started.
@@ -97,6 +99,21 @@ impl Outbound {
         self.inbox().relocated(shard, kept, place);
     }
 
+    /// How far this node is with these actors.
+    pub fn held(&self, actors: &[ActorId]) -> Vec<Held> {
+        self.inbox().held(actors)
+    }
+
+    /// What this node lacks that nobody will ship to it.
+    pub fn shortage(&self) -> Shortage {
+        self.inbox().shortage()
+    }
+
+    /// This node lacks something: every shard is told, before it hears of anything that comes later.
+    pub fn fall_short(&self, of: Shortage) {
+        self.perform(|inbox| inbox.fall_short(of));
+    }
+
     /// What the inbox wants remembered.
     pub fn unsaved(&self) -> Batch {
         self.inbox().unsaved()
@@ -142,11 +159,22 @@ impl Outbound {
                     }
                 }
                 Intent::Report(event) => super::report::inbox(&event),
+                Intent::FallShort(shortage) => self.tell_short(shortage),
             }
         }
         drop(order);
         for (shard, ticket, input) in to_apply {
             self.apply(shard, ticket, input);
+        }
+    }
+
+    /// A shard whose queue is full is told again with the next word of the gossip: see [`neighbours`](super::neighbours).
+    fn tell_short(&self, shortage: Shortage) {
+        for queue in self.shards.get().into_iter().flatten() {
+            let input = Input::Short(shortage);
+            if let Err(error) = queue.send(Work::Input(input)) {
+                tracing::warn!(%error, "a shard was not told that this node needs a repair; it is told again");
+            }
         }
     }
 
@@ -169,11 +197,5 @@ impl Outbound {
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         // A panic in the core ends the process; until then the inbox is as good as it was.
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl HeldActors for Outbound {
-    fn held(&self, actors: &[ActorId]) -> Vec<Held> {
-        self.inbox().held(actors)
     }
 }

@@ -108,11 +108,16 @@ impl Node {
     pub(super) async fn count_region(&self) -> Result<u64, Refusal> {
         let neighbours = self.inner().neighbours();
         let mut counts = Counts::default();
-        if neighbours.holds_any() {
+        let is_whole = !neighbours.is_short();
+        if neighbours.holds_any() && is_whole {
             counts.add(Some(self.run_here(Errand::Count).await));
         }
         let asking = Asking::new(self, neighbours.living(), Kind::Count, |_| Errand::Count);
         asking.survey(|answer| counts.add(answer)).await;
+        if neighbours.holds_any() && !is_whole && counts.unknown() > 0 {
+            // Nobody who lacks nothing answered for these.
+            counts.fill_in(self.run_here(Errand::Count).await);
+        }
         counts.total()
     }
 
@@ -154,7 +159,7 @@ impl Node {
             filter: filter.clone(),
             upto: upto(node),
         };
-        let (by, answer) = match forward::place(neighbours, first) {
+        let (by, answer) = match forward::walked_at(neighbours, first) {
             Place::Here => (None, self.run_here(errand(None)).await),
             Place::There(nodes) => {
                 let asking = Asking::new(self, nodes, Kind::Scan, |node: &NodeName| {
@@ -226,6 +231,17 @@ impl Counts {
             }
         }
         self.unknown() == 0
+    }
+
+    /// What a replica that lacks writes counted, where no other one did.
+    fn fill_in(&mut self, answer: Answer) {
+        if let Answer::Counts(known) = answer {
+            for (partition, keys) in known {
+                if let Some(count) = self.0.get_mut(usize::from(partition)) {
+                    count.get_or_insert(keys);
+                }
+            }
+        }
     }
 
     fn unknown(&self) -> usize {

@@ -1,35 +1,33 @@
 //! From the peers to the inbox and the shards.
 
 use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
-use crdt::{Delta, Hlc};
-use tokio::sync::mpsc;
+use crdt::{ActorId, Delta};
+use tokio::{sync::mpsc, task::spawn_blocking};
 
 use super::{forward, node::Node, queue::Work, renewal::Renewal};
 use crate::{
     core::{
-        Input,
-        identity::{is_relay, shard_of},
-        message::{Compare, Held, Message, SessionId, Taken, Unanswered},
+        Input, Recalled,
+        identity::shard_of,
+        message::{Compare, Held, Message, Recollection, SessionId, Taken, Unanswered},
         ship::Met,
     },
     names::NodeName,
     peer::{Direction, Event, Peer},
     placement::Partition,
+    storage::{Batch, Durability, Storage, StorageError, record::shortage::Shortage},
 };
 
 /// Takes the peers' events until there are no more.
 pub struct Router {
     pub(super) node: Node,
     pub(super) renewal: Arc<Renewal>,
-    /// Per shard, the newest stamp that its actor can have made before this process, as far as storage remembers.
-    pub(super) recalled: Vec<Arc<AtomicU64>>,
+    /// What each actor of this node recalled when this process began.
+    pub(super) recalled: BTreeMap<ActorId, Recalled>,
     /// Peers that were met since the start: what they hold may be of this process.
     met: BTreeSet<NodeName>,
     /// Sessions that this node ships on.
@@ -38,7 +36,7 @@ pub struct Router {
 
 impl Router {
     /// For this node.
-    pub fn new(node: Node, renewal: Arc<Renewal>, recalled: Vec<Arc<AtomicU64>>) -> Self {
+    pub fn new(node: Node, renewal: Arc<Renewal>, recalled: BTreeMap<ActorId, Recalled>) -> Self {
         Self {
             node,
             renewal,
@@ -56,8 +54,8 @@ impl Router {
                     session,
                     direction,
                     peer,
-                    held,
-                } => self.up(session, direction, peer, held).await,
+                    recollection,
+                } => self.up(session, direction, peer, recollection).await,
                 Event::Message { session, message } => self.message(session, message),
                 Event::Down {
                     session,
@@ -72,7 +70,13 @@ impl Router {
         }
     }
 
-    async fn up(&mut self, session: SessionId, direction: Direction, peer: Peer, held: Vec<Held>) {
+    async fn up(
+        &mut self,
+        session: SessionId,
+        direction: Direction,
+        peer: Peer,
+        recollection: Recollection,
+    ) {
         tracing::info!(peer = %peer.name, region = %peer.region, ?direction, "a peer is connected");
         let conflicts = &self.node.inner().outbound.conflicts;
         conflicts.place(peer.actors.iter().copied(), &peer.region);
@@ -82,9 +86,17 @@ impl Router {
         }
         self.ask_what_it_knows(session, &peer.name);
         let is_first = self.met.insert(peer.name.clone());
-        if let Some(newest) = self.forgotten(&held).filter(|_| is_first) {
-            // Every session ends with the renewal, and comes back under the new identity.
-            self.renewal.renew(&self.node, newest).await;
+        let mut shortage = recollection.shortage;
+        shortage.has_forgotten |= self.was_replaced(&peer);
+        if let Some(directory) = recollection.replaced {
+            // Before the shards know of the session, so that they ask nothing on it as a whole replica.
+            self.lost(&format!(
+                "{} knew this node with another data directory, {directory}: what that held is not here",
+                peer.name
+            ));
+        }
+        let held = recollection.held;
+        if is_first && !self.goes_on(session, &peer.name, &held).await {
             return;
         }
         self.shipping.insert(session);
@@ -95,11 +107,48 @@ impl Router {
             session,
             directory: peer.directory,
             held,
+            shortage,
         };
         for queue in &self.node.inner().shards {
             let input = Input::SessionUp(met.clone());
             self.give(session, queue.send(Work::Input(input)));
         }
+    }
+
+    /// Whether a peer is not what it was when this node knew it before: what its former directory held is gone.
+    fn was_replaced(&self, peer: &Peer) -> bool {
+        let Some(directory) = self.node.inner().known.replaced(peer) else {
+            return false;
+        };
+        tracing::warn!(peer = %peer.name, former = %directory, now = %peer.directory, "a node has another data directory than before: it counts for no level until it is repaired");
+        true
+    }
+
+    /// This node lacks what other replicas have.
+    fn lost(&self, why: &str) {
+        let outbound = &self.node.inner().outbound;
+        if !outbound.shortage().has_forgotten {
+            tracing::error!("this node lacks writes and needs a repair: {why}");
+        }
+        outbound.fall_short(Shortage::FORGOTTEN);
+    }
+
+    /// For good, before the number is renewed by which others saw it.
+    async fn store_shortage(&self) -> Result<(), StorageError> {
+        let (storage, shortage) = (
+            Arc::clone(&self.node.inner().storage),
+            self.node.inner().outbound.shortage(),
+        );
+        let store = move || {
+            let mut batch = Batch::default();
+            shortage.put(&mut batch);
+            storage.commit(&batch, Durability::Power)
+        };
+        spawn_blocking(store).await.unwrap_or_else(|error| {
+            Err(StorageError::Failed {
+                detail: error.to_string(),
+            })
+        })
     }
 
     /// By gossip, and now: what it knows may be known to nobody else a moment later.
@@ -115,20 +164,35 @@ impl Router {
         }
     }
 
-    /// The newest stamp that a peer knows of one of this directory's own actors and that is newer than the actor's own: the
-    /// directory is an old copy, and its actors have forgotten what they wrote.
-    fn forgotten(&self, held: &[Held]) -> Option<Hlc> {
+    /// Whether this node goes on under its number, whatever a peer knows of it. Where it has forgotten rows, because the directory is an old
+    /// copy or the machine lost power before it was synced, it lacks them from now on.
+    async fn goes_on(&mut self, session: SessionId, peer: &NodeName, held: &[Held]) -> bool {
+        let recalled = |held: &&Held| Some((**held, *self.recalled.get(&held.actor)?));
+        let known: Vec<(Held, Recalled)> = held.iter().filter_map(|held| recalled(&held)).collect();
+        if known
+            .iter()
+            .any(|(held, recalled)| recalled.lacks_rows(held))
+        {
+            self.lost(&format!(
+                "{peer} knows newer writes of this node than the node itself"
+            ));
+            if let Err(error) = self.store_shortage().await {
+                // Under a new number nobody would see again what this directory has forgotten.
+                tracing::error!(%error, "that this node needs a repair could not be stored: the peer is greeted again");
+                self.met.remove(peer);
+                self.close(session, "its storage takes nothing");
+                return false;
+            }
+        }
         let own = self.renewal.actors();
-        let newer = |held: &&Held| {
-            let shard = usize::from(held.actor.shard());
-            !is_relay(held.actor)
-                && own.contains(&held.actor)
-                && self
-                    .recalled
-                    .get(shard)
-                    .is_some_and(|recalled| held.newest.as_u64() > recalled.load(Ordering::Relaxed))
+        let of_today = known.iter().filter(|(held, _)| own.contains(&held.actor));
+        let repeated = of_today.filter(|(held, recalled)| recalled.may_repeat(held));
+        let Some(newest) = repeated.map(|(held, _)| held.newest.max(held.passed)).max() else {
+            return true;
         };
-        held.iter().filter(newer).map(|held| held.newest).max()
+        // Every session ends with the renewal, and comes back under the new identity.
+        self.renewal.renew(&self.node, newest).await;
+        false
     }
 
     fn message(&self, session: SessionId, message: Message) {
@@ -205,8 +269,12 @@ impl Router {
     fn give(&self, session: SessionId, queued: Result<(), super::queue::QueueError>) {
         let Err(error) = queued else { return };
         tracing::warn!(%error, "a session is begun anew");
+        self.close(session, "a shard's queue is full");
+    }
+
+    fn close(&self, session: SessionId, why: &str) {
         if let Some(peers) = self.node.inner().outbound.peers() {
-            peers.close(session, "a shard's queue is full");
+            peers.close(session, why);
         }
     }
 }

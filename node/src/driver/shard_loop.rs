@@ -15,11 +15,12 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap}, // the map is looked up, never iterated
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use crdt::ActorId;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use foldhash::fast::RandomState; // of a map that is never iterated
 use tokio::sync::oneshot;
@@ -32,7 +33,7 @@ use super::{
 };
 use crate::{
     core::{
-        Event, Input, Output, RequestId, Shard, ShardConfig,
+        Event, Input, Output, Recalled, RequestId, Shard, ShardConfig,
         fixed::Answer,
         inbox::{Applied, Done},
         message::{AskId, Held, Message, SessionId, Unanswered},
@@ -44,7 +45,9 @@ use crate::{
     },
     names::NodeName,
     peer::SendError,
-    storage::{Batch, Durability, Storage, StorageError, rocks::RocksStorage},
+    storage::{
+        Batch, Durability, Storage, StorageError, record::shortage::Shortage, rocks::RocksStorage,
+    },
 };
 
 /// What a shard's thread works with.
@@ -62,6 +65,7 @@ pub struct ShardLoop {
     read_only: Option<String>,
     clock_skew: Option<String>,
     trusted: Option<Arc<BTreeSet<NodeName>>>,
+    shortage: Shortage,
     open: HashMap<u64, Open, RandomState>, // looked up, never iterated
     next_open: u64,
     tick_at: Instant,
@@ -95,11 +99,13 @@ fn note(met: &mut Met, message: &Message) {
     let Message::Taken(said) = message else {
         return;
     };
+    met.shortage = met.shortage.with(said.shortage);
     match met.held.iter_mut().find(|held| held.actor == said.actor) {
         Some(held) => held.taken = held.taken.max(said.taken),
         None => met.held.push(Held {
             actor: said.actor,
             taken: said.taken,
+            passed: said.taken,
             newest: said.taken,
         }),
     }
@@ -131,8 +137,6 @@ pub struct Parts {
     pub queue: Receiver<Work>,
     /// How many bytes clients have in it.
     pub queued_bytes: Arc<AtomicUsize>,
-    /// Where it says what its actor recalls.
-    pub recalled: Arc<AtomicU64>,
 }
 
 impl ShardLoop {
@@ -147,10 +151,8 @@ impl ShardLoop {
             outbound,
             queue,
             queued_bytes,
-            recalled,
         } = parts;
         let shard = Shard::open(storage.as_ref(), config.clone())?;
-        recalled.store(shard.recalled().as_u64(), Ordering::Relaxed);
         let state = State::Works(Box::new(shard));
         let (sessions, open, tick_at) = (BTreeMap::new(), HashMap::default(), Instant::now());
         Ok(Self {
@@ -167,10 +169,19 @@ impl ShardLoop {
             read_only: None,
             clock_skew: None,
             trusted: None,
+            shortage: Shortage::NONE,
             open,
             next_open: 0,
             tick_at,
         })
+    }
+
+    /// What it recalled of each of its actors when it was opened.
+    pub fn recalled(&self) -> BTreeMap<ActorId, Recalled> {
+        match &self.state {
+            State::Works(shard) => shard.recalled().clone(),
+            State::Failed(_) => BTreeMap::new(),
+        }
     }
 
     /// Works until it is told to stop, or nobody can tell it any more.
@@ -437,6 +448,7 @@ impl ShardLoop {
         if let Some(trusted) = self.trusted.clone() {
             self.input(Input::Trusted(trusted));
         }
+        self.input(Input::Short(self.shortage));
         for met in self.sessions.clone().into_values() {
             self.input(Input::SessionUp(met));
         }
@@ -458,6 +470,7 @@ impl ShardLoop {
             }
             Input::Trusted(trusted) => self.trusted = Some(Arc::clone(trusted)),
             Input::Placed(placement) => self.config.home.placement = Arc::clone(placement),
+            Input::Short(shortage) => self.shortage = *shortage,
             Input::ReadOnly(reason) => self.read_only.clone_from(reason),
             Input::ClockSkew(detail) => self.clock_skew.clone_from(detail),
             _ => {}

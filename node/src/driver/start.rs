@@ -1,16 +1,15 @@
 //! A node's life: from its configuration to its doors being open, and to its end.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     io::{self, Write},
     num::{NonZeroU16, NonZeroUsize},
-    sync::{
-        Arc, OnceLock, RwLock,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, OnceLock, RwLock, atomic::AtomicBool},
     thread,
 };
 
+use crdt::ActorId;
 use tokio::{
     net::TcpListener,
     sync::{Notify, Semaphore, mpsc, oneshot, watch as watched},
@@ -31,7 +30,7 @@ use super::{
     health::{self, Health},
     hot_heads::HotHeads,
     joining::Joining,
-    known::Known,
+    known::{Acquaintance, Known},
     membership::{self, Membership},
     neighbours::Settled,
     node::{Inner, Node},
@@ -47,7 +46,7 @@ use super::{
 use crate::{
     config::{Config, Fsync},
     core::{
-        ReadBounds, ShardConfig,
+        ReadBounds, Recalled, ShardConfig,
         identity::Identity,
         inbox::Inbox,
         ship::{Home, OutboxBounds},
@@ -165,7 +164,7 @@ async fn live(
     let hot = Arc::new(HotHeads::new(
         config.storage.cache.to_usize() / HOT_HEADS_SHARE,
     ));
-    let known = Known::load(directory.storage.as_ref())?;
+    let known = Arc::new(Known::load(directory.storage.as_ref())?);
     let met: Vec<_> = known.regions().into_iter().collect();
     let settled = Settled::of(&config);
     let placement = Arc::new(settled.placement(&met));
@@ -223,7 +222,7 @@ async fn live(
         &node,
         identity_for_peers,
         renewal,
-        shards.recalled.clone(),
+        shards.recalled,
         &mut tasks,
     )?;
     start_gossip(&config, &directory, &node, datagrams, &mut tasks).await?;
@@ -287,7 +286,8 @@ async fn live(
 /// The shards' queues, and word of those that end.
 struct Shards {
     queues: Vec<ShardQueue>,
-    recalled: Vec<Arc<AtomicU64>>,
+    /// What each of their actors recalled.
+    recalled: BTreeMap<ActorId, Recalled>,
     ended: mpsc::UnboundedReceiver<u16>,
 }
 
@@ -307,15 +307,13 @@ impl Shards {
         let (end, ended) = mpsc::unbounded_channel();
         let mut shards = Self {
             queues: Vec::new(),
-            recalled: Vec::new(),
+            recalled: BTreeMap::new(),
             ended,
         };
         let mut opening = Vec::new();
         for (index, actor) in (0u16..).zip(actors_of(identity)) {
             let (queue, receiver, queued_bytes) = shard_queue(index);
-            let recalled = Arc::new(AtomicU64::new(0));
             shards.queues.push(queue);
-            shards.recalled.push(Arc::clone(&recalled));
             let parts = Parts {
                 config: shard_config(config, identity, index, actor, was_clean, placement),
                 storage: Arc::clone(storage),
@@ -329,35 +327,35 @@ impl Shards {
                 outbound: Arc::clone(outbound),
                 queue: receiver,
                 queued_bytes,
-                recalled,
             };
             opening.push(spawn_shard(index, parts, end.clone())?);
         }
         for opened in opening {
             // A thread that ends before it answers has panicked, which it logged.
-            opened.await.unwrap_or_else(|_| {
+            let recalled = opened.await.unwrap_or_else(|_| {
                 Err(StorageError::Failed {
                     detail: "a shard ended while it was opened".to_owned(),
                 })
             })?;
+            shards.recalled.extend(recalled);
         }
         Ok(shards)
     }
 }
 
-/// Starts a shard's thread; the receiver hears whether it opened.
+/// Starts a shard's thread; the receiver hears whether it opened, and what each of its actors recalled.
 fn spawn_shard(
     index: u16,
     parts: Parts,
     end: mpsc::UnboundedSender<u16>,
-) -> io::Result<oneshot::Receiver<Result<(), StorageError>>> {
+) -> io::Result<oneshot::Receiver<Result<BTreeMap<ActorId, Recalled>, StorageError>>> {
     let (answer, opened) = oneshot::channel();
     thread::Builder::new()
         .name(format!("shard-{index}"))
         .spawn(move || {
             let _end = Ends { index, end };
             let (outcome, shard) = match ShardLoop::open(parts) {
-                Ok(shard) => (Ok(()), Some(shard)),
+                Ok(shard) => (Ok(shard.recalled()), Some(shard)),
                 Err(error) => (Err(error), None),
             };
             let is_wanted = answer.send(outcome).is_ok();
@@ -385,7 +383,7 @@ fn shard_config(
     config: &Config,
     identity: &Identity,
     index: u16,
-    actor: crdt::ActorId,
+    actor: ActorId,
     was_clean: bool,
     placement: &Arc<Placement>,
 ) -> ShardConfig {
@@ -432,7 +430,7 @@ fn start_peers(
     node: &Node,
     identity: watched::Receiver<peer::Identity>,
     renewal: Arc<Renewal>,
-    recalled: Vec<Arc<AtomicU64>>,
+    recalled: BTreeMap<ActorId, Recalled>,
     tasks: &mut JoinSet<()>,
 ) -> Result<mpsc::Receiver<Datagram>, RunError> {
     let dialled = config.peers.dial.iter().map(|(name, address)| PeerTarget {
@@ -455,8 +453,11 @@ fn start_peers(
         clock: Arc::clone(&node.inner().clock) as Arc<dyn peer::WallClock>,
         datagrams,
     };
-    let held: Arc<dyn peer::HeldActors> = Arc::clone(outbound) as Arc<dyn peer::HeldActors>;
-    outbound.connect_peers(Peers::start(peers_config, events, held)?);
+    let memory = Arc::new(Acquaintance {
+        outbound: Arc::clone(outbound),
+        known: Arc::clone(&node.inner().known),
+    });
+    outbound.connect_peers(Peers::start(peers_config, events, memory)?);
     let router = Router::new(node.clone(), renewal, recalled);
     watched_over(tasks, node, "peers", router.run(received));
     Ok(datagrams_received)

@@ -72,6 +72,8 @@ pub struct Owed {
     pub batches: u64,
     /// Who lacks how many, in sentences.
     pub lacking: Vec<String>,
+    /// Who lacks what nobody can deliver any more, in sentences.
+    pub lost: Vec<String>,
 }
 
 /// Why an operator's verb was not carried out.

@@ -128,6 +128,7 @@ struct What {
 struct Handoff {
     owed: u64,
     lacking: Vec<String>,
+    lost: Vec<String>,
 }
 
 /// The body of `/v1/drain-check`.
@@ -232,9 +233,18 @@ async fn handoff<V: NodeView>(
     // Half of it, so that the last look comes in time.
     let owed = shared.view.owed(within.min(shared.answer / 2));
     match timeout(shared.answer, owed).await {
-        Ok(Owed { batches, lacking }) => {
+        Ok(Owed {
+            batches,
+            lacking,
+            lost,
+        }) => {
             let owed = batches;
-            uncached(StatusCode::OK, Handoff { owed, lacking })
+            let handoff = Handoff {
+                owed,
+                lacking,
+                lost,
+            };
+            uncached(StatusCode::OK, handoff)
         }
         Err(_) => failure(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -76,6 +76,7 @@ impl NodeView for FakeNode {
         match within.is_zero() {
             true => Owed {
                 batches: 3,
+                lost: Vec::new(),
                 lacking: vec!["region eu has not taken 3".to_owned()],
             },
             false => Owed::default(),
@@ -248,12 +249,12 @@ async fn what_is_owed_and_what_speaks_against_a_stop_is_said() {
         (
             "/v1/handoff",
             "200 OK",
-            r#"{"owed":3,"lacking":["region eu has not taken 3"]}"#,
+            r#"{"owed":3,"lacking":["region eu has not taken 3"],"lost":[]}"#,
         ),
         (
             "/v1/handoff?within_ms=5",
             "200 OK",
-            r#"{"owed":0,"lacking":[]}"#,
+            r#"{"owed":0,"lacking":[],"lost":[]}"#,
         ),
         ("/v1/handoff?within_ms=long", "400 Bad Request", "within_ms"),
         (

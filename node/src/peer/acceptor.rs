@@ -10,7 +10,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Direction, Refusal, RefusalKind, Refuser,
+    Direction, Recollection, Refusal, RefusalKind, Refuser,
     greeting::{self, Greeted, GreetingError, within},
     limits::{HANDSHAKES_MAX, HANDSHAKES_UNPROVEN_MAX},
     session::{self, Session},
@@ -121,7 +121,7 @@ async fn serve_peer(shared: &Arc<Shared>, connection: Connection, permit: OwnedS
     drop(permit);
     match greeted {
         Ok((session, greeted)) => {
-            session::run(shared, &session, greeted, Vec::new()).await;
+            session::run(shared, &session, greeted, Recollection::default()).await;
         }
         Err(error) => {
             if let GreetingError::Failed(text) = &error {
@@ -143,10 +143,10 @@ async fn take_in(
     connection: &Connection,
     name: &NodeName,
 ) -> Result<(Arc<Session>, Greeted), GreetingError> {
-    let (mut greeted, held) = within(async {
+    let (mut greeted, recollection) = within(async {
         let greeted = greeting::answer(shared, connection, name).await?;
-        let held = greeting::ask_held(shared, &greeted.card).await?;
-        Ok((greeted, held))
+        let recollection = greeting::recollect(shared, &greeted.card).await?;
+        Ok((greeted, recollection))
     })
     .await?;
     if shared.is_stopping() {
@@ -154,7 +154,7 @@ async fn take_in(
         return Err(GreetingError::Refused(Refuser::Local, refusal));
     }
     let session = greeting::admit(shared, &greeted, None)?;
-    match greeting::welcome(&mut greeted, held).await {
+    match greeting::welcome(&mut greeted, recollection).await {
         Ok(()) => Ok((session, greeted)),
         Err(error) => {
             shared.roster.remove(session.id);

@@ -18,7 +18,7 @@ use tokio::{
 use tracing::info;
 
 use super::{
-    Direction, Held, LinkState, Refusal, RefusalKind, Refuser,
+    Direction, LinkState, Recollection, Refusal, RefusalKind, Refuser,
     backoff::Backoff,
     greeting::{self, Greeted, GreetingError, within},
     knock::knock,
@@ -247,12 +247,14 @@ impl Dialler {
             reason = self.over() => Err(GreetingError::Failed(reason)),
             greeted = within(greeting::dial(&self.shared, &connection, &name)) => greeted,
         };
-        let admitted = greeted.and_then(|(greeted, held)| {
+        let admitted = greeted.and_then(|(greeted, recollection)| {
             let session = greeting::admit(&self.shared, &greeted, Some(&self.address))?;
-            Ok((session, greeted, held))
+            Ok((session, greeted, recollection))
         });
         let outcome = match admitted {
-            Ok((session, greeted, held)) => self.accompany(&session, greeted, held).await,
+            Ok((session, greeted, recollection)) => {
+                self.accompany(&session, greeted, recollection).await
+            }
             Err(error) => self.give_up(&connection, Some(&name), &error),
         };
         drop(claim);
@@ -264,11 +266,11 @@ impl Dialler {
         &self,
         session: &Arc<Session>,
         greeted: Greeted,
-        held: Vec<Held>,
+        recollection: Recollection,
     ) -> Outcome {
         self.shared.roster.line(self.line, |line| line.up(session));
         let began = Instant::now();
-        let mut run = pin!(session::run(&self.shared, session, greeted, held));
+        let mut run = pin!(session::run(&self.shared, session, greeted, recollection));
         let ended = tokio::select! { biased;
             end = &mut run => Ok(end),
             reason = self.target.course.left(&self.address) => Err(reason),

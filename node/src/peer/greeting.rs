@@ -8,7 +8,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
-    Direction, Held, Refusal, RefusalKind, Refused, Refuser,
+    Direction, Recollection, Refusal, RefusalKind, Refused, Refuser,
     limits::{GREETING_BYTES_MAX, GREETING_MAX},
     session::Session,
     shared::Shared,
@@ -87,7 +87,7 @@ pub(super) async fn dial(
     shared: &Shared,
     connection: &Connection,
     certified: &NodeName,
-) -> Result<(Greeted, Vec<Held>), GreetingError> {
+) -> Result<(Greeted, Recollection), GreetingError> {
     let own = shared.card();
     let (stream, reading) = connection.open_bi().await?;
     let mut writer = control_writer(stream);
@@ -98,7 +98,7 @@ pub(super) async fn dial(
     let bytes = next(&mut reader).await?;
     let envelope = Envelope::open(&bytes).map_err(StreamError::from)?;
     let version = agree(shared, certified, &envelope)?;
-    let (card, held) = envelope.welcome().map_err(StreamError::from)?;
+    let (card, recollection) = envelope.welcome().map_err(StreamError::from)?;
     check(&own, &card, certified)?;
     let connection = connection.clone();
     Ok((
@@ -110,7 +110,7 @@ pub(super) async fn dial(
             own,
             version,
         },
-        held,
+        recollection,
     ))
 }
 
@@ -167,24 +167,29 @@ pub(super) fn admit(
 }
 
 /// The acceptor's last word, after which the session runs.
-pub(super) async fn welcome(greeted: &mut Greeted, held: Vec<Held>) -> Result<(), GreetingError> {
-    let welcome = Greeting::Welcome(greeted.own.clone(), held).encode();
+pub(super) async fn welcome(
+    greeted: &mut Greeted,
+    recollection: Recollection,
+) -> Result<(), GreetingError> {
+    let welcome = Greeting::Welcome(greeted.own.clone(), recollection).encode();
     within(async { Ok(greeted.writer.write(&[welcome]).await?) }).await
 }
 
-/// What this node holds of the dialler's actors. Asked on a thread that may block.
-pub(super) async fn ask_held(shared: &Shared, card: &Card) -> Result<Vec<Held>, GreetingError> {
-    let (held, actors) = (shared.held.clone(), card.actors.clone());
+/// What this node knows of the dialler. Asked on a thread that may block.
+pub(super) async fn recollect(shared: &Shared, card: &Card) -> Result<Recollection, GreetingError> {
+    let (memory, peer) = (shared.memory.clone(), card.clone().into_peer());
     let answer = spawn_blocking(move || {
-        let mut answer = held.held(&actors);
-        answer.retain(|held| actors.contains(&held.actor));
+        let mut answer = memory.recollect(&peer);
+        answer.held.retain(|held| peer.actors.contains(&held.actor));
         answer
     });
     match answer.await {
-        Ok(held) => Ok(held),
+        Ok(recollection) => Ok(recollection),
         Err(error) => {
             shared
-                .failed(&format!("what is held could not be told: {error}"))
+                .failed(&format!(
+                    "what is known of a peer could not be told: {error}"
+                ))
                 .await;
             Err(GreetingError::refuse(
                 RefusalKind::NotNow,

@@ -63,7 +63,7 @@ use crate::{
     tls::{Credentials, CredentialsError},
 };
 
-pub use crate::core::message::{Held, SessionId};
+pub use crate::core::message::{Held, Recollection, SessionId};
 pub use datagram::{Datagram, DatagramError, Recipient};
 pub use journal::Refused;
 pub use link::{LinkState, PeerLink, Unreached};
@@ -115,9 +115,9 @@ pub struct PeerTarget {
 }
 
 /// Answers what a dialling peer asks in its handshake.
-pub trait HeldActors: Send + Sync {
-    /// What this node holds of these actors; nothing for those it never heard of. May block for a moment, on a thread made for that.
-    fn held(&self, actors: &[ActorId]) -> Vec<Held>;
+pub trait Memory: Send + Sync {
+    /// What this node knows of a peer and its actors. May block for a moment, on a thread made for that.
+    fn recollect(&self, peer: &Peer) -> Recollection;
 }
 
 /// The node's wall clock, with whatever offset its tests give it. Peers compare theirs with it.
@@ -168,8 +168,8 @@ pub enum Event {
         direction: Direction,
         /// Who it is.
         peer: Peer,
-        /// What the peer holds of our actors, if we dialled.
-        held: Vec<Held>,
+        /// What the peer knows of this node, if we dialled.
+        recollection: Recollection,
     },
     /// The peer said something.
     Message {
@@ -262,7 +262,7 @@ impl Peers {
     pub fn start(
         config: PeersConfig,
         events: mpsc::Sender<Event>,
-        held: Arc<dyn HeldActors>,
+        memory: Arc<dyn Memory>,
     ) -> Result<Self, StartError> {
         let PeersConfig {
             credentials,
@@ -281,7 +281,7 @@ impl Peers {
             region,
             identity,
             clock,
-            held,
+            memory,
             events,
             datagrams,
             targets: registry,

@@ -21,7 +21,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    DatagramError, Direction, Event, Held, Peer, Refused, SessionId, datagram,
+    DatagramError, Direction, Event, Peer, Recollection, Refused, SessionId, datagram,
     ending::{End, Ending},
     greeting::Greeted,
     limits::{CONTROL_BYTES_MAX, DRAIN_MAX, FRAME_BYTES_MAX, HEARTBEAT, SILENCE_MAX, WRITE_BYTES},
@@ -160,7 +160,7 @@ pub(super) async fn run(
     shared: &Shared,
     session: &Arc<Session>,
     greeted: Greeted,
-    held: Vec<Held>,
+    recollection: Recollection,
 ) -> End {
     info!(session = session.id.0, peer = %session.peer.name, region = %session.peer.region, address = %session.address,
         direction = ?session.direction, "peer is up");
@@ -197,7 +197,7 @@ pub(super) async fn run(
         end = session.ending.ended() => end,
         end = say_goodbye(session, &connection) => end,
         end = listen(shared, session, &mut reader, pongs) => end,
-        end = deliver(shared, session, &connection, &mut messages, held) => end,
+        end = deliver(shared, session, &connection, &mut messages, recollection) => end,
         end = outgrow(session, &connection) => end,
         end = broken(&mut tasks) => end,
     };
@@ -353,7 +353,7 @@ async fn deliver(
     session: &Session,
     connection: &Connection,
     messages: &mut Option<FrameReader>,
-    held: Vec<Held>,
+    recollection: Recollection,
 ) -> End {
     let (id, direction, peer) = (session.id, session.direction, session.peer.clone());
     if !shared
@@ -361,7 +361,7 @@ async fn deliver(
             session: id,
             direction,
             peer,
-            held,
+            recollection,
         })
         .await
     {

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::error;
 
 use super::{
-    Datagram, Event, HeldActors, Identity, Refused, WallClock, journal::Journal, roster::Roster,
+    Datagram, Event, Identity, Memory, Refused, WallClock, journal::Journal, roster::Roster,
     target::Targets, wire::Card,
 };
 use crate::{names::RegionName, tls::Credentials};
@@ -17,7 +17,7 @@ pub(super) struct Parts {
     pub(super) region: RegionName,
     pub(super) identity: watch::Receiver<Identity>,
     pub(super) clock: Arc<dyn WallClock>,
-    pub(super) held: Arc<dyn HeldActors>,
+    pub(super) memory: Arc<dyn Memory>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) datagrams: mpsc::Sender<Datagram>,
     pub(super) targets: Targets,
@@ -26,7 +26,7 @@ pub(super) struct Parts {
 pub(super) struct Shared {
     pub(super) credentials: Credentials,
     pub(super) clock: Arc<dyn WallClock>,
-    pub(super) held: Arc<dyn HeldActors>,
+    pub(super) memory: Arc<dyn Memory>,
     pub(super) targets: Targets,
     /// Where datagrams of peers go.
     pub(super) datagrams: mpsc::Sender<Datagram>,
@@ -47,7 +47,7 @@ impl Shared {
             region,
             identity,
             clock,
-            held,
+            memory,
             events,
             datagrams,
             targets,
@@ -55,7 +55,7 @@ impl Shared {
         Self {
             credentials,
             clock,
-            held,
+            memory,
             targets,
             datagrams,
             identity,

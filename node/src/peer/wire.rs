@@ -4,7 +4,7 @@
 //!   dialler                                       acceptor
 //!      │── QUIC, TLS 1.3, both certificates ─────────▶│
 //!      │── control stream: Hello ────────────────────▶│   who am I, what do I speak
-//!      │◀───────────────── Welcome (or a close) ──────│   who am I, what I hold of your actors
+//!      │◀───────────────── Welcome (or a close) ──────│   who am I, what I know of you
 //!      │◀─ control stream: Ping, Pong, Bye ──────────▶│   every 500 ms; written before everything else
 //!      │── message stream: Message … ────────────────▶│   each side opens its own
 //!      │◀──────────────────────── Message … ──────────│
@@ -20,15 +20,18 @@ use std::ops::RangeInclusive;
 use crdt::{ActorId, codec};
 use serde::{Deserialize, Serialize};
 
-use super::{Held, Peer, limits::ACTORS_MAX};
+use super::{Peer, limits::ACTORS_MAX};
 use crate::{
-    core::{identity::DirectoryId, message::Message},
+    core::{
+        identity::DirectoryId,
+        message::{Message, Recollection},
+    },
     names::{ClusterName, NodeName, RegionName},
 };
 
 /// The versions of messages and control letters that this release speaks. Of two nodes' ranges the highest common one is
 /// spoken. Raise the end with every change of [`Message`]; raise the start when an old form is dropped.
-pub(super) const VERSIONS: RangeInclusive<u8> = 2..=2;
+pub(super) const VERSIONS: RangeInclusive<u8> = 3..=3;
 
 /// The first byte of a stream that carries messages. On the wire: keep stable.
 pub(super) const STREAM_MESSAGES: u8 = 1;
@@ -62,8 +65,8 @@ impl Card {
 pub(super) enum Greeting {
     /// The dialler introduces itself.
     Hello(Card),
-    /// The acceptor introduces itself, and says what it holds of the dialler's actors.
-    Welcome(Card, Vec<Held>),
+    /// The acceptor introduces itself, and says what it knows of the dialler.
+    Welcome(Card, Recollection),
 }
 
 /// A greeting as it came, before its body was looked at: kind and versions are where they are in every release.
@@ -121,8 +124,8 @@ impl Greeting {
         let mut bytes = vec![kind, *VERSIONS.start(), *VERSIONS.end()];
         match self {
             Self::Hello(card) => codec::encode_into(&mut bytes, GREETING_VERSION, card),
-            Self::Welcome(card, held) => {
-                codec::encode_into(&mut bytes, GREETING_VERSION, &(card, held));
+            Self::Welcome(card, recollection) => {
+                codec::encode_into(&mut bytes, GREETING_VERSION, &(card, recollection));
             }
         }
         bytes
@@ -157,12 +160,13 @@ impl<'a> Envelope<'a> {
     }
 
     /// The body of a `Welcome`.
-    pub(super) fn welcome(&self) -> Result<(Card, Vec<Held>), WireError> {
+    pub(super) fn welcome(&self) -> Result<(Card, Recollection), WireError> {
         self.expect(WELCOME)?;
-        let (card, held): (Card, Vec<Held>) = decode("welcome", GREETING_VERSION, self.body)?;
+        let (card, recollection): (Card, Recollection) =
+            decode("welcome", GREETING_VERSION, self.body)?;
         check_actors(card.actors.len())?;
-        check_actors(held.len())?;
-        Ok((card, held))
+        check_actors(recollection.held.len())?;
+        Ok((card, recollection))
     }
 
     fn expect(&self, kind: u8) -> Result<(), WireError> {
@@ -210,10 +214,11 @@ fn check_actors(count: usize) -> Result<(), WireError> {
 const HELLO: u8 = 1;
 const WELCOME: u8 = 2;
 /// The form of the greetings' bodies.
-const GREETING_VERSION: u8 = 1;
+const GREETING_VERSION: u8 = 2;
 
 #[cfg(test)]
 mod tests {
+    use crate::{core::message::Held, storage::record::shortage::Shortage};
     use crdt::Hlc;
     use proptest::prelude::{any, prop, proptest};
 
@@ -238,13 +243,19 @@ mod tests {
             .map(|index| Held {
                 actor: ActorId::new(u64::MAX, index),
                 taken: Hlc::MAX,
+                passed: Hlc::MAX,
                 newest: Hlc::MAX,
             })
             .collect();
-        let bytes = Greeting::Welcome(card(ACTORS_MAX), held.clone()).encode();
+        let recollection = Recollection {
+            held,
+            replaced: Some(DirectoryId(u64::MAX)),
+            shortage: Shortage::FORGOTTEN,
+        };
+        let bytes = Greeting::Welcome(card(ACTORS_MAX), recollection.clone()).encode();
         assert!(bytes.len() <= super::super::limits::GREETING_BYTES_MAX);
         let envelope = Envelope::open(&bytes).unwrap();
-        assert_eq!(envelope.welcome(), Ok((card(ACTORS_MAX), held)));
+        assert_eq!(envelope.welcome(), Ok((card(ACTORS_MAX), recollection)));
         assert_eq!(envelope.hello(), Err(WireError::Kind(WELCOME)));
     }
 

@@ -33,7 +33,7 @@ use node::{
     level::Level,
     names::{NodeName, RegionName},
     placement::Placement,
-    storage::{Durability, Family, Storage, memory::MemoryStorage},
+    storage::{Durability, Family, Storage, memory::MemoryStorage, record::shortage::Shortage},
 };
 
 /// A node of one shard, alone in its region.
@@ -273,8 +273,15 @@ impl Region {
                 }),
                 Intent::Send { session, message } => self.returned.push((session, message)),
                 Intent::Report(event) => self.inbox_events.push(event),
+                Intent::FallShort(shortage) => self.input(Input::Short(shortage)),
             }
         }
+    }
+
+    /// It lost what it had acknowledged, as its peers tell it when they greet it.
+    pub fn forget(&mut self) {
+        let intents = self.inbox.fall_short(Shortage::FORGOTTEN);
+        self.intend(intents);
     }
 
     /// Commits where the inbox is.
@@ -378,6 +385,7 @@ pub fn connect(from: &mut Region, to: &Region, session: u64) {
         session: SessionId(session),
         directory: to.directory,
         held: to.inbox.held(&actors),
+        shortage: to.inbox.shortage(),
     }));
 }
 

@@ -93,6 +93,7 @@ impl Replicas {
             session: self.session(from, to),
             directory: self.nodes[to].directory,
             held,
+            shortage: self.nodes[to].inbox.shortage(),
         };
         self.nodes[from].input(Input::SessionUp(met));
     }

@@ -41,6 +41,8 @@ pub struct NodeEnding {
     pub waiting: Vec<String>,
     /// Regions that it says are to be repaired.
     pub repairs: Vec<String>,
+    /// Whether it says that it lacks writes that other replicas have.
+    pub is_short: bool,
     /// The keys that were asked for, as its own replica shows them.
     pub values: BTreeMap<Key, Content>,
 }
@@ -93,6 +95,8 @@ fn look_at(entry: &NodeEntry) -> NodeEnding {
     match status(&entry.http, "", PATIENCE) {
         Ok(status) => {
             ending.waiting = waiting(&status);
+            let mut reasons = status.reasons.iter();
+            ending.is_short = reasons.any(|reason| reason.kind == "recovering");
             let lacking = status.regions.iter().filter(|region| region.needs_repair);
             ending.repairs = lacking.map(|region| region.name.to_string()).collect();
         }

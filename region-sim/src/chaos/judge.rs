@@ -162,6 +162,7 @@ fn holders(nodes: &[NodeEnding]) -> Vec<Holder> {
         has_lost: false,
         waiting: node.waiting.clone(),
         repairs: node.repairs.clone(),
+        is_short: node.is_short,
         log_ends: Vec::new(),
     };
     nodes.iter().enumerate().map(holder).collect()

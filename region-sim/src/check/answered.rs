@@ -38,6 +38,10 @@ pub struct Asked<'a> {
     pub replicas: usize,
     /// Whether a region may lack rows for good.
     pub may_lack: bool,
+    /// Whether a replica lacks writes that others have: what asks several may be refused then.
+    pub are_short: bool,
+    /// Whether so few do in every region that the others have one in common with every majority.
+    pub are_whole_enough: bool,
     /// When nodes went on under another number: a shard that was far ahead, and idle since, does so when it is first asked.
     pub renewals: &'a [Duration],
 }
@@ -45,8 +49,9 @@ pub struct Asked<'a> {
 impl Asked<'_> {
     fn covers(&self, asked: &Operation) -> bool {
         let can_be_met = match asked.op.level {
-            Level::Replicas(count) => usize::from(count.get()) <= self.replicas,
-            Level::LocalQuorum => true,
+            Level::Replicas(count) if count.get() == 1 => true,
+            Level::Replicas(count) => usize::from(count.get()) <= self.replicas && !self.are_short,
+            Level::LocalQuorum => self.are_whole_enough,
             // Marks of whole regions rest where rows were dropped.
             Level::EachQuorum | Level::Quorum | Level::All => !self.may_lack,
         };

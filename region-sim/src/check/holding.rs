@@ -57,6 +57,8 @@ pub struct Holder {
     pub waiting: Vec<String>,
     /// Regions that its shards think lack rows.
     pub repairs: Vec<String>,
+    /// Whether it says that it lacks writes that other replicas have.
+    pub is_short: bool,
     /// How far others are with what its shards wrote.
     pub log_ends: Vec<LogEnd>,
 }
@@ -86,6 +88,18 @@ impl Ending<'_> {
             .filter(|row| row.deltas.iter().any(|delta| delta.key == key));
         host.holds(key)
             && rows.all(|row| !row.is_doubtful && !row.is_lost && self.must_have(host, row))
+    }
+}
+
+impl Ending<'_> {
+    /// Whether so few hosts of each region lack writes for good that the others have one in common with every majority of replicas.
+    pub fn are_whole_enough(&self, replicas: usize) -> bool {
+        self.hosts.iter().all(|host| {
+            let others = self.hosts.iter();
+            let short =
+                others.filter(|other| other.is_short && other.home.region == host.home.region);
+            replicas <= 1 || short.count() <= replicas / 2
+        })
     }
 }
 

@@ -20,6 +20,10 @@ pub fn check(ending: &Ending<'_>, bound: Duration) -> Vec<Violation> {
                 let detail = format!("n{} would have {region} repaired for nothing", host.index);
                 Violation::new("P6", detail)
             }));
+            if host.is_short && !host.has_lost {
+                let detail = format!("n{} would be repaired for nothing", host.index);
+                wrong.push(Violation::new("P6", detail));
+            }
         }
         for waiting in &host.waiting {
             wrong.push(Violation::new("P6", format!("n{}: {waiting}", host.index)));

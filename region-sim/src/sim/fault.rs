@@ -129,6 +129,11 @@ impl FaultKind {
         }
     }
 
+    /// Whether it puts another disk in the place of one.
+    pub fn replaces_disk(self) -> bool {
+        matches!(self, Self::Wipe | Self::Restore)
+    }
+
     /// Which kinds strike in a world, and how often.
     pub fn draw(dice: &mut Dice) -> Vec<(Self, Duration)> {
         let share = *dice.pick(&[100, 300, 600]);

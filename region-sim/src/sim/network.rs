@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crdt::ActorId;
 use node::core::{
     identity::DirectoryId,
-    message::{Held, Message, SessionId},
+    message::{Message, Recollection, SessionId},
 };
 
 use super::{
@@ -56,6 +56,8 @@ pub struct Dial {
     pub target: HostIndex,
     /// The actors that it ships for.
     pub actors: Vec<ActorId>,
+    /// Its data directory and the numbers that this had before.
+    pub directories: Vec<DirectoryId>,
     /// What the target answered.
     pub answer: Option<Answer>,
 }
@@ -67,8 +69,10 @@ pub struct Answer {
     pub acceptor: End,
     /// Its data directory.
     pub directory: DirectoryId,
-    /// What it has of the dialler's actors.
-    pub held: Vec<Held>,
+    /// That and the numbers that it had before.
+    pub directories: Vec<DirectoryId>,
+    /// What it knows of the dialler.
+    pub recollection: Recollection,
 }
 
 /// What comes of looking at a lane.

@@ -144,7 +144,10 @@ impl Plan {
             faults: FaultKind::draw(&mut dice)
                 .into_iter()
                 .filter(|(kind, _)| {
-                    is_refilled || !kind.takes_data(is_fsync_equal && is_fsync_always)
+                    let is_replicated = regions == 1 && replicas > 1 && kind.replaces_disk();
+                    is_refilled
+                        || is_replicated
+                        || !kind.takes_data(is_fsync_equal && is_fsync_always)
                 })
                 .collect(),
             delay: (millis(delay_min), millis(delay_min + dice.between(0, 80))),

@@ -66,6 +66,9 @@ impl World {
         // One that is alone is its own other.
         let apart = 1 + self.storm.dice.below((hosts - 1).max(1)) as usize;
         let other = (host + apart) % self.hosts.len();
+        if kind.replaces_disk() && !self.may_forget(host) {
+            return;
+        }
         self.desk.trace.line(self.desk.now, || {
             format!("{kind:?} strikes n{host}, n{other}")
         });
@@ -110,6 +113,13 @@ impl World {
             FaultKind::Leap => self.begin_fault(Fault::Leapt(host)),
             FaultKind::FarStart => self.begin_fault(Fault::FarAhead(FAR_HOST)),
         }
+    }
+
+    /// Whether enough of the replicas are left that lost nothing, so that every majority of them has one in common with every other.
+    fn may_forget(&self, host: usize) -> bool {
+        let others = self.hosts.iter().enumerate();
+        let others = others.filter(|(other, state)| *other != host && state.has_forgotten);
+        self.desk.plan.nodes == 1 || others.count() < self.desk.plan.replicas / 2
     }
 
     /// A fault that lasted is over.

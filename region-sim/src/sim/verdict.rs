@@ -49,6 +49,8 @@ impl World {
                 replicas: self.desk.plan.replicas,
                 renewals: &self.desk.renewals,
                 may_lack: ending.may_lack,
+                are_short: ending.hosts.iter().any(|host| host.is_short),
+                are_whole_enough: ending.are_whole_enough(self.desk.plan.replicas),
             };
             wrong.extend(check::answered::check(&self.history, &ending, &asked));
         }
@@ -56,7 +58,8 @@ impl World {
             .history
             .promised(|level| self.desk.plan.overlaps(level));
         // Where bounds dropped what a replica has not taken, and that is said, it lacks it until it is reconciled.
-        let lacks = ending.hosts.iter().any(|host| !host.repairs.is_empty());
+        let says_so = |host: &Holder| !host.repairs.is_empty() || host.is_short;
+        let lacks = ending.hosts.iter().any(says_so);
         if !(ending.are_replicas && ending.may_lack && lacks) {
             wrong.extend(check::converged::check(&ending));
             wrong.extend(check::durable::check(&promised, &ending));
@@ -119,6 +122,7 @@ fn hold(host: &Host, ledger: &Ledger) -> Result<Holder, Violation> {
             .any(|row| row.origin == host.index && (row.is_lost || row.is_doubtful)),
         waiting: host.waiting(),
         repairs: host.repairs(),
+        is_short: host.is_short(),
         log_ends: host.log_ends(ledger),
     })
 }

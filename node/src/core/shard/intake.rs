@@ -138,7 +138,11 @@ impl Shard {
             let working = &mut self.working;
             Some(compare::copy(storage, working, &key, from, page_bytes)?)
         };
-        Ok(Message::Compared { ask, copy })
+        Ok(Message::Compared {
+            ask,
+            copy,
+            shortage: self.shipper.shortage(&self.shipper.home().node),
+        })
     }
 
     fn mend(

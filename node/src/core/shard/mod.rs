@@ -10,7 +10,7 @@ mod replicas;
 mod upkeep;
 mod waits;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use crdt::{ActorId, Clock, Hlc};
@@ -23,7 +23,7 @@ use super::{
     gate::Gates,
     identity::relay_of,
     inbox::{Applied, Done, RelayMark, Ticket},
-    message::{Message, SessionId},
+    message::{Held, Message, SessionId, Unanswered},
     mutant::{Mutant, is_on},
     quorum::{Awaiting, Quorum},
     recover,
@@ -101,7 +101,7 @@ pub struct Shard {
     actor: ActorId,
     clock: Clock,
     ceiling: Hlc,
-    recalled: Hlc,
+    recalled: BTreeMap<ActorId, Recalled>,
     working: Working,
     tallies: Tallies,
     shipper: Shipper,
@@ -122,6 +122,28 @@ pub struct Shard {
     is_committing: bool,
     is_over: bool,
     maintain_at: Duration,
+}
+
+/// What an actor recalled when its shard was opened, to be held against what peers know *at their first handshake since*.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recalled {
+    /// Its newest row.
+    row: Hlc,
+    /// A bound of its stamps, which it stores ahead of them and of its promises.
+    bound: Hlc,
+}
+
+impl Recalled {
+    /// Whether a row was forgotten: a row is shipped only once it is stored. The bound would not do, because it is ahead of the rows:
+    /// it hides what an old copy lacks of the last moments before it.
+    pub fn lacks_rows(self, held: &Held) -> bool {
+        held.newest > self.row
+    }
+
+    /// Whether the actor must not go on: it would stamp below rows that it forgot, or below what it promised and forgot.
+    pub fn may_repeat(self, held: &Held) -> bool {
+        self.lacks_rows(held) || held.passed > self.bound
+    }
 }
 
 /// What waits for the commit.
@@ -155,6 +177,14 @@ impl Shard {
             config.outbox,
             config.entropy,
         )?;
+        let mut recalled = BTreeMap::new();
+        for &actor in &actors {
+            let recalls = Recalled {
+                row: shipper.newest(actor),
+                bound: Mark::Ceiling.load(storage, actor)?,
+            };
+            recalled.insert(actor, recalls);
+        }
         let ceiling = Mark::Ceiling.load(storage, config.actor)?;
         // A renewed actor has no ceiling yet; it goes on after the ones that it followed, or its writes would lose against theirs.
         let mut floor = ceiling;
@@ -170,7 +200,7 @@ impl Shard {
             actor: config.actor,
             clock: Clock::new(floor),
             ceiling,
-            recalled: ceiling,
+            recalled,
             working: Working::new(config.cache_bytes),
             tallies,
             shipper,
@@ -215,6 +245,7 @@ impl Shard {
             Input::SessionDown { session } => self.session_down(storage, session, now, out),
             Input::Trusted(trusted) => self.trust(storage, trusted, now, out),
             Input::Placed(placement) => self.place(storage, placement, now, out),
+            Input::Short(shortage) => self.shipper.fall_short(shortage),
             Input::Acknowledged { session, message } => {
                 self.acknowledged(storage, session, message, now, out)
             }
@@ -273,12 +304,10 @@ impl Shard {
         self.clock.last()
     }
 
-    /// The newest stamp that its actor can have made before this shard was opened, as far as storage remembers.
-    ///
-    /// A peer that holds a newer one *at its first handshake since* shows that storage is an old copy: the actor is to be
-    /// renewed. Comparing with [`Shard::newest`] would not do: what was stamped since the opening hides what was forgotten.
-    pub fn recalled(&self) -> Hlc {
-        self.recalled
+    /// What each of its actors recalled when this shard was opened. Comparing with [`Shard::newest`] would not do: what was stamped since
+    /// hides what was forgotten.
+    pub fn recalled(&self) -> &BTreeMap<ActorId, Recalled> {
+        &self.recalled
     }
 
     /// Why clients' writes are refused, if they are. What other regions wrote is still taken under a wrong clock: it is their stamps
@@ -325,7 +354,18 @@ impl Shard {
                 taken,
                 reason,
             } => self.declined(storage, session, (actor, taken, reason), now, out),
-            Message::Compared { ask, copy } => self.compared(storage, session, ask, copy, now, out),
+            Message::Compared {
+                ask,
+                copy,
+                shortage,
+            } => {
+                if self.shipper.learn(session, shortage) {
+                    let why = Unanswered::Forgot;
+                    self.unanswered(storage, session, ask, why, now, out);
+                } else {
+                    self.compared(storage, session, ask, copy, now, out);
+                }
+            }
             Message::Mended { ask } => self.mended(storage, session, ask, now, out),
             Message::Unanswered { ask, why } => {
                 self.unanswered(storage, session, ask, why, now, out)
@@ -348,7 +388,6 @@ impl Shard {
         self.clock.observe(newest);
         self.actor = actor;
         self.ceiling = Hlc::ZERO;
-        self.recalled = Hlc::ZERO;
         self.give_up_waiting("this node goes on under another number", out);
         self.shipper.begin(actor);
         self.replay.renewed();

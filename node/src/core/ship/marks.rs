@@ -81,6 +81,11 @@ impl Shipper {
         })
     }
 
+    /// The newest row of a log.
+    pub fn newest(&self, actor: ActorId) -> Hlc {
+        self.logs.get(&actor).map_or(Hlc::ZERO, |log| log.newest)
+    }
+
     /// Nobody has said anything about rows of this log behind this place.
     pub fn furthest(&self, actor: ActorId) -> Hlc {
         let streams = self

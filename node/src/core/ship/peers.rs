@@ -14,6 +14,7 @@ use crate::{
         message::{Held, SessionId},
     },
     names::{NodeName, RegionName},
+    storage::record::shortage::Shortage,
 };
 
 /// A session to a node, as its handshake made it.
@@ -29,6 +30,8 @@ pub struct Met {
     pub directory: DirectoryId,
     /// What it has of this node's logs.
     pub held: Vec<Held>,
+    /// What it lacks that nobody will ship to it, as far as either side knew.
+    pub shortage: Shortage,
 }
 
 /// One session to each node that was met: the newest.
@@ -70,6 +73,26 @@ impl Peers {
         })
     }
 
+    /// What a node lacks, as it was known when there was a session with it last.
+    pub(super) fn shortage(&self, node: &NodeName) -> Shortage {
+        self.0.get(node).map_or(Shortage::NONE, |met| met.shortage)
+    }
+
+    /// Whether any of them lacks something.
+    pub(super) fn are_any_short(&self) -> bool {
+        self.0.values().any(|met| met.shortage.is_any())
+    }
+
+    /// A node says what it lacks. What others knew of it before it knew itself stays so for this session.
+    pub(super) fn learn(&mut self, session: SessionId, shortage: Shortage) {
+        if !shortage.is_any() {
+            return;
+        }
+        if let Some(met) = self.0.values_mut().find(|met| met.session == session) {
+            met.shortage = met.shortage.with(shortage);
+        }
+    }
+
     /// What a node has taken is noted with what its handshake said: should it be chosen again within this session, the stream goes
     /// on from there.
     pub(super) fn note(&mut self, session: SessionId, actor: ActorId, taken: Hlc) {
@@ -81,6 +104,7 @@ impl Peers {
             None => met.held.push(Held {
                 actor,
                 taken,
+                passed: taken,
                 newest: taken,
             }),
         }

@@ -126,11 +126,14 @@ impl Route {
             since: pending()
                 .map(|stream| stream.pending_since.max(stream.cursor.taken))
                 .min(),
-            needs_repair: self
-                .streams
-                .values()
-                .any(|stream| stream.cursor.hole.is_some()),
+            needs_repair: self.lacks_rows(),
         }
+    }
+
+    /// Whether rows are gone that the destination never took.
+    pub(super) fn lacks_rows(&self) -> bool {
+        let mut streams = self.streams.values();
+        streams.any(|stream| stream.cursor.hole.is_some())
     }
 
     /// What is in flight is in doubt and will be sent again.

@@ -429,7 +429,7 @@ impl Stream {
             send(Message::Promise { actor, after, upto });
         }
         if self.sent < log.trimmed {
-            self.skip(actor, log.trimmed, send);
+            self.skip(actor, log.trimmed, reader == Reader::Region, send);
         }
         while self.sent < log.newest
             && self.in_flight_bytes < WINDOW_BYTES
@@ -454,13 +454,24 @@ impl Stream {
     }
 
     /// Goes on behind rows that are gone.
-    pub(super) fn skip(&mut self, actor: ActorId, upto: Hlc, send: &mut dyn FnMut(Message)) {
+    pub(super) fn skip(
+        &mut self,
+        actor: ActorId,
+        upto: Hlc,
+        is_for_region: bool,
+        send: &mut dyn FnMut(Message),
+    ) {
         let after = self.sent;
         self.depart(upto, 0, 0);
         self.answers.hear(after, upto); // there is nothing to answer for, and nothing that counts
         self.lost = Some(Span { after, upto }.widened(self.lost));
         if !is_on(Mutant::SkipNotSent) {
-            send(Message::Skip { actor, after, upto });
+            send(Message::Skip {
+                actor,
+                after,
+                upto,
+                is_for_region,
+            });
         }
     }
 

@@ -18,6 +18,7 @@ use crate::{
         LinkState, SendError, SessionId, SystemClock, WallClock,
         limits::{FRAME_BYTES_MAX, QUEUE_BYTES_MAX, SILENCE_MAX},
     },
+    storage::record::shortage::Shortage,
 };
 
 /// Two nodes, of which the first dials the second, and their session's number at each.
@@ -51,10 +52,11 @@ async fn two_nodes_introduce_themselves_and_talk_both_ways_in_order() {
         (peer.directory, peer.actors),
         (DirectoryId(2), identity(2).actors)
     );
-    assert_eq!(answer, [held(identity(1).actors[0])]);
+    assert_eq!(answer.held, [held(identity(1).actors[0])]);
+    assert_eq!(answer.shortage, Shortage::MISSED);
     let (there, peer, answer) = eu.up(Accepted).await;
     assert_eq!(
-        (peer.name.as_str(), peer.region.as_str(), answer.len()),
+        (peer.name.as_str(), peer.region.as_str(), answer.held.len()),
         ("us-1", "us", 0)
     );
     for number in 0..1000 {
@@ -357,7 +359,7 @@ async fn a_renewed_identity_is_announced_to_every_peer() {
         (DirectoryId(77), identity(77).actors)
     );
     let (_, _, answer) = us.up(Dialled).await;
-    assert_eq!(answer, [held(identity(77).actors[0])]);
+    assert_eq!(answer.held, [held(identity(77).actors[0])]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

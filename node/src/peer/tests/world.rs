@@ -19,9 +19,10 @@ use crate::{
     },
     names::{ClusterName, NodeName},
     peer::{
-        Datagram, Direction, Event, Held, HeldActors, Identity, Peer, PeerLink, PeerTarget, Peers,
-        PeersConfig, Refused, SessionId, StartError, SystemClock, WallClock,
+        Datagram, Direction, Event, Held, Identity, Peer, PeerLink, PeerTarget, Peers, PeersConfig,
+        Recollection, Refused, SessionId, StartError, SystemClock, WallClock,
     },
+    storage::record::shortage::Shortage,
     tls::{self, Credentials, DAYS_DEFAULT},
 };
 
@@ -211,9 +212,13 @@ pub(super) fn identity(directory: u64) -> Identity {
 /// Remembers the same of everyone.
 struct Memory;
 
-impl HeldActors for Memory {
-    fn held(&self, actors: &[ActorId]) -> Vec<Held> {
-        actors.iter().map(|actor| held(*actor)).collect()
+impl super::super::Memory for Memory {
+    fn recollect(&self, peer: &Peer) -> Recollection {
+        Recollection {
+            held: peer.actors.iter().map(|actor| held(*actor)).collect(),
+            replaced: None,
+            shortage: Shortage::MISSED,
+        }
     }
 }
 
@@ -221,6 +226,7 @@ pub(super) fn held(actor: ActorId) -> Held {
     Held {
         actor,
         taken: Hlc::from_millis(5),
+        passed: Hlc::from_millis(5),
         newest: Hlc::from_millis(7),
     }
 }
@@ -233,7 +239,7 @@ pub(super) struct Node {
     pub(super) identity: watch::Sender<Identity>,
     pub(super) address: SocketAddr,
     /// `Up`s that came while another was awaited.
-    early: BTreeMap<SessionId, (Direction, Peer, Vec<Held>)>,
+    early: BTreeMap<SessionId, (Direction, Peer, Recollection)>,
 }
 
 impl Node {
@@ -245,24 +251,26 @@ impl Node {
     }
 
     /// The next session in a direction, new or already seen by an earlier wait.
-    pub(super) async fn up(&mut self, wanted: Direction) -> (SessionId, Peer, Vec<Held>) {
+    pub(super) async fn up(&mut self, wanted: Direction) -> (SessionId, Peer, Recollection) {
         loop {
             let found = self
                 .early
                 .iter()
                 .find(|(_, (direction, ..))| *direction == wanted)
                 .map(|(id, _)| *id);
-            if let Some((id, (_, peer, held))) = found.and_then(|id| self.early.remove_entry(&id)) {
-                return (id, peer, held);
+            if let Some((id, (_, peer, recollection))) =
+                found.and_then(|id| self.early.remove_entry(&id))
+            {
+                return (id, peer, recollection);
             }
             if let Event::Up {
                 session,
                 direction,
                 peer,
-                held,
+                recollection,
             } = self.event().await
             {
-                self.early.insert(session, (direction, peer, held));
+                self.early.insert(session, (direction, peer, recollection));
             }
         }
     }
@@ -278,9 +286,9 @@ impl Node {
                     session,
                     direction,
                     peer,
-                    held,
+                    recollection,
                 } => {
-                    self.early.insert(session, (direction, peer, held));
+                    self.early.insert(session, (direction, peer, recollection));
                 }
                 Event::Down { .. } | Event::Message { .. } => {}
                 Event::Failed { reason } => panic!("{reason}"),
@@ -305,9 +313,9 @@ impl Node {
                     session,
                     direction,
                     peer,
-                    held,
+                    recollection,
                 } => {
-                    self.early.insert(session, (direction, peer, held));
+                    self.early.insert(session, (direction, peer, recollection));
                 }
                 Event::Message { .. } => {}
                 Event::Failed { reason } => panic!("{reason}"),
@@ -324,9 +332,9 @@ impl Node {
                     session,
                     direction,
                     peer,
-                    held,
+                    recollection,
                 } => {
-                    self.early.insert(session, (direction, peer, held));
+                    self.early.insert(session, (direction, peer, recollection));
                 }
                 Event::Down {
                     session, reason, ..

@@ -4,6 +4,7 @@
 //! key    "inbox/" · actor u64 BE
 //! value  version u8 · bincode(Intake)
 //! ```
+//! Version 1 had no `newest`, and is read as if no row had come.
 //! Written about once a second, after the rows it speaks of: a crash leaves it behind, never ahead, and
 //! the origin sends the difference again.
 
@@ -19,6 +20,8 @@ pub struct Intake {
     pub position: Hlc,
     /// The watermark: *everything* up to this stamp is durable here. Behind `position` while rows that the origin dropped are missing.
     pub complete: Hlc,
+    /// The last stamp of the newest row that came: the actor made that one, whatever it promised of later ones.
+    pub newest: Hlc,
 }
 
 impl Intake {
@@ -29,6 +32,14 @@ impl Intake {
 
     /// Reads a row. Errors name its stored key.
     pub fn decode(stored: &[u8], value: &[u8]) -> Result<Self, StorageError> {
+        if value.first() == Some(&WITHOUT_NEWEST) {
+            let (position, complete) = super::decode(Family::Meta, stored, WITHOUT_NEWEST, value)?;
+            return Ok(Self {
+                position,
+                complete,
+                newest: Hlc::ZERO,
+            });
+        }
         super::decode(Family::Meta, stored, VERSION, value)
     }
 }
@@ -49,4 +60,6 @@ pub fn actor(stored: &[u8]) -> Option<ActorId> {
 /// First bytes of every stored key. Persisted: keep stable.
 pub const PREFIX: &[u8] = b"inbox/";
 /// Persisted: keep stable.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Read, and written no more.
+const WITHOUT_NEWEST: u8 = 1;

@@ -1,8 +1,9 @@
 //! Nodes that were met and not forgotten since, so that a restart needs no seed.
 //!
 //! ```text
-//! "met/" · node name   version u8 · bincode(region, directory u64, address)
+//! "met/" · node name   version u8 · bincode(region, directory u64, address, replaced Option<u64>)
 //! ```
+//! Version 1 had no `replaced`, and is read as if there were none.
 
 use std::ops::ControlFlow;
 
@@ -21,11 +22,18 @@ pub struct Met {
     pub directory: DirectoryId,
     /// Where it says that it is reached.
     pub address: String,
+    /// The data directory that its name had before this one: it may be gone with all that it held, or renewed under another number.
+    pub replaced: Option<DirectoryId>,
 }
 
 /// Adds a node to a batch. One that is met again takes the place of what was stored of it.
 pub fn store(batch: &mut Batch, node: &NodeName, met: &Met) {
-    let stored = (met.region.as_str(), met.directory.0, met.address.as_str());
+    let stored = (
+        met.region.as_str(),
+        met.directory.0,
+        met.address.as_str(),
+        met.replaced.map(|directory| directory.0),
+    );
     let value = crdt::codec::encode(VERSION, &stored);
     batch.put(Family::Meta, stored_key(node), value);
 }
@@ -59,8 +67,14 @@ pub fn load(storage: &dyn Storage) -> Result<Vec<(NodeName, Met)>, StorageError>
 }
 
 fn read(stored: &[u8], value: &[u8]) -> Result<(NodeName, Met), StorageError> {
-    let (region, directory, address): (String, u64, String) =
-        super::decode(Family::Meta, stored, VERSION, value)?;
+    let (region, directory, address, replaced): (String, u64, String, Option<u64>) =
+        if value.first() == Some(&WITHOUT_REPLACED) {
+            let (region, directory, address) =
+                super::decode(Family::Meta, stored, WITHOUT_REPLACED, value)?;
+            (region, directory, address, None)
+        } else {
+            super::decode(Family::Meta, stored, VERSION, value)?
+        };
     let corrupt = |error: crate::names::NameError| StorageError::Corrupt {
         family: Family::Meta.name(),
         key: stored.escape_ascii().to_string(),
@@ -71,6 +85,7 @@ fn read(stored: &[u8], value: &[u8]) -> Result<(NodeName, Met), StorageError> {
         region: region.parse().map_err(corrupt)?,
         directory: DirectoryId(directory),
         address,
+        replaced: replaced.map(DirectoryId),
     };
     Ok((name.parse().map_err(corrupt)?, met))
 }
@@ -81,7 +96,9 @@ fn stored_key(node: &NodeName) -> Vec<u8> {
 
 const PREFIX: &[u8] = b"met/";
 /// Persisted: keep stable.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Read, and written no more.
+const WITHOUT_REPLACED: u8 = 1;
 
 #[cfg(test)]
 mod tests {
@@ -93,6 +110,7 @@ mod tests {
             region: region.parse().unwrap(),
             directory: DirectoryId(directory),
             address: address.to_owned(),
+            replaced: (directory > 2).then_some(DirectoryId(1)),
         }
     }
 
@@ -125,7 +143,18 @@ mod tests {
         let storage = MemoryStorage::default();
         storage.commit(&batch, Durability::Power).unwrap();
         let stored = storage.get(Family::Meta, b"met/us-1").unwrap().unwrap();
-        assert_eq!(stored, [1, 2, b'u', b's', 7, 3, b'a', b':', b'1']);
+        assert_eq!(stored, [2, 2, b'u', b's', 7, 3, b'a', b':', b'1', 1, 1]);
+    }
+
+    #[test]
+    fn rows_of_the_version_before_are_read() {
+        let storage = MemoryStorage::default();
+        let mut batch = Batch::default();
+        let stored = vec![1, 2, b'u', b's', 2, 3, b'a', b':', b'1'];
+        batch.put(Family::Meta, b"met/us-1".to_vec(), stored);
+        storage.commit(&batch, Durability::Power).unwrap();
+        let expected = [("us-1".parse().unwrap(), met("us", 2, "a:1"))];
+        assert_eq!(load(&storage).unwrap(), expected);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod met;
 pub mod meta;
 pub mod outbox;
 pub mod row;
+pub mod shortage;
 
 use crdt::codec::{self, CodecError};
 use serde::de::DeserializeOwned;

@@ -80,6 +80,8 @@ pub struct Host {
     is_sloppy: bool,
     boot: u64,
     directory: DirectoryId,
+    /// Under which directory it knew each other host first, or that one's later number: its disk remembers.
+    known: BTreeMap<HostIndex, DirectoryId>,
     /// Numbers that this process closed because of their stamps: what their actors still write is as good as before.
     closed: Vec<DirectoryId>,
 }
@@ -189,6 +191,7 @@ impl Host {
             is_sloppy: plan.is_sloppy,
             boot: 0,
             directory: DirectoryId(0),
+            known: BTreeMap::new(),
             closed: Vec::new(),
         }
     }
@@ -286,6 +289,7 @@ impl Host {
         desk.trace
             .line(desk.now, || format!("n{} is wiped", self.index));
         self.storage = Arc::new(MemoryStorage::new());
+        self.known.clear();
         self.copy = None;
         self.unconfirmed = None;
         self.has_forgotten = true;
@@ -466,6 +470,13 @@ impl Host {
         for peer in (0..desk.plan.regions.len()).filter(|peer| *peer != self.index) {
             self.due_in(desk, Duration::from_millis(1), Due::Dial(peer));
         }
+        let shortage = self
+            .process
+            .as_ref()
+            .map(|process| process.inbox.shortage());
+        if let Some(shortage) = shortage.filter(|shortage| shortage.is_any()) {
+            self.tell_all(|| Input::Short(shortage), desk);
+        }
         if self.full > 0 {
             self.tell_all(|| Input::ReadOnly(Some(FULL.to_owned())), desk);
         }
@@ -535,6 +546,14 @@ pub fn actors(process: &Process) -> Vec<ActorId> {
     process.identity.actors().collect()
 }
 
+/// The numbers of a process's data directory, the one of today first.
+pub fn directories(process: &Process) -> Vec<DirectoryId> {
+    let former = process.identity.former.iter().copied();
+    std::iter::once(process.identity.directory)
+        .chain(former)
+        .collect()
+}
+
 fn parsed<T: std::str::FromStr>(name: &str) -> T
 where
     T::Err: std::fmt::Debug,
@@ -546,7 +565,7 @@ where
 /// Small as the sets of the workload are: most reads of one are fixed, and some sets have several pages.
 const READS: ReadBounds = ReadBounds {
     rows_at_once: 2,
-    page_bytes: 256,
+    page_bytes: 2048,
 };
 /// What clients are told on a full disk.
 pub const FULL: &str = "the disk is nearly full";

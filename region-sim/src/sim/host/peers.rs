@@ -5,16 +5,17 @@ use std::time::Duration;
 use crdt::{Delta, Hlc};
 use node::{
     core::{
-        Input,
-        identity::shard_of,
+        Input, Recalled,
+        identity::{DirectoryId, shard_of},
         inbox::{Applied, Done, Intent, RelayMark, Ticket},
-        message::{Compare, Held, Message, SessionId, Taken, Unanswered},
+        message::{Compare, Held, Message, Recollection, SessionId, Taken, Unanswered},
         ship::Met,
     },
     placement::Partition,
+    storage::record::shortage::Shortage,
 };
 
-use super::{Host, actors};
+use super::{Host, actors, directories};
 use crate::{
     check::Violation,
     sim::{
@@ -51,6 +52,7 @@ impl Host {
             },
             target: peer,
             actors: actors(process),
+            directories: directories(process),
             answer: None,
         };
         let dial = desk.network.dial(dial, desk.now, &mut desk.agenda);
@@ -73,10 +75,11 @@ impl Host {
 
     /// Answers a greeting.
     pub fn greeted(&mut self, dial: DialId, desk: &mut Desk) {
-        let Some(process) = &self.process else {
+        let Some(greeting) = desk.network.greeted(dial) else {
             return;
         };
-        let Some(greeting) = desk.network.greeted(dial) else {
+        let replaced = self.replaced(greeting.dialler.host, &greeting.directories);
+        let Some(process) = &self.process else {
             return;
         };
         let answer = Answer {
@@ -85,7 +88,12 @@ impl Host {
                 run: self.run,
             },
             directory: process.identity.directory,
-            held: process.inbox.held(&greeting.actors),
+            directories: directories(process),
+            recollection: Recollection {
+                held: process.inbox.held(&greeting.actors),
+                replaced,
+                shortage: process.inbox.shortage(),
+            },
         };
         desk.network
             .answer(dial, answer, desk.now, &mut desk.agenda);
@@ -93,6 +101,7 @@ impl Host {
 
     /// A peer answered: the session is up, unless the peer knows more of this node's writes than the node itself.
     pub fn welcomed(&mut self, dial: DialId, peer: HostIndex, answer: Answer, desk: &mut Desk) {
+        let was_replaced = self.replaced(peer, &answer.directories).is_some();
         let Some(process) = &mut self.process else {
             return;
         };
@@ -104,11 +113,31 @@ impl Host {
             return;
         }
         let is_first = !std::mem::replace(&mut process.is_met[peer], true);
-        if let Some(held) = forgotten(process, &answer.held).filter(|_| is_first) {
+        let Recollection {
+            held,
+            replaced,
+            mut shortage,
+        } = answer.recollection;
+        shortage.has_forgotten |= was_replaced;
+        let mut known = known(process, &held);
+        known.retain(|_| is_first);
+        let today = process.identity.directory.0;
+        let lacks_rows = known
+            .iter()
+            .any(|(held, recalled)| recalled.lacks_rows(held));
+        if replaced.is_some() || lacks_rows {
+            let intents = process.inbox.fall_short(Shortage::FORGOTTEN);
+            self.intend(intents, desk);
+        }
+        known.retain(|(held, recalled)| {
+            held.actor.directory() == today && recalled.may_repeat(held)
+        });
+        let newest = |(held, _): &(Held, Recalled)| held.newest.max(held.passed);
+        if let Some(newest) = known.iter().map(newest).max() {
             desk.trace.line(desk.now, || {
-                format!("n{} forgot what n{peer} holds: {held:?}", self.index)
+                format!("n{} forgot what n{peer} holds: {known:?}", self.index)
             });
-            self.renew(held.newest, false, desk);
+            self.renew(newest, false, desk);
             return;
         }
         let session = desk.network.open(
@@ -122,17 +151,33 @@ impl Host {
         desk.trace.line(desk.now, || {
             format!("n{} ships to n{peer} on {session:?}", self.index)
         });
-        process.dialling[peer] = Dialling::Up(session);
+        if let Some(process) = &mut self.process {
+            process.dialling[peer] = Dialling::Up(session);
+        }
         let met = Met {
             region: desk.plan.region(peer),
             node: super::name(peer),
             session,
             directory: answer.directory,
-            held: answer.held,
+            held,
+            shortage,
+        };
+        let Some(process) = &mut self.process else {
+            return;
         };
         process.sessions.insert(session, met.clone());
         self.confirmed_by(peer, desk);
         self.tell_all(|| Input::SessionUp(met.clone()), desk);
+    }
+
+    /// The directory that a peer had before, where that is none of these: it was wiped.
+    fn replaced(&mut self, peer: HostIndex, now: &[DirectoryId]) -> Option<DirectoryId> {
+        let known = self.known.entry(peer).or_insert(now[0]);
+        if now.contains(known) {
+            *known = now[0];
+            return None;
+        }
+        Some(*known)
     }
 
     /// A session to a peer is gone.
@@ -333,6 +378,12 @@ impl Host {
                     desk.network
                         .send(session, 1, message, desk.now, &mut desk.agenda);
                 }
+                Intent::FallShort(shortage) => {
+                    desk.trace.line(desk.now, || {
+                        format!("n{} is short: {shortage:?}", self.index)
+                    });
+                    self.tell_all(|| Input::Short(shortage), desk);
+                }
                 Intent::Report(event) => desk
                     .trace
                     .line(desk.now, || format!("n{} reports {event:?}", self.index)),
@@ -346,7 +397,7 @@ impl Host {
             return;
         };
         let held = process.inbox.held(&[*actor]);
-        let from = held.first().map_or(crdt::Hlc::ZERO, |held| held.newest);
+        let from = held.first().map_or(crdt::Hlc::ZERO, |held| held.taken);
         desk.ledger.skipped(self.index, *actor, from, *upto);
         if from < *upto && !self.has_forgotten && !desk.plan.has_tight_outbox() {
             desk.violations.push(Violation::new(
@@ -380,6 +431,8 @@ impl Host {
         });
         let mut batch = node::storage::Batch::default();
         process.identity.put(&mut batch);
+        // Under the new number nobody will see again that the directory is an old copy.
+        process.inbox.shortage().put(&mut batch);
         if self
             .commit(&batch, node::storage::Durability::Power, desk)
             .is_err()
@@ -453,7 +506,7 @@ impl Host {
     /// What of this host's writes a peer must not have been promised: checked when a row is committed.
     pub fn taken(&self, actor: crdt::ActorId) -> Option<crdt::Hlc> {
         let process = self.process.as_ref()?;
-        process.inbox.held(&[actor]).first().map(|held| held.newest)
+        process.inbox.held(&[actor]).first().map(|held| held.passed)
     }
 }
 
@@ -464,14 +517,22 @@ fn is_ahead(message: &Message, wall_ms: u64) -> bool {
 
 /// What a shard that is opened again is told must not be older than what was acknowledged since.
 fn note(met: &mut Met, message: &Message) {
-    let Message::Taken(Taken { actor, taken, .. }) = message else {
+    let Message::Taken(Taken {
+        actor,
+        taken,
+        shortage,
+        ..
+    }) = message
+    else {
         return;
     };
+    met.shortage = met.shortage.with(*shortage);
     match met.held.iter_mut().find(|held| held.actor == *actor) {
         Some(held) => held.taken = held.taken.max(*taken),
         None => met.held.push(Held {
             actor: *actor,
             taken: *taken,
+            passed: *taken,
             newest: *taken,
         }),
     }
@@ -485,17 +546,13 @@ fn is_answer(message: &Message) -> bool {
     )
 }
 
-/// What a peer holds of an actor that is newer than anything that the actor recalled when it was opened.
-fn forgotten(process: &super::Process, held: &[Held]) -> Option<Held> {
-    held.iter()
-        .filter(|held| held.actor.directory() == process.identity.directory.0)
-        .find(|held| {
-            let worker = process.workers.get(usize::from(held.actor.shard()));
-            worker.is_some_and(|worker| {
-                worker.shard.actor() == held.actor && held.newest > worker.shard.recalled()
-            })
-        })
-        .copied()
+/// What a peer knows of a process's actors, beside what they recalled when they were opened.
+fn known(process: &super::Process, held: &[Held]) -> Vec<(Held, Recalled)> {
+    let recalled = |held: &Held| {
+        let worker = process.workers.get(usize::from(held.actor.shard()))?;
+        Some((*held, *worker.shard.recalled().get(&held.actor)?))
+    };
+    held.iter().filter_map(recalled).collect()
 }
 
 fn shown(message: &Message) -> String {

@@ -44,6 +44,12 @@ impl Host {
             .collect()
     }
 
+    /// Whether it lacks writes that other replicas have, as it says itself.
+    pub fn is_short(&self) -> bool {
+        let process = self.process.as_ref();
+        process.is_some_and(|process| process.inbox.shortage().is_of_replica())
+    }
+
     /// How far others are with the logs that its shards write now.
     pub fn log_ends(&self, ledger: &Ledger) -> Vec<LogEnd> {
         let newest = ledger.newest(self.index);

@@ -267,6 +267,13 @@ impl Host {
         if let Some(trusted) = self.trusted() {
             self.tell(shard, Input::Trusted(trusted), desk);
         }
+        if let Some(shortage) = self
+            .process
+            .as_ref()
+            .map(|process| process.inbox.shortage())
+        {
+            self.tell(shard, Input::Short(shortage), desk);
+        }
         for met in sessions.into_values() {
             self.tell(shard, Input::SessionUp(met), desk);
         }
