@@ -157,8 +157,6 @@ pub enum NodeState {
     Connecting,
     /// Configured or met in an earlier life, not heard of yet.
     Joining,
-    /// Heard of lately, and lacks writes that other replicas of its region have: it counts for no quorum.
-    Recovering,
     /// Heard of lately.
     Up,
     /// Not heard of for longer than usual.
@@ -176,7 +174,6 @@ impl fmt::Display for NodeState {
         f.write_str(match self {
             Self::Connecting => "connecting",
             Self::Joining => "joining",
-            Self::Recovering => "recovering",
             Self::Up => "up",
             Self::Suspect => "suspect",
             Self::Down => "down",
@@ -192,10 +189,8 @@ mod tests {
 
     #[test]
     fn states_are_shown_as_they_are_in_the_json() {
-        use NodeState::{Connecting, Down, Joining, Leaving, Left, Recovering, Suspect, Up};
-        for state in [
-            Connecting, Joining, Recovering, Up, Suspect, Down, Leaving, Left,
-        ] {
+        use NodeState::{Connecting, Down, Joining, Leaving, Left, Suspect, Up};
+        for state in [Connecting, Joining, Up, Suspect, Down, Leaving, Left] {
             assert_eq!(format!("{state:?}").to_lowercase(), state.to_string());
         }
         use RegionState::{Degraded, Fenced};

@@ -171,12 +171,9 @@ impl Census<'_> {
             );
             node.hints = self.hints(&node.name);
             let shortage = self.shortage_of(&node.name);
-            let lacks_rows = self.needs_repair(&own);
-            node.needs_repair =
-                lacks_rows || shortage.is_any() || self.inner.legacies.concern(&region);
-            if node.state == NodeState::Up && (shortage.is_of_replica() || lacks_rows) {
-                node.state = NodeState::Recovering;
-            }
+            node.needs_repair = self.needs_repair(&own)
+                || shortage.is_any()
+                || self.inner.legacies.concern(&region);
         }
         nodes.into_values().collect()
     }
@@ -362,7 +359,7 @@ fn node_status(name: &NodeName, region: &RegionName, link: &PeerLink) -> NodeSta
 /// Two links to one node: the one that is better off speaks for it.
 fn rank(state: NodeState) -> u8 {
     match state {
-        NodeState::Up | NodeState::Recovering => 3,
+        NodeState::Up => 3,
         NodeState::Suspect => 2,
         NodeState::Joining | NodeState::Connecting | NodeState::Leaving => 1,
         NodeState::Down | NodeState::Left => 0,

@@ -295,7 +295,7 @@ fn lacks_quorum(inner: &Inner, name: &NodeName, nodes: &[NodeStatus]) -> Option<
     let placement = neighbours.placement.region(region)?;
     let lives = |member: &&NodeName| {
         let mut own = nodes.iter().filter(|node| node.name == **member);
-        own.any(|node| node.state == NodeState::Up)
+        own.any(|node| node.state == NodeState::Up && !node.needs_repair)
     };
     let left = placement.members().iter().filter(|member| *member != name);
     let dead = 1 + left.filter(|member| !lives(member)).count();

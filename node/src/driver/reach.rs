@@ -47,9 +47,8 @@ pub struct Paths {
 /// A region is what its nodes are, and not more than what the streams to it can do.
 pub fn region_state(nodes: impl Iterator<Item = NodeState> + Clone, paths: &Paths) -> RegionState {
     let is_unmet = |state: NodeState| matches!(state, NodeState::Connecting | NodeState::Joining);
-    let answers = |state: NodeState| matches!(state, NodeState::Up | NodeState::Recovering);
-    let any_up = nodes.clone().any(answers);
-    let all_up = nodes.clone().all(|state| state == NodeState::Up);
+    let is_up = |state: NodeState| state == NodeState::Up;
+    let (any_up, all_up) = (nodes.clone().any(is_up), nodes.clone().all(is_up));
     let has_no_path = paths.shards > 0 && paths.linked == 0;
     if has_no_path || !any_up {
         return match nodes.clone().all(is_unmet) {
