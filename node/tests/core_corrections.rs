@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 use core_support::{WALL_MS, add, bulk, incr, remove, replicas::Replicas, set};
 use node::{
     core::{
+        RequestId,
+        message::{Message, SessionId},
         op::{Action, ExpireCondition, Read, Write},
         reply::{Refusal, Reply},
     },
@@ -321,5 +323,74 @@ fn what_is_taught_again_takes_back_nothing_that_came_later() {
                 "through {node}"
             );
         }
+    }
+}
+
+/// Two writes of one connection through the third node, one batch after the other, over a newer register that it never got: only the first
+/// one's answer is back, and it teaches that register.
+fn first_of_two_is_taught(
+    three: &mut Replicas,
+    first: Write,
+    second: Write,
+) -> (RequestId, RequestId, Vec<(SessionId, Message)>) {
+    three.nodes[..2].iter_mut().for_each(|node| node.pass(300));
+    let _lost = missed_by_the_third(three, set("newer"), &Reply::Ok);
+    let first = three.begin(2, "k", Action::Write(first));
+    // The first one is carried there and back.
+    three.deliver_from(2);
+    let second = three.begin(2, "k", Action::Write(second));
+    let held = three.hold(2);
+    for node in 0..2 {
+        three.deliver_from(node);
+    }
+    (first, second, held)
+}
+
+#[test]
+fn a_write_that_a_later_one_replaced_is_not_answered_while_a_newer_register_that_it_was_taught_stands_above_both()
+ {
+    for (first, second, shown) in [
+        (set("v1"), set("v2"), bulk("v2")),
+        (Write::Delete, set("v2"), bulk("v2")),
+        (set("v1"), Write::Delete, Reply::Nil),
+    ] {
+        let mut three = Replicas::three();
+        assert_eq!(three.write(0, "k", set("old")), Reply::Ok);
+        let (first, second, held) = first_of_two_is_taught(&mut three, first, second);
+        assert_eq!(
+            three.reply(2, first),
+            None,
+            "a read elsewhere shows what is newer"
+        );
+        three.release(2, held);
+        three.live(0..3, 3);
+        for id in [first, second] {
+            let reply = three.reply(2, id);
+            assert!(
+                matches!(reply, Some(Reply::Ok | Reply::Int(1))),
+                "{reply:?}"
+            );
+        }
+        for node in 0..3 {
+            assert_eq!(three.get(node, "k"), shown, "through {node}");
+        }
+    }
+}
+
+#[test]
+fn a_write_that_was_replaced_by_one_that_waits_for_nobody_is_acknowledged_once_that_stands_above_a_newer_register()
+ {
+    let mut three = Replicas::three();
+    assert_eq!(three.write(0, "k", set("old")), Reply::Ok);
+    three.nodes[..2].iter_mut().for_each(|node| node.pass(300));
+    let _lost = missed_by_the_third(&mut three, set("newer"), &Reply::Ok);
+    let first = three.begin(2, "k", Action::Write(set("v1")));
+    let second = three.nodes[2].request_at("k", Action::Write(set("v2")), one());
+    three.nodes[2].close();
+    assert_eq!(three.reply(2, second), Some(Reply::Ok));
+    three.live(0..3, 3);
+    assert_eq!(three.reply(2, first), Some(Reply::Ok));
+    for node in 0..3 {
+        assert_eq!(three.get(node, "k"), bulk("v2"), "through {node}");
     }
 }

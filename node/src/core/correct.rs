@@ -102,6 +102,26 @@ impl Lesson {
         *known = join_row(known, &unseen, &dots, &unseen);
     }
 
+    /// The newest stamp of a register that was taught, where there is one and a write's effects bear on it.
+    pub fn register_over(&self, effects: &[Effect]) -> Option<Hlc> {
+        let mut effects = effects.iter();
+        let bears =
+            effects.any(|effect| matches!(effect, Effect::Register { .. } | Effect::Delete { .. }));
+        (bears && self.newest > Hlc::ZERO).then_some(self.newest)
+    }
+
+    /// The newest stamp of an expiry, likewise.
+    pub fn expiry_over(&self, effects: &[Effect]) -> Option<Hlc> {
+        let mut effects = effects.iter();
+        let bears = effects.any(|effect| {
+            matches!(
+                effect,
+                Effect::Register { .. } | Effect::Delete { .. } | Effect::Expiry { .. }
+            )
+        });
+        (bears && self.has_expiry()).then_some(self.expiry.stamp.hlc)
+    }
+
     /// Whether nothing was taught.
     pub fn is_empty(&self) -> bool {
         *self == Self::default() || is_on(Mutant::NoCorrection)
@@ -236,6 +256,24 @@ impl Coordinator<'_> {
             }
         }
         Ok((is_corrected, reply))
+    }
+
+    /// The register as it stands here, above what was taught: an earlier write of this shard was taught that, and the later one that
+    /// replaced it waits for nobody.
+    pub(super) fn stand_again(
+        &mut self,
+        target: &Target<'_>,
+        lesson: &Lesson,
+    ) -> Result<(), StorageError> {
+        let string = &self.head(target)?.string;
+        let value = string
+            .register
+            .as_ref()
+            .and_then(|register| register.value.clone());
+        let floors = string.floors.clone();
+        let part = self.register_again(target, value.as_ref(), &floors, lesson)?;
+        self.place();
+        self.coordinate(target, vec![part], Question::Nothing)
     }
 
     /// The register above what was taught, and the floors over the increments that were.

@@ -71,19 +71,48 @@ pub struct Quorum {
     room: Room,
 }
 
+/// The numbers of the writes that replaced a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced {
+    /// The register.
+    pub register: Option<u64>,
+    /// When the key ends.
+    pub expiry: Option<u64>,
+    /// What is known of the one that wrote the register.
+    pub outcome: Outcome,
+}
+
+/// What is known of a write that replaced others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Outcome {
+    /// It waits, or was answered.
+    #[default]
+    Waits,
+    /// It waits for nobody: it will not be done again by itself.
+    PassedBy,
+    /// Its client was told that nobody knows what comes of it.
+    Failed,
+}
+
 /// The number of the last write of each kind on a key.
 #[derive(Debug, Default)]
 struct Latest {
     register: u64,
     expiry: u64,
+    /// What is known of the one that wrote the register.
+    outcome: Outcome,
     /// Writes on the key that may still be corrected.
     open: usize,
 }
 
 impl Latest {
-    fn note(&mut self, overwrites: Overwrites, number: u64) {
+    fn note(&mut self, overwrites: Overwrites, number: u64, waits: bool) {
         if overwrites.register {
             self.register = number;
+            self.outcome = match waits {
+                true => Outcome::Waits,
+                false => Outcome::PassedBy,
+            };
         }
         if overwrites.expiry {
             self.expiry = number;
@@ -98,7 +127,7 @@ impl Quorum {
         let number = self.next_number;
         let latest = self.latest.entry(key.clone()).or_default();
         latest.open += 1;
-        latest.note(overwrites, number);
+        latest.note(overwrites, number, true);
         number
     }
 
@@ -109,18 +138,40 @@ impl Quorum {
         }
         if let Some(latest) = self.latest.get_mut(key) {
             self.next_number += 1;
-            latest.note(overwrites, self.next_number);
+            latest.note(overwrites, self.next_number, false);
         }
+    }
+
+    /// What of a write no later write of this shard has replaced.
+    fn current(&self, awaiting: &Awaiting) -> Overwrites {
+        let latest = self.latest.get(&awaiting.key);
+        latest.map_or_else(Overwrites::default, |latest| Overwrites {
+            register: latest.register <= awaiting.number,
+            expiry: latest.expiry <= awaiting.number,
+        })
+    }
+
+    /// The later writes of this shard that replaced what a write wrote: the last one of each kind.
+    pub fn replaced_by(&self, awaiting: &Awaiting) -> Replaced {
+        let latest = self.latest.get(&awaiting.key);
+        let later = |number: u64| (number > awaiting.number).then_some(number);
+        Replaced {
+            register: latest.and_then(|latest| later(latest.register)),
+            expiry: latest.and_then(|latest| later(latest.expiry)),
+            outcome: latest.map_or(Outcome::Waits, |latest| latest.outcome),
+        }
+    }
+
+    /// One that waits.
+    pub fn get(&self, turn: Turn) -> Option<&Awaiting> {
+        self.waiting.get(&turn)
     }
 
     /// A write is not to be corrected any more. Gives what of it no later write of this shard has replaced.
     fn leave(&mut self, awaiting: &Awaiting) -> Overwrites {
+        let current = self.current(awaiting);
         let Some(latest) = self.latest.get_mut(&awaiting.key) else {
-            return Overwrites::default();
-        };
-        let current = Overwrites {
-            register: latest.register <= awaiting.number,
-            expiry: latest.expiry <= awaiting.number,
+            return current;
         };
         assert!(latest.open > 0, "a write leaves once");
         latest.open -= 1;
@@ -217,6 +268,17 @@ impl Quorum {
             Overwrites::default()
         };
         Some((awaiting, current))
+    }
+
+    /// Ends one's waiting, because nobody knows what comes of it.
+    pub fn fail(&mut self, turn: Turn) -> Option<Awaiting> {
+        let (awaiting, _) = self.take(turn)?;
+        if let Some(latest) = self.latest.get_mut(&awaiting.key)
+            && latest.register == awaiting.number
+        {
+            latest.outcome = Outcome::Failed;
+        }
+        Some(awaiting)
     }
 
     /// Ends everybody's waiting.

@@ -4,6 +4,7 @@
 //! what depends on it (replies, acknowledgements to other regions, shipping) waits in the shard until [`Input::Committed`].
 
 mod intake;
+mod overtaken;
 mod repairs;
 mod replay;
 mod replicas;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crdt::{ActorId, Hlc};
 
-use super::{Shard, report};
+use super::{Shard, overtaken::Overtaken, report};
 use crate::{
     core::{
         Now, Output, RequestId,
@@ -202,7 +202,7 @@ impl Shard {
             (!count.is_met).then_some((turn, count.have))
         });
         for (turn, have) in unmet.collect::<Vec<_>>() {
-            let Some((awaiting, _)) = self.quorum.take(turn) else {
+            let Some(awaiting) = self.quorum.fail(turn) else {
                 continue;
             };
             let reply = Refusal::Timeout(format!(
@@ -273,6 +273,10 @@ impl Shard {
     }
 
     fn conclude(&mut self, storage: &dyn Storage, turn: Turn, now: Now, out: &mut Vec<Output>) {
+        let overtaken = self.overtaken(storage, turn);
+        if matches!(overtaken, Ok(Overtaken::Waits)) && !is_on(Mutant::OvertakenAnswered) {
+            return; // it is looked at again with every word of a replica
+        }
         let Some((mut awaiting, current)) = self.quorum.take(turn) else {
             return;
         };
@@ -286,12 +290,32 @@ impl Shard {
             position: Position::of(&awaiting.key),
         };
         let mut coordinator = self.coordinator(storage, now, true);
-        match coordinator.correct(&target, &awaiting.effects, current, &lesson, reply) {
-            Ok((false, reply)) => out.push(Output::Reply { id, reply }),
-            Ok((true, reply)) if is_on(Mutant::CorrectionNotAwaited) => {
+        let corrected = overtaken.and_then(|overtaken| {
+            let effects = &awaiting.effects;
+            let mut corrected = coordinator.correct(&target, effects, current, &lesson, reply)?;
+            if overtaken == Overtaken::PassedBy && !is_on(Mutant::OvertakenAnswered) {
+                coordinator.stand_again(&target, &lesson)?;
+                corrected.0 = true;
+            }
+            Ok((overtaken, corrected))
+        });
+        match corrected {
+            Ok((Overtaken::Failed, _)) if !is_on(Mutant::OvertakenAnswered) => {
+                let reply = Refusal::Timeout(
+                    "another replica has a newer value, and nobody knows what comes of the later write that replaced this one: it may take effect".to_owned(),
+                );
+                let reply = reply.into();
                 out.push(Output::Reply { id, reply });
             }
-            Ok((true, reply)) => {
+            Ok((Overtaken::Above(place), (false, reply))) => {
+                awaiting.reply = reply;
+                self.await_place(place, awaiting, now, out);
+            }
+            Ok((_, (false, reply))) => out.push(Output::Reply { id, reply }),
+            Ok((_, (true, reply))) if is_on(Mutant::CorrectionNotAwaited) => {
+                out.push(Output::Reply { id, reply });
+            }
+            Ok((_, (true, reply))) => {
                 awaiting.reply = reply;
                 self.await_others(awaiting);
             }
@@ -302,6 +326,19 @@ impl Shard {
                 let reply = reply.into();
                 out.push(Output::Reply { id, reply });
             }
+        }
+    }
+
+    /// A write is answered when what this shard wrote at a place is where it is to be.
+    fn await_place(&mut self, place: Hlc, awaiting: Awaiting, now: Now, out: &mut Vec<Output>) {
+        if place > self.shipper.newest(self.actor) {
+            self.waiting.room += awaiting.room;
+            self.waiting.awaiting.push((place, awaiting));
+        } else if self.reach(now).count(&awaiting, place).is_met {
+            let (id, reply) = (awaiting.id, awaiting.reply);
+            out.push(Output::Reply { id, reply });
+        } else {
+            self.quorum.wait(place, awaiting);
         }
     }
 
@@ -319,7 +356,7 @@ impl Shard {
             .map(|(turn, _)| turn)
             .collect();
         for turn in overdue {
-            let Some((awaiting, _)) = self.quorum.take(turn) else {
+            let Some(awaiting) = self.quorum.fail(turn) else {
                 continue;
             };
             let count = self.reach(now).count(&awaiting, turn.place);
@@ -365,7 +402,7 @@ impl Shard {
             })
             .collect();
         for (turn, refusal) in failed {
-            if let Some((awaiting, _)) = self.quorum.take(turn) {
+            if let Some(awaiting) = self.quorum.fail(turn) {
                 out.push(Output::Reply {
                     id: awaiting.id,
                     reply: refusal.into(),

@@ -1,0 +1,88 @@
+//! Writes that a later write of this shard replaced, and that are taught something newer than both.
+//!
+//! ```text
+//!   SET k a ── place 1 ──▶ taught: a register at 5       it is not done again: "b" would be undone
+//!   SET k b ── place 2 ──▶ taught the same ─▶ corrected: "b" above 5, at place 6
+//! ```
+//! Until that correction is where it is to be, a reader elsewhere sees the register at 5, which was acknowledged before either SET began. So
+//! the first one is answered with the correction of the second, and not before.
+
+use crdt::{Hlc, Stamp};
+
+use super::Shard;
+use crate::{
+    core::quorum::{Awaiting, Outcome, Turn},
+    placement::Position,
+    storage::{Storage, StorageError},
+};
+
+/// How a write stands that was replaced, beside what it was taught.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Overtaken {
+    /// It was not replaced, or was taught nothing newer, or something newer came from elsewhere: it has its turn.
+    No,
+    /// What replaced it stands above what it was taught, from this place on.
+    Above(Hlc),
+    /// What replaced it does not, and waits for nobody: it is to be written again as it stands. Whoever saw it saw no more than this one
+    /// replica promises.
+    PassedBy,
+    /// What replaced it does not, and nobody knows what comes of it.
+    Failed,
+    /// What replaced it does not yet.
+    Waits,
+}
+
+impl Shard {
+    /// How a waiting write stands.
+    pub(super) fn overtaken(
+        &mut self,
+        storage: &dyn Storage,
+        turn: Turn,
+    ) -> Result<Overtaken, StorageError> {
+        let Some(awaiting) = self.quorum.get(turn) else {
+            return Ok(Overtaken::No);
+        };
+        let Some(lesson) = awaiting.lesson.as_ref().filter(|lesson| !lesson.is_empty()) else {
+            return Ok(Overtaken::No);
+        };
+        let replaced = self.quorum.replaced_by(awaiting);
+        let register = replaced
+            .register
+            .zip(lesson.register_over(&awaiting.effects));
+        let expiry = replaced.expiry.zip(lesson.expiry_over(&awaiting.effects));
+        if register.is_none() && expiry.is_none() {
+            return Ok(Overtaken::No);
+        }
+        let key = awaiting.key.clone();
+        let head = self.working.head(storage, &Position::of(&key), &key)?;
+        let written = head.string.register.as_ref().map(|register| register.stamp);
+        let (written, ends) = (written.unwrap_or(Stamp::ZERO), head.expiry.stamp);
+        let register = register.map(|over| self.beside(over, written, replaced.outcome));
+        // Of an expiry no more is known than that: one that is not waited for any more is left.
+        let expiry = expiry.map(|over| self.beside(over, ends, Outcome::Waits));
+        Ok(register.max(expiry).unwrap_or(Overtaken::No))
+    }
+
+    /// How what stands here now is beside what was taught; `later` is the write that put it here, of which that `outcome` is known.
+    fn beside(&self, (later, taught): (u64, Hlc), here: Stamp, outcome: Outcome) -> Overtaken {
+        if here.hlc > taught {
+            return match here.actor == self.actor {
+                true => Overtaken::Above(here.hlc),
+                false => Overtaken::No,
+            };
+        }
+        match outcome {
+            Outcome::PassedBy => Overtaken::PassedBy,
+            Outcome::Failed => Overtaken::Failed,
+            Outcome::Waits if self.is_waiting(later) => Overtaken::Waits,
+            // It was answered, and not over this: what was taught came beside it, or shows nothing.
+            Outcome::Waits => Overtaken::No,
+        }
+    }
+
+    fn is_waiting(&self, number: u64) -> bool {
+        let open = self.waiting.awaiting.iter().map(|(_, awaiting)| awaiting);
+        let mut all = self.quorum.iter().map(|(_, awaiting)| awaiting).chain(open);
+        all.any(|awaiting: &Awaiting| awaiting.number == number)
+    }
+}
