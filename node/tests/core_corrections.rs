@@ -20,7 +20,7 @@ use node::{
 };
 
 fn one() -> Level {
-    "one".parse().unwrap()
+    "one".parse().expect("a level")
 }
 
 fn members(reply: &Reply) -> BTreeSet<String> {

@@ -21,13 +21,14 @@ use node::{
 const US: usize = 0;
 
 fn nodes(region: &str, count: usize) -> BTreeSet<NodeName> {
-    let names = (1..=count).map(|n| format!("{region}-{n}").parse().unwrap());
+    let names = (1..=count).map(|n| format!("{region}-{n}").parse().expect("a name"));
     names.collect()
 }
 
 /// One node in `us`, and so many in `eu` with so many replicas of each key: all joined.
 fn regions(eu: usize, replicas: u8) -> Replicas {
-    let (us, region): (RegionName, RegionName) = ("us".parse().unwrap(), "eu".parse().unwrap());
+    let (us, region): (RegionName, RegionName) =
+        ("us".parse().expect("a name"), "eu".parse().expect("a name"));
     let members = BTreeMap::from([
         (us.clone(), nodes("us", 1)),
         (region.clone(), nodes("eu", eu)),
@@ -64,11 +65,14 @@ fn begin(world: &mut Replicas, key: &str, level: Level) -> RequestId {
 /// A key whose only replica in `eu` is this node.
 fn key_of(world: &Replicas, node: &str) -> String {
     let home = world.nodes[US].shard.shipper().home();
-    let region = home.placement.region(&"eu".parse().unwrap()).unwrap();
-    let node: NodeName = node.parse().unwrap();
+    let region = home
+        .placement
+        .region(&"eu".parse().expect("a name"))
+        .expect("it is placed");
+    let node: NodeName = node.parse().expect("a name");
     let mut keys = (0..1000).map(|n| format!("k{n}"));
     let is_its = |key: &String| region.is_replica(&node, Partition::of(key.as_bytes()));
-    keys.find(is_its).unwrap()
+    keys.find(is_its).expect("some key is its")
 }
 
 #[test]

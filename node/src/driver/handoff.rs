@@ -355,8 +355,14 @@ mod tests {
     fn what_one_destination_lacks_is_owed_whatever_another_one_has() {
         let (eu, ap) = (region("eu"), region("ap"));
         let shards = [
-            shard(&[(eu.clone(), 60, 0), (ap.clone(), 0, 0)], &[ap.clone()]),
-            shard(&[(eu.clone(), 40, 0), (ap.clone(), 0, 0)], &[ap.clone()]),
+            shard(
+                &[(eu.clone(), 60, 0), (ap.clone(), 0, 0)],
+                std::slice::from_ref(&ap),
+            ),
+            shard(
+                &[(eu.clone(), 40, 0), (ap.clone(), 0, 0)],
+                std::slice::from_ref(&ap),
+            ),
         ];
         let debts = Debts::standing(&shards, NOW_MS);
         let said = debts.sentences(&node("us-1"));
@@ -372,7 +378,7 @@ mod tests {
     fn what_is_on_its_way_does_not_stand_and_what_is_not_taken_in_time_does() {
         let eu = region("eu");
         let standing = |age_ms| {
-            let shard = shard(&[(eu.clone(), 5, age_ms)], &[eu.clone()]);
+            let shard = shard(&[(eu.clone(), 5, age_ms)], std::slice::from_ref(&eu));
             Debts::standing(&[shard], NOW_MS).total()
         };
         assert_eq!(standing(100), 0);

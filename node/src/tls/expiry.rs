@@ -75,7 +75,7 @@ impl Ending {
         match self.left_s(now_s) {
             ..0 => Nearness::Over,
             0..=DAY_S => Nearness::Day,
-            ..=MONTH_S => Nearness::Month,
+            _ if self.left_s(now_s) <= MONTH_S => Nearness::Month,
             _ => Nearness::Far,
         }
     }

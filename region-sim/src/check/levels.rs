@@ -202,6 +202,9 @@ fn registers(delta: &Delta) -> impl Iterator<Item = (Stamp, Option<&Bytes>)> {
     })
 }
 
+/// What a read has not seen.
+type Look<'a> = Box<dyn Fn(&Operation) -> Option<String> + 'a>;
+
 /// What reads have not seen that they must have.
 pub fn check_meetings(history: &History, ledger: &Ledger, kept: &Kept) -> Vec<Violation> {
     let mut wrong = Vec::new();
@@ -210,7 +213,7 @@ pub fn check_meetings(history: &History, ledger: &Ledger, kept: &Kept) -> Vec<Vi
         let reads = operations
             .iter()
             .filter(|operation| matches!(operation.op.action, Action::Read(_)));
-        let missed: Box<dyn Fn(&Operation) -> Option<String>> = match family {
+        let missed: Look<'_> = match family {
             Family::Register | Family::Owned => {
                 let writes = Writes::of(&key, ledger);
                 let operations = &operations;

@@ -347,7 +347,13 @@ impl Shard {
         };
         match self.write(storage, &op, write, now) {
             Ok((reply, None)) => self.reply(id, reply),
-            Ok((reply, Some((effects, overwrites)))) => {
+            Ok((
+                reply,
+                Some(Awaited {
+                    effects,
+                    overwrites,
+                }),
+            )) => {
                 let awaiting = Awaiting {
                     number: self.quorum.enter(&op.key, overwrites),
                     id,
@@ -377,7 +383,7 @@ impl Shard {
         op: &Op,
         write: &Write,
         now: Now,
-    ) -> Result<(Reply, Option<(Vec<Effect>, Overwrites)>), Stop> {
+    ) -> Result<(Reply, Option<Awaited>), Stop> {
         if let Some(refusal) = self.refuses_writes() {
             return Err(refusal.into());
         }
@@ -393,11 +399,21 @@ impl Shard {
         // What made no delta waits for nobody: there is no row that others could answer for.
         let is_shipped = coordinator.is_queued && !effects.is_empty();
         if is_asking && is_shipped && !is_on(Mutant::WriteQuorumShort) {
-            return Ok((reply, Some((effects, overwrites))));
+            let awaited = Awaited {
+                effects,
+                overwrites,
+            };
+            return Ok((reply, Some(awaited)));
         }
         self.quorum.pass_by(&op.key, overwrites);
         Ok((reply, None))
     }
+}
+
+/// A write that others are to have before it is answered.
+struct Awaited {
+    effects: Vec<Effect>,
+    overwrites: Overwrites,
 }
 
 fn as_read(op: &Op) -> Option<&Read> {
