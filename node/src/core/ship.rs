@@ -431,14 +431,19 @@ impl Shipper {
             let has_all = stream.cursor.taken >= log.newest && stream.in_flight.is_empty();
             // One that is to be told first where to go on would decline, and be told ever later.
             let has_all = has_all && stream.is_taking(now) && !stream.is_bridging();
+            if !stream.wants_promise(now) {
+                continue;
+            }
             if (has_all || is_on(Mutant::PromiseOverUnsent)) && upto > stream.sent {
                 let after = stream.sent;
                 stream.depart(upto, 0, 0);
+                stream.promised(now);
                 send(session, Message::Promise { actor, after, upto });
             } else if has_all && stream.every < log.newest {
                 // A clock that was ahead has promised more than there is to promise now. The marks of what came before are asked for all
                 // the same: since this process began nobody may have said them.
                 let (after, upto) = (stream.sent, stream.sent);
+                stream.promised(now);
                 send(session, Message::Promise { actor, after, upto });
             }
         }

@@ -72,7 +72,9 @@ impl Shard {
             };
         }
         match outcome {
-            Outcome::PassedBy => Overtaken::PassedBy,
+            Outcome::PassedBy if here.actor == self.actor => Overtaken::PassedBy,
+            // What was taught has come here itself since, over what is to be written again: that is gone.
+            Outcome::PassedBy => Overtaken::No,
             Outcome::Failed => Overtaken::Failed,
             Outcome::Waits if self.is_waiting(later) => Overtaken::Waits,
             // It was answered, and not over this: what was taught came beside it, or shows nothing.

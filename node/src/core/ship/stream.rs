@@ -32,6 +32,9 @@ pub(super) struct Stream {
     /// Rows up to here were given up: trimming does not wait for them.
     pub(super) released: Hlc,
     pub(super) resume_at: Duration,
+    /// When it was promised something last, and how often since it carried rows.
+    promised_at: Duration,
+    promises: u32,
     pub(super) backoff: Duration,
     /// Since when nothing that is in flight was answered, and how long that is borne.
     pub(super) silent_since: Option<Duration>,
@@ -300,6 +303,18 @@ impl Stream {
         now >= self.resume_at
     }
 
+    /// Whether it is time for a promise: at each tick at first, then once a second. Each promise of each shard wakes both nodes, and of a
+    /// stream that is idle for long a watermark of a second ago is as good.
+    pub(super) fn wants_promise(&self, now: Duration) -> bool {
+        self.promises < PROMISES_AT_ONCE || now >= self.promised_at + PROMISE_INTERVAL
+    }
+
+    /// It was promised something.
+    pub(super) fn promised(&mut self, now: Duration) {
+        self.promised_at = now;
+        self.promises = self.promises.saturating_add(1);
+    }
+
     /// A message leaves.
     pub(super) fn depart(&mut self, last: Hlc, rows: u64, bytes: usize) {
         assert!(last > self.sent, "a stream only goes on");
@@ -442,6 +457,7 @@ impl Stream {
             let is_first = self.in_flight.is_empty() && rows.len() > 1;
             let without = usize::from(is_first && is_on(Mutant::RowSkipped));
             self.depart(last, rows.len() as u64, bytes);
+            self.promises = 0;
             send(Message::Ship(Ship {
                 actor,
                 after,
@@ -508,6 +524,9 @@ impl Stream {
 const WINDOW_BYTES: usize = 4 << 20;
 /// Messages in flight per region and actor.
 const WINDOW_FRAMES: usize = 1024;
+/// An idle stream is promised something at each tick so many times, and then once in this interval.
+const PROMISES_AT_ONCE: u32 = 20;
+const PROMISE_INTERVAL: Duration = Duration::from_secs(1);
 /// First pause after a region declined.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest pause.
