@@ -274,7 +274,7 @@ impl Shard {
 
     fn conclude(&mut self, storage: &dyn Storage, turn: Turn, now: Now, out: &mut Vec<Output>) {
         let overtaken = self.overtaken(storage, turn);
-        if matches!(overtaken, Ok(Overtaken::Waits)) && !is_on(Mutant::OvertakenAnswered) {
+        if matches!(overtaken, Ok(Overtaken::Waits)) {
             return; // it is looked at again with every word of a replica
         }
         let Some((mut awaiting, current)) = self.quorum.take(turn) else {
@@ -293,14 +293,14 @@ impl Shard {
         let corrected = overtaken.and_then(|overtaken| {
             let effects = &awaiting.effects;
             let mut corrected = coordinator.correct(&target, effects, current, &lesson, reply)?;
-            if overtaken == Overtaken::PassedBy && !is_on(Mutant::OvertakenAnswered) {
+            if overtaken == Overtaken::PassedBy {
                 coordinator.stand_again(&target, &lesson)?;
                 corrected.0 = true;
             }
             Ok((overtaken, corrected))
         });
         match corrected {
-            Ok((Overtaken::Failed, _)) if !is_on(Mutant::OvertakenAnswered) => {
+            Ok((Overtaken::Failed, _)) => {
                 let reply = Refusal::Timeout(
                     "another replica has a newer value, and nobody knows what comes of the later write that replaced this one: it may take effect".to_owned(),
                 );
