@@ -15,7 +15,7 @@ use core_support::{
     Region, UNBOUNDED, bulk, connect, deliver, maintain, outbox_rows, pair, set, ship, take,
 };
 use node::core::{
-    Event,
+    Event, Input,
     inbox::InboxEvent,
     message::{Message, SessionId},
     op::{Action, Read},
@@ -170,4 +170,66 @@ fn a_long_outbox_that_everybody_has_ends_in_turns_that_follow_each_other_at_once
     }
     assert!(left[0] > 10, "one turn reads a few of them: {left:?}");
     assert_eq!(left.last(), Some(&1), "{left:?}");
+}
+
+const TEN_SECONDS: OutboxBounds = OutboxBounds {
+    window: Duration::from_secs(10),
+    ..UNBOUNDED
+};
+
+#[test]
+fn rows_that_were_given_up_and_came_in_time_are_not_lacking() {
+    let mut us = Region::bounded("us", &["eu", "ap"], 1, TEN_SECONDS);
+    let (mut eu, mut ap) = (Region::new("eu", &["us"], 2), Region::new("ap", &["us"], 3));
+    for n in 0..5 {
+        us.write(&format!("k{n}"), set("v"));
+    }
+    ship(&mut us, &mut eu, 1);
+    us.pass(11_000);
+    ap.pass(11_000);
+    maintain(&mut us);
+    assert_eq!(outbox_rows(&us), 5, "a crash of eu may forget them");
+    connect(&mut us, &ap, 2);
+    assert_eq!(us.lag("ap").rows, 5, "they are still to come");
+    deliver(&mut us, &mut ap, 2);
+    assert_eq!(ap.get("k0"), bulk("v"));
+    let lag = us.lag("ap");
+    assert_eq!((lag.rows, lag.needs_repair), (0, false));
+    eu.save_inbox();
+    us.write("more", set("v"));
+    deliver(&mut us, &mut eu, 1);
+    deliver(&mut us, &mut ap, 2);
+    maintain(&mut us);
+    assert!(!us.lag("ap").needs_repair, "it lacks nothing");
+}
+
+#[test]
+fn rows_that_are_trimmed_in_flight_are_lacking_only_if_they_do_not_arrive() {
+    for arrive in [true, false] {
+        let mut us = Region::bounded("us", &["eu"], 1, TEN_SECONDS);
+        let mut eu = Region::new("eu", &["us"], 2);
+        for n in 0..5 {
+            us.write(&format!("k{n}"), set("v"));
+        }
+        us.pass(9_999);
+        eu.pass(11_000);
+        connect(&mut us, &eu, 1);
+        us.pass(1_001);
+        maintain(&mut us);
+        assert_eq!(outbox_rows(&us), 0);
+        if !arrive {
+            us.sent.clear();
+            us.input(Input::SessionDown {
+                session: SessionId(1),
+            });
+            connect(&mut us, &eu, 2);
+        }
+        deliver(&mut us, &mut eu, if arrive { 1 } else { 2 });
+        assert_eq!(eu.get("k0") == bulk("v"), arrive);
+        let lag = us.lag("eu");
+        assert_eq!((lag.rows, lag.needs_repair), (0, !arrive));
+        us.write("more", set("v"));
+        deliver(&mut us, &mut eu, if arrive { 1 } else { 2 });
+        assert_eq!(eu.get("more"), bulk("v"));
+    }
 }

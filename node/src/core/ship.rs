@@ -462,8 +462,8 @@ impl Shipper {
         let actors: Vec<ActorId> = self.logs.keys().copied().collect();
         let mut has_more = false;
         for actor in actors {
-            self.drop_beyond_bounds(storage, actor, wall_ms, events)?;
-            has_more |= self.trim(storage, actor, awaited, batch)?;
+            self.drop_beyond_bounds(storage, actor, wall_ms)?;
+            has_more |= self.trim(storage, actor, awaited, batch, events)?;
         }
         for (destination, route) in &mut self.routes {
             for (&actor, stream) in &mut route.streams {
@@ -509,13 +509,12 @@ impl Shipper {
         Some((destination.clone(), route))
     }
 
-    /// Moves the cursors of destinations that are too far behind over rows that are too old or too many, and says so.
+    /// Gives up for destinations that are too far behind what is too old or too much.
     fn drop_beyond_bounds(
         &mut self,
         storage: &dyn Storage,
         actor: ActorId,
         wall_ms: u64,
-        events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
         let Some(log) = self.logs.get_mut(&actor) else {
             return Ok(());
@@ -536,15 +535,11 @@ impl Shipper {
             return Ok(());
         }
         log.given_up = cut;
-        for (destination, route) in &mut self.routes {
-            let Some(stream) = route.streams.get_mut(&actor) else {
-                continue;
-            };
-            if stream.cursor.taken < cut {
-                stream.give_up(storage, destination, actor, cut, events)?;
-            }
-        }
-        self.note_shortages();
+        let routes = self.routes.values_mut();
+        let streams = routes.filter_map(|route| route.streams.get_mut(&actor));
+        streams
+            .filter(|stream| stream.cursor.taken < cut)
+            .for_each(|stream| stream.give_up(cut));
         Ok(())
     }
 
@@ -555,6 +550,7 @@ impl Shipper {
         actor: ActorId,
         awaited: Awaited,
         batch: &mut Batch,
+        events: &mut Vec<ShipEvent>,
     ) -> Result<bool, StorageError> {
         let Some(log) = self.logs.get_mut(&actor) else {
             return Ok(false);
@@ -563,7 +559,7 @@ impl Shipper {
             .routes
             .values()
             .filter_map(|route| route.streams.get(&actor))
-            .map(|stream| stream.cursor.settled.max(stream.released))
+            .map(Stream::needs_none_of)
             .collect();
         // A member that nobody has met yet has nothing.
         positions.extend(self.home.lacks_members().then_some(log.given_up));
@@ -587,6 +583,11 @@ impl Shipper {
         }
         // To the last row that goes, never to a promise beyond it: the mark says what this actor has stamped.
         let upto = gone.newest;
+        for (destination, route) in &mut self.routes {
+            if let Some(stream) = route.streams.get_mut(&actor) {
+                stream.trimmed(storage, destination, actor, upto, events)?;
+            }
+        }
         batch.delete_range(
             Family::Outbox,
             outbox::stored_key(actor, log.trimmed.next()),
@@ -596,6 +597,7 @@ impl Shipper {
         log.bytes = log.bytes.saturating_sub(gone.bytes);
         log.trimmed = upto;
         log.forget_tail(upto);
+        self.note_shortages();
         Ok(gone.bytes >= TRIM_BYTES_PER_TURN)
     }
 }

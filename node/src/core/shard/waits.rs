@@ -196,7 +196,7 @@ impl Shard {
     /// Rows that clients wait for were dropped before enough replicas took them: nobody will send them any more.
     pub(super) fn fail_dropped(&mut self, now: Now, out: &mut Vec<Output>) {
         let reach = self.reach(now);
-        let dropped = self.quorum.upto(self.shipper.given_up(self.actor));
+        let dropped = self.quorum.upto(self.shipper.trimmed(self.actor));
         let unmet = dropped.filter_map(|(turn, awaiting)| {
             let count = reach.count(awaiting, turn.place);
             (!count.is_met).then_some((turn, count.have))

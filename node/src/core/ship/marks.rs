@@ -171,9 +171,9 @@ impl Shipper {
         self.peers.node_of(session)
     }
 
-    /// Rows of a log up to here were dropped because they were too old or too many: nobody is sent them any more.
-    pub fn given_up(&self, actor: ActorId) -> Hlc {
-        self.logs.get(&actor).map_or(Hlc::ZERO, |log| log.given_up)
+    /// Rows of a log up to here are gone: nobody is sent them any more.
+    pub fn trimmed(&self, actor: ActorId) -> Hlc {
+        self.logs.get(&actor).map_or(Hlc::ZERO, |log| log.trimmed)
     }
 
     /// Whether a node is believed to live.

@@ -30,7 +30,9 @@ pub(super) struct Stream {
     pub(super) pending_rows: u64,
     pub(super) pending_since: Hlc,
     /// Rows up to here were given up: trimming does not wait for them.
-    pub(super) released: Hlc,
+    released: Hlc,
+    /// Rows up to here are gone that it had not taken by then.
+    gone: Hlc,
     pub(super) resume_at: Duration,
     /// When it was promised something last, and how often since it carried rows.
     promised_at: Duration,
@@ -109,9 +111,26 @@ pub(super) struct Place<'a> {
 pub(super) struct InFlight {
     pub(super) after: Hlc,
     pub(super) last: Hlc,
-    /// How many rows it carries; `None` where some of them were dropped since.
-    pub(super) rows: Option<u64>,
-    pub(super) bytes: usize,
+    carries: Carries,
+    bytes: usize,
+}
+
+/// What came with the messages that have arrived.
+struct Landed {
+    /// How many rows; `None` where the messages do not say, because others were sent before a rewind or rows of them are gone.
+    rows: Option<u64>,
+    /// Up to here rows came, one message after the other from the cursor on.
+    filled: Hlc,
+}
+
+/// What is in a message on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carries {
+    /// It says where to go on.
+    Nothing,
+    Rows(u64),
+    /// Rows, some of which are in the log no longer.
+    Gone,
 }
 
 impl Stream {
@@ -157,15 +176,7 @@ impl Stream {
         }
         self.cursor.holder = Some(place.directory);
         if self.cursor.taken < log.trimmed {
-            events.push(ShipEvent::Dropped {
-                destination: place.destination.clone(),
-                actor,
-                after: self.cursor.taken,
-                upto: log.trimmed,
-                rows: 0,
-            });
-            let hole = self.cursor.hole.unwrap_or(self.cursor.taken);
-            self.cursor.hole = Some(hole.min(self.cursor.taken));
+            self.lack(place.destination, actor, log.trimmed, 0, events);
         }
         self.is_cursor_stored = false;
         self.resume_at = Duration::ZERO;
@@ -254,11 +265,12 @@ impl Stream {
         taken: Hlc,
     ) -> Result<(), StorageError> {
         let landed = self.land(taken);
+        self.fill_hole(landed.filled);
         self.bridge = self.bridge.filter(|bridge| bridge.upto > taken);
         if taken <= self.cursor.taken {
             return Ok(());
         }
-        let rows = match landed {
+        let rows = match landed.rows {
             Some(rows) => rows,
             None => measure(storage, actor, self.cursor.taken, Some(taken))?.rows,
         };
@@ -321,28 +333,48 @@ impl Stream {
         self.in_flight.push_back(InFlight {
             after: self.sent,
             last,
-            rows: Some(rows),
+            carries: match rows {
+                0 => Carries::Nothing,
+                rows => Carries::Rows(rows),
+            },
             bytes,
         });
         self.in_flight_bytes += bytes;
         self.sent = last;
     }
 
-    /// Messages up to `taken` have arrived. Gives how many rows came with them since the cursor; `None` where the messages do
-    /// not say, because others were sent before a rewind.
-    pub(super) fn land(&mut self, taken: Hlc) -> Option<u64> {
+    /// Messages up to `taken` have arrived.
+    fn land(&mut self, taken: Hlc) -> Landed {
         let mut reached = self.cursor.taken;
+        let mut filled = reached;
         let mut rows = Some(0);
         while let Some(done) = self.in_flight.pop_front_if(|sent| sent.last <= taken) {
             self.in_flight_bytes -= done.bytes;
             let is_next = done.after == reached;
+            let more = match done.carries {
+                Carries::Nothing => Some(0),
+                Carries::Rows(rows) => Some(rows),
+                Carries::Gone => None,
+            };
             rows = rows
-                .zip(done.rows)
+                .zip(more)
                 .filter(|_| is_next)
                 .map(|(sum, more)| sum + more);
+            if done.after == filled && done.carries != Carries::Nothing {
+                filled = done.last;
+            }
             reached = done.last;
         }
-        rows.filter(|_| reached == taken)
+        let rows = rows.filter(|_| reached == taken);
+        Landed { rows, filled }
+    }
+
+    /// Rows up to `filled` came without a gap: those that were in flight when they were trimmed are not lacking.
+    fn fill_hole(&mut self, filled: Hlc) {
+        if self.cursor.hole == Some(self.cursor.taken) && filled > self.cursor.taken {
+            self.cursor.hole = (filled < self.gone).then_some(filled);
+            self.is_cursor_stored = false;
+        }
     }
 
     /// Counts again what is pending, after the cursor was moved from `before`, forwards or back.
@@ -491,32 +523,63 @@ impl Stream {
         }
     }
 
-    /// Counts everything up to `cut` as never to be taken.
-    pub(super) fn give_up(
+    /// Up to here no row is kept for the destination.
+    pub(super) fn needs_none_of(&self) -> Hlc {
+        self.cursor.settled.max(self.released)
+    }
+
+    /// Nothing up to `cut` is kept for the destination any longer. What it takes before the rows are trimmed it has all the same.
+    pub(super) fn give_up(&mut self, cut: Hlc) {
+        self.released = self.released.max(cut);
+    }
+
+    /// The log is trimmed up to `upto`: what the destination has not taken of it, it lacks from now on, but for what of it is in
+    /// flight and arrives.
+    pub(super) fn trimmed(
         &mut self,
         storage: &dyn Storage,
         destination: &Destination,
         actor: ActorId,
-        cut: Hlc,
+        upto: Hlc,
         events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
-        let rows = measure(storage, actor, cut, None)?.rows;
-        let dropped = self.pending_rows.saturating_sub(rows);
+        let after = self.cursor.taken;
+        if after >= upto {
+            return Ok(());
+        }
+        let rows = measure(storage, actor, after, Some(upto))?.rows;
+        self.pending_rows = self.pending_rows.saturating_sub(rows);
+        self.pending_since = self.pending_since.max(upto);
+        for sent in &mut self.in_flight {
+            if sent.after < upto && sent.carries != Carries::Nothing {
+                sent.carries = Carries::Gone;
+            }
+        }
+        self.lack(destination, actor, upto, rows, events);
+        Ok(())
+    }
+
+    /// Rows up to `upto` are gone that the destination has not taken. To be stored with the trimming: it is told to go on behind
+    /// them, and looks after a restart like one that took them.
+    fn lack(
+        &mut self,
+        destination: &Destination,
+        actor: ActorId,
+        upto: Hlc,
+        rows: u64,
+        events: &mut Vec<ShipEvent>,
+    ) {
+        let after = self.cursor.taken;
+        self.gone = upto;
+        self.cursor.hole = Some(self.cursor.hole.map_or(after, |hole| hole.min(after)));
+        self.is_cursor_stored = false;
         events.push(ShipEvent::Dropped {
             destination: destination.clone(),
             actor,
-            after: self.cursor.taken,
-            upto: cut,
-            rows: dropped,
+            after,
+            upto,
+            rows,
         });
-        self.cursor.hole = Some(self.cursor.hole.unwrap_or(self.cursor.taken));
-        // `taken` stays: the region is told by a `Skip` and answers for it. Only the trimming goes on.
-        self.released = cut;
-        self.in_flight.iter_mut().for_each(|sent| sent.rows = None);
-        self.pending_rows = rows;
-        self.pending_since = cut;
-        self.is_cursor_stored = false;
-        Ok(())
     }
 }
 
