@@ -17,12 +17,12 @@ use crdt::Hlc;
 use node::{
     core::{
         Event, Input,
-        identity::DirectoryId,
+        identity::{DirectoryId, relay_of},
         inbox::InboxEvent,
         message::{Decline, Message, SessionId, Taken},
         op::Action,
         reply::{Refusal, Reply},
-        ship::ShipEvent,
+        ship::{Met, ShipEvent},
     },
     placement::Partition,
 };
@@ -564,6 +564,44 @@ fn rows_of_a_renewed_actor_still_ship() {
     assert_eq!(eu.get("old"), bulk("v"));
     assert_eq!(eu.get("new"), bulk("v"));
     assert!(us.shard.shipper().is_drained());
+}
+
+#[test]
+fn a_peer_that_is_not_asked_about_a_former_actor_has_what_it_took_unless_it_was_wiped() {
+    for is_wiped in [false, true] {
+        let (mut us, mut eu) = pair();
+        us.write("old", set("v"));
+        ship(&mut us, &mut eu, 1);
+        eu.save_inbox();
+        us.write("end", set("v"));
+        deliver(&mut us, &mut eu, 1);
+        eu.save_inbox();
+        us.pass(100);
+        us.tick();
+        deliver(&mut us, &mut eu, 1);
+        maintain(&mut us);
+        assert_eq!(outbox_rows(&us), 0);
+        us.former.push(us.directory);
+        us.directory = DirectoryId(9);
+        us.restart();
+        if is_wiped {
+            eu.wipe(10);
+        }
+        us.input(Input::SessionUp(Met {
+            region: eu.name.clone(),
+            node: eu.node.clone(),
+            session: SessionId(2),
+            directory: eu.directory,
+            held: eu.inbox.held(&[us.actor(), relay_of(us.actor())]),
+            shortage: eu.inbox.shortage(),
+        }));
+        us.write("new", set("v"));
+        deliver(&mut us, &mut eu, 2);
+        assert_eq!(eu.get("new"), bulk("v"));
+        let lag = us.lag("eu");
+        assert_eq!((lag.rows, lag.needs_repair), (0, is_wiped));
+        assert!(us.shard.shipper().is_drained());
+    }
 }
 
 #[test]

@@ -131,13 +131,13 @@ fn crc32<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
 
 /// The greeting of a node: kind, versions, and its card.
 fn hello(cluster: &str, node: &str, region: &str) -> Vec<u8> {
-    let mut hello = vec![1, 3, 3, 2];
+    let mut hello = vec![1, 3, 3, 3];
     for word in [cluster, node, region] {
         hello.push(word.len() as u8);
         hello.extend_from_slice(word.as_bytes());
     }
-    // Directory, instance, and one actor: the directory's first.
-    hello.extend_from_slice(&[9, 9, 1, 252]);
+    // Directory, no former ones, instance, and one actor: the directory's first.
+    hello.extend_from_slice(&[9, 0, 9, 1, 252]);
     hello.extend_from_slice(&(9u32 << 16).to_le_bytes());
     framed(&hello)
 }

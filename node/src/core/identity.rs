@@ -95,7 +95,8 @@ pub struct Identity {
     pub cluster: ClusterName,
     /// The number that its actors carry.
     pub directory: DirectoryId,
-    /// The numbers it carried before, oldest first: closed, and shipped for until every region has all of them.
+    /// The numbers it carried before, oldest first: closed, shipped for until every region has all of them, and kept as a record of
+    /// what is this directory's own.
     pub former: Vec<DirectoryId>,
     /// How many shards its keys are spread over. Fixed for life: a key's shard follows from it.
     pub shards: NonZeroU16,
@@ -183,17 +184,11 @@ impl Identity {
         }
     }
 
-    /// The identity once every region has everything that a former number stamped.
-    #[must_use]
-    pub fn without_former(&self, shipped: DirectoryId) -> Self {
-        let mut identity = self.clone();
-        identity.former.retain(|former| *former != shipped);
-        identity
-    }
-
-    /// Its own actors, by shard, then those of its former numbers, each with its relay log: all that it ships for.
+    /// Its own actors, by shard, then those of its former numbers, the newest number first, each with its relay log: all that it
+    /// ships for.
     pub fn actors(&self) -> impl Iterator<Item = ActorId> + '_ {
-        let numbers = std::iter::once(self.directory).chain(self.former.iter().copied());
+        let former = self.former.iter().rev().copied();
+        let numbers = std::iter::once(self.directory).chain(former);
         let actors =
             numbers.flat_map(|number| (0..self.shards.get()).map(move |shard| number.actor(shard)));
         actors.flat_map(|actor| [actor, relay_of(actor)])

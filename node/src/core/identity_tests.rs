@@ -78,9 +78,13 @@ fn a_renewal_closes_the_number_and_keeps_it_to_ship_for() {
         actors,
         expected.map(|(number, shard)| ActorId::new(number, shard))
     );
-    let shipped = renewed.without_former(DirectoryId(7));
-    assert_eq!(shipped.former, []);
-    assert_eq!(shipped.directory, DirectoryId(8));
+    let (again, _) = renewed.renewed(9);
+    let numbers: Vec<_> = again.actors().map(ActorId::directory).collect();
+    assert_eq!(
+        numbers,
+        [9, 9, 9, 9, 8, 8, 8, 8, 7, 7, 7, 7],
+        "the newest first"
+    );
 }
 
 #[test]

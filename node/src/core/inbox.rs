@@ -212,18 +212,18 @@ impl Inbox {
         )
     }
 
-    /// What this node has of some actors, for a handshake.
+    /// What this node has of each of some actors, for a handshake: nothing is an answer too.
     pub fn held(&self, actors: &[ActorId]) -> Vec<Held> {
-        let held = |&actor: &ActorId| {
-            let source = self.sources.get(&actor)?;
-            Some(Held {
+        let held = |&actor: &ActorId| match self.sources.get(&actor) {
+            None => Held::nothing(actor),
+            Some(source) => Held {
                 actor,
                 taken: source.intake.position,
                 passed: source.accepted.max(source.intake.position),
                 newest: source.intake.newest,
-            })
+            },
         };
-        actors.iter().filter_map(held).collect()
+        actors.iter().map(held).collect()
     }
 
     /// What this node lacks that nobody will ship to it.

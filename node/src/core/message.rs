@@ -245,6 +245,18 @@ pub struct Held {
     pub newest: Hlc,
 }
 
+impl Held {
+    /// Of an actor that the speaker has never heard of.
+    pub const fn nothing(actor: ActorId) -> Self {
+        Self {
+            actor,
+            taken: Hlc::ZERO,
+            passed: Hlc::ZERO,
+            newest: Hlc::ZERO,
+        }
+    }
+}
+
 /// What a node that is dialled tells the dialler about the two of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Recollection {

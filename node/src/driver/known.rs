@@ -69,11 +69,10 @@ impl Known {
     }
 
     /// The directory that a peer's name had before, where that is none of its own: it lost what it held. A directory that only renewed
-    /// its number names the former ones among its actors, and lost nothing.
+    /// its number names the former ones, and lost nothing.
     pub fn replaced(&self, peer: &Peer) -> Option<DirectoryId> {
         let is_own = |directory: &DirectoryId| {
-            let mut actors = peer.actors.iter();
-            *directory == peer.directory || actors.any(|actor| actor.directory() == directory.0)
+            *directory == peer.directory || peer.former.contains(directory)
         };
         let mut state = self.lock();
         let met = state.nodes.get_mut(&peer.name)?;
@@ -200,12 +199,12 @@ mod tests {
     }
 
     fn peer(directory: u64, former: &[u64]) -> Peer {
-        let numbers = [directory].into_iter().chain(former.iter().copied());
         Peer {
             name: name("us-1"),
             region: "us".parse().unwrap(),
             directory: DirectoryId(directory),
-            actors: numbers.map(|number| DirectoryId(number).actor(0)).collect(),
+            former: former.iter().copied().map(DirectoryId).collect(),
+            actors: Vec::new(),
         }
     }
 

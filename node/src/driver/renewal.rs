@@ -1,6 +1,7 @@
 //! New actors for a directory: where it has forgotten what its old ones wrote, and where their stamps are far ahead.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,7 +17,11 @@ use super::{
     node::Node,
     queue::{ShardQueue, Work},
 };
-use crate::{core::identity::Identity, peer, storage::directory::DataDirectory};
+use crate::{
+    core::identity::Identity,
+    peer,
+    storage::{StorageError, directory::DataDirectory, record::outbox},
+};
 
 /// The directory's identity, and how it is renewed.
 pub struct Renewal {
@@ -25,24 +30,29 @@ pub struct Renewal {
     /// One after the other: each closes the number that the one before it drew.
     turns: Turns<()>,
     told: watch::Sender<peer::Identity>,
+    /// The actors that there were rows of when the directory was opened.
+    with_rows: BTreeSet<ActorId>,
 }
 
 impl Renewal {
     /// Of a directory that was opened as `identity`; peers are told through the receiver.
+    ///
+    /// # Errors
+    /// Where storage cannot be read.
     pub fn new(
         directory: Arc<DataDirectory>,
         identity: Identity,
-    ) -> (Self, watch::Receiver<peer::Identity>) {
-        let (told, peers) = watch::channel(identity_for_peers(&identity));
-        (
-            Self {
-                directory,
-                current: Mutex::new(identity),
-                turns: Turns::new(()),
-                told,
-            },
-            peers,
-        )
+    ) -> Result<(Self, watch::Receiver<peer::Identity>), StorageError> {
+        let with_rows = outbox::actors(directory.storage.as_ref())?;
+        let (told, peers) = watch::channel(identity_for_peers(&identity, &with_rows));
+        let renewal = Self {
+            directory,
+            current: Mutex::new(identity),
+            turns: Turns::new(()),
+            told,
+            with_rows,
+        };
+        Ok((renewal, peers))
     }
 
     /// The actors that this node stamps as now, by shard.
@@ -95,7 +105,8 @@ impl Renewal {
             };
             tell(queue, work).await;
         }
-        self.told.send_replace(identity_for_peers(&renewed));
+        self.told
+            .send_replace(identity_for_peers(&renewed, &self.with_rows));
         *self.current() = renewed;
     }
 
@@ -134,10 +145,19 @@ pub fn former_actors(identity: &Identity, shard: u16) -> Vec<ActorId> {
         .collect()
 }
 
-fn identity_for_peers(identity: &Identity) -> peer::Identity {
+/// What peers are told, within the bounds of a greeting: of the former actors those first that there are rows of, since a peer has to
+/// say how far it is with these.
+fn identity_for_peers(identity: &Identity, with_rows: &BTreeSet<ActorId>) -> peer::Identity {
+    let is_former = |actor: &ActorId| actor.directory() != identity.directory.0;
+    let is_done = |actor: &ActorId| is_former(actor) && !with_rows.contains(actor);
+    let mut actors: Vec<ActorId> = identity.actors().collect();
+    actors.sort_by_key(is_done); // stable: the newest number comes first among its like
+    actors.truncate(peer::limits::ACTORS_MAX);
+    let former = identity.former.iter().rev().copied();
     peer::Identity {
         directory: identity.directory,
-        actors: identity.actors().collect(),
+        former: former.take(peer::limits::FORMER_MAX).collect(),
+        actors,
     }
 }
 
@@ -145,3 +165,44 @@ fn identity_for_peers(identity: &Identity) -> peer::Identity {
 const TOGETHER: Duration = Duration::from_secs(1);
 /// How long a shard whose queue is full is left to make room.
 const ROOM_INTERVAL: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+
+    use super::*;
+    use crate::{
+        core::identity::{BootId, DirectoryId, relay_of},
+        peer::limits::{ACTORS_MAX, FORMER_MAX},
+    };
+
+    #[test]
+    fn a_directory_that_was_renewed_without_end_still_fits_a_greeting_with_all_that_it_ships_for() {
+        let mut identity = Identity::create(
+            "us-1".parse().unwrap(),
+            "shop".parse().unwrap(),
+            NonZeroU16::new(256).unwrap(),
+            BootId("one".to_owned()),
+            false,
+            1,
+        );
+        for draw in 2..2_000 {
+            (identity, _) = identity.renewed(draw);
+        }
+        let oldest = DirectoryId(1);
+        let with_rows: BTreeSet<_> = (0..256)
+            .map(|shard| relay_of(oldest.actor(shard)))
+            .collect();
+        let told = identity_for_peers(&identity, &with_rows);
+        assert_eq!(told.actors.len(), ACTORS_MAX);
+        assert_eq!(
+            told.actors[0],
+            identity.directory.actor(0),
+            "its own come first"
+        );
+        assert!(with_rows.iter().all(|actor| told.actors.contains(actor)));
+        assert_eq!(told.former.len(), FORMER_MAX);
+        assert_eq!(told.former[0], DirectoryId(1_998), "the newest");
+        assert!(!told.former.contains(&oldest));
+    }
+}

@@ -151,7 +151,7 @@ async fn live(
         config.clock.offset_file.clone(),
         config.clock.max_skew,
     ));
-    let (renewal, identity_for_peers) = Renewal::new(Arc::clone(&directory), identity.clone());
+    let (renewal, identity_for_peers) = Renewal::new(Arc::clone(&directory), identity.clone())?;
     let renewal = Arc::new(renewal);
     let max_skew_ms = config.clock.max_skew.as_millis() as u64;
     let inbox = Inbox::open(

@@ -130,15 +130,21 @@ pub(super) const LOG_EVERY: Duration = Duration::from_secs(60);
 /// Different refusals and failures whose last logging is remembered.
 pub(super) const LOG_KEYS_MAX: usize = 1024;
 
-/// An actor and what is held of it, at most, encoded.
-const HELD_BYTES_MAX: usize = 3 * 9;
+/// Most former numbers that a directory is introduced with: the newest. A peer that met it under an older one only takes it for
+/// another directory.
+pub const FORMER_MAX: usize = 1024;
+
+/// What is held of an actor, at most, encoded.
+const HELD_BYTES_MAX: usize = 4 * 9;
 /// Everything else in a greeting, at most, encoded.
 const CARD_BYTES_MAX: usize = 256;
 
 const _: () = assert!(CONTROL_BYTES_MAX <= GREETING_BYTES_MAX);
 const _: () = assert!(GREETING_BYTES_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!(TEXT_BYTES_MAX + 64 <= CONTROL_BYTES_MAX);
-const _: () = assert!(CARD_BYTES_MAX + ACTORS_MAX * (9 + HELD_BYTES_MAX) <= GREETING_BYTES_MAX);
+const _: () = assert!(
+    CARD_BYTES_MAX + FORMER_MAX * 9 + ACTORS_MAX * (9 + HELD_BYTES_MAX) <= GREETING_BYTES_MAX
+);
 const _: () = assert!(FRAME_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(FRAME_BYTES_MAX <= crdt::codec::LIMIT_BYTES / 2);
 const _: () = assert!(WRITE_BYTES <= QUEUE_BYTES_MAX);

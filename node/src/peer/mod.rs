@@ -82,6 +82,8 @@ pub struct Peer {
     pub region: RegionName,
     /// Its data directory.
     pub directory: DirectoryId,
+    /// The numbers that this directory had before.
+    pub former: Vec<DirectoryId>,
     /// The actors that it stamps with or still ships for.
     pub actors: Vec<ActorId>,
 }
@@ -100,6 +102,8 @@ pub enum Direction {
 pub struct Identity {
     /// The data directory.
     pub directory: DirectoryId,
+    /// The numbers that it had before; at most [`limits::FORMER_MAX`].
+    pub former: Vec<DirectoryId>,
     /// Its actors, and earlier ones that it still ships for; at most [`limits::ACTORS_MAX`].
     pub actors: Vec<ActorId>,
 }

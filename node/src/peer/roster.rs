@@ -295,6 +295,7 @@ mod tests {
             name: name.parse().unwrap(),
             region: "us".parse().unwrap(),
             directory: DirectoryId(directory),
+            former: Vec::new(),
             actors: Vec::new(),
         };
         let address = "127.0.0.1:1".parse().unwrap();

@@ -70,12 +70,17 @@ impl Shared {
 
     /// Who this node says it is, now.
     pub(super) fn card(&self) -> Card {
-        let Identity { directory, actors } = self.identity.borrow().clone();
+        let Identity {
+            directory,
+            former,
+            actors,
+        } = self.identity.borrow().clone();
         Card {
             cluster: self.credentials.cluster().clone(),
             node: self.credentials.node().clone(),
             region: self.region.clone(),
             directory,
+            former,
             instance: self.instance,
             actors,
         }
@@ -84,7 +89,9 @@ impl Shared {
     /// Whether a card that was shown is still true.
     pub(super) fn is_current(&self, card: &Card) -> bool {
         let identity = self.identity.borrow();
-        identity.directory == card.directory && identity.actors == card.actors
+        identity.directory == card.directory
+            && identity.former == card.former
+            && identity.actors == card.actors
     }
 
     /// Hands an event to the driver; waits while its queue is full. False when nobody takes events any more.

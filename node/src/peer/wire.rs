@@ -20,7 +20,10 @@ use std::ops::RangeInclusive;
 use crdt::{ActorId, codec};
 use serde::{Deserialize, Serialize};
 
-use super::{Peer, limits::ACTORS_MAX};
+use super::{
+    Peer,
+    limits::{ACTORS_MAX, FORMER_MAX},
+};
 use crate::{
     core::{
         identity::DirectoryId,
@@ -44,6 +47,8 @@ pub(super) struct Card {
     pub(super) node: NodeName,
     pub(super) region: RegionName,
     pub(super) directory: DirectoryId,
+    /// The directory's numbers before that one.
+    pub(super) former: Vec<DirectoryId>,
     /// Drawn when the process started: a node recognises itself by it, and nobody else.
     pub(super) instance: u64,
     pub(super) actors: Vec<ActorId>,
@@ -55,6 +60,7 @@ impl Card {
             name: self.node,
             region: self.region,
             directory: self.directory,
+            former: self.former,
             actors: self.actors,
         }
     }
@@ -112,6 +118,9 @@ pub(super) enum WireError {
     /// More actors than a node can have.
     #[error("{0} actors are above the limit of {ACTORS_MAX}")]
     Actors(usize),
+    /// More former numbers than a directory is introduced with.
+    #[error("{0} former directories are above the limit of {FORMER_MAX}")]
+    Former(usize),
 }
 
 impl Greeting {
@@ -155,7 +164,7 @@ impl<'a> Envelope<'a> {
     pub(super) fn hello(&self) -> Result<Card, WireError> {
         self.expect(HELLO)?;
         let card: Card = decode("hello", GREETING_VERSION, self.body)?;
-        check_actors(card.actors.len())?;
+        check_card(&card)?;
         Ok(card)
     }
 
@@ -164,7 +173,7 @@ impl<'a> Envelope<'a> {
         self.expect(WELCOME)?;
         let (card, recollection): (Card, Recollection) =
             decode("welcome", GREETING_VERSION, self.body)?;
-        check_actors(card.actors.len())?;
+        check_card(&card)?;
         check_actors(recollection.held.len())?;
         Ok((card, recollection))
     }
@@ -202,6 +211,13 @@ fn decode<T: serde::de::DeserializeOwned>(
     codec::decode(version, bytes).map_err(|source| WireError::Codec { what, source })
 }
 
+fn check_card(card: &Card) -> Result<(), WireError> {
+    if card.former.len() > FORMER_MAX {
+        return Err(WireError::Former(card.former.len()));
+    }
+    check_actors(card.actors.len())
+}
+
 fn check_actors(count: usize) -> Result<(), WireError> {
     if count <= ACTORS_MAX {
         Ok(())
@@ -214,7 +230,7 @@ fn check_actors(count: usize) -> Result<(), WireError> {
 const HELLO: u8 = 1;
 const WELCOME: u8 = 2;
 /// The form of the greetings' bodies.
-const GREETING_VERSION: u8 = 2;
+const GREETING_VERSION: u8 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -230,6 +246,7 @@ mod tests {
             node: "us-1".parse().unwrap(),
             region: "us".parse().unwrap(),
             directory: DirectoryId(7),
+            former: vec![DirectoryId(u64::MAX); FORMER_MAX],
             instance: 9,
             actors: (0..actors)
                 .map(|index| ActorId::new(u64::MAX, index as u16))

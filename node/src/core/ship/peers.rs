@@ -112,9 +112,9 @@ impl Peers {
 }
 
 impl Met {
-    /// How far the node said it has taken a log.
-    pub(super) fn taken(&self, log: ActorId) -> Hlc {
-        let held = self.held.iter().find(|held| held.actor == log);
-        held.map_or(Hlc::ZERO, |held| held.taken)
+    /// How far the node said it has taken a log; `None` where it was not asked.
+    pub(super) fn taken(&self, log: ActorId) -> Option<Hlc> {
+        let held = self.held.iter().find(|held| held.actor == log)?;
+        Some(held.taken)
     }
 }

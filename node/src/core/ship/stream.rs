@@ -100,8 +100,9 @@ pub(super) struct Place<'a> {
     pub(super) destination: &'a Destination,
     pub(super) is_shared: bool,
     pub(super) directory: DirectoryId,
-    /// What the node there says it has taken.
-    pub(super) taken: Hlc,
+    /// What the node there says it has taken; `None` where it was not asked: a node that renewed its actors often does not ask about
+    /// the oldest.
+    pub(super) taken: Option<Hlc>,
     /// Clients wait for its word about rows behind this.
     pub(super) awaited: Option<Hlc>,
 }
@@ -169,10 +170,13 @@ impl Stream {
         events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
         let before = self.cursor.taken;
+        let is_known = place.is_shared || self.is_held_by(place.directory);
+        let unasked = if is_known { before } else { Hlc::ZERO };
+        let taken = place.taken.unwrap_or(unasked);
         if place.is_shared {
-            self.go_on_with(place.taken);
+            self.go_on_with(taken);
         } else {
-            self.begin_with(actor, place, events);
+            self.begin_with(actor, place, taken, events);
         }
         self.cursor.holder = Some(place.directory);
         if self.cursor.taken < log.trimmed {
@@ -200,25 +204,33 @@ impl Stream {
         self.assigned_after = self.assigned_after.max(self.sent);
     }
 
+    /// Whether a directory is the one that took what was taken, as far as is known.
+    fn is_held_by(&self, directory: DirectoryId) -> bool {
+        let holder = self.cursor.holder;
+        holder.is_none_or(|holder| holder == directory)
+    }
+
     /// The one node there says what it has.
-    fn begin_with(&mut self, actor: ActorId, place: &Place<'_>, events: &mut Vec<ShipEvent>) {
-        let is_same_holder = self
-            .cursor
-            .holder
-            .is_none_or(|holder| holder == place.directory);
+    fn begin_with(
+        &mut self,
+        actor: ActorId,
+        place: &Place<'_>,
+        taken: Hlc,
+        events: &mut Vec<ShipEvent>,
+    ) {
         // What a directory has saved it has for good; one that has less now is a copy of what it was, and lacks the rest. What
         // it took and had not saved it may say that it lacks, after any crash, and is sent it again.
-        let has_lost = !is_same_holder || place.taken < self.cursor.settled;
-        if has_lost && place.taken < self.cursor.taken {
+        let has_lost = !self.is_held_by(place.directory) || taken < self.cursor.settled;
+        if has_lost && taken < self.cursor.taken {
             events.push(ShipEvent::Replaced {
                 destination: place.destination.clone(),
                 actor,
                 had: self.cursor.taken,
-                has: place.taken,
+                has: taken,
             });
         }
-        self.cursor.taken = place.taken;
-        self.cursor.settled = self.cursor.settled.min(place.taken);
+        self.cursor.taken = taken;
+        self.cursor.settled = self.cursor.settled.min(taken);
     }
 
     /// One of several nodes there goes on from what most of them have, or from what it took itself, if that is more. What it took

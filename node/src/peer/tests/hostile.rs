@@ -89,6 +89,7 @@ fn card() -> Card {
         node: "us-9".parse().unwrap(),
         region: "us".parse().unwrap(),
         directory: DirectoryId(9),
+        former: Vec::new(),
         instance: 9,
         actors: identity(9).actors,
     }

@@ -205,6 +205,7 @@ impl Plan {
 pub(super) fn identity(directory: u64) -> Identity {
     Identity {
         directory: DirectoryId(directory),
+        former: Vec::new(),
         actors: vec![ActorId::new(directory, 0)],
     }
 }

@@ -6,9 +6,11 @@
 //! ```
 //! A row is shipped as it is stored and decoded by the receiver.
 
+use std::{collections::BTreeSet, ops::ControlFlow};
+
 use crdt::{ActorId, Delta, Hlc, codec::CodecError};
 
-use crate::storage::{Family, StorageError};
+use crate::storage::{Family, Storage, StorageError};
 
 /// The stored key of the row whose last stamp is `last`.
 pub fn stored_key(actor: ActorId, last: Hlc) -> Vec<u8> {
@@ -33,6 +35,30 @@ pub fn last_stamp(stored: &[u8]) -> Option<Hlc> {
     Some(Hlc::from_u64(u64::from_be_bytes(stamp)))
 }
 
+/// The actors that have rows.
+///
+/// # Errors
+/// Where storage cannot be read.
+pub fn actors(storage: &dyn Storage) -> Result<BTreeSet<ActorId>, StorageError> {
+    let mut actors = BTreeSet::new();
+    let mut from = Some(Vec::new());
+    while let Some(start) = from.take() {
+        storage.scan(Family::Outbox, &start, None, &mut |stored, _| {
+            if let Some(actor) = actor(stored) {
+                actors.insert(actor);
+                (_, from) = after(actor, Hlc::ZERO); // the next actor: rows of this one need not be read
+            }
+            ControlFlow::Break(())
+        })?;
+    }
+    Ok(actors)
+}
+
+fn actor(stored: &[u8]) -> Option<ActorId> {
+    let actor: [u8; 8] = stored.get(..8)?.try_into().ok()?;
+    Some(ActorId::from_u64(u64::from_be_bytes(actor)))
+}
+
 /// The row's value.
 pub fn encode(deltas: &[Delta]) -> Vec<u8> {
     crdt::codec::encode(VERSION, deltas)
@@ -52,3 +78,28 @@ pub fn read(stored: &[u8], value: &[u8]) -> Result<Vec<Delta>, StorageError> {
 const KEY_BYTES: usize = 16;
 /// Persisted and shipped: keep stable.
 const VERSION: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Batch, Durability, memory::MemoryStorage};
+
+    #[test]
+    fn every_actor_that_has_rows_is_found_however_many_they_are() {
+        let storage = MemoryStorage::default();
+        let few = [
+            ActorId::new(0, 0),
+            ActorId::new(7, 1),
+            ActorId::from_u64(u64::MAX),
+        ];
+        let mut batch = Batch::default();
+        for actor in few {
+            for time in 1..5 {
+                let stored = stored_key(actor, Hlc::from_millis(time));
+                batch.put(Family::Outbox, stored, encode(&[]));
+            }
+        }
+        storage.commit(&batch, Durability::Process).unwrap();
+        assert_eq!(actors(&storage), Ok(few.into_iter().collect()));
+    }
+}
