@@ -9,6 +9,8 @@
 
 mod core_support;
 
+use std::ops::ControlFlow;
+
 use core_support::{Region, add, bulk, connect, deliver, pair, position, set, ship, take};
 use crdt::Hlc;
 use node::{
@@ -16,8 +18,9 @@ use node::{
         Event,
         message::{Decline, Message, SessionId},
         reply::{Refusal, Reply},
+        ship::ShipEvent,
     },
-    storage::{Family, Storage, memory::CommitOutcome},
+    storage::{Batch, Durability, Family, Storage, memory::CommitOutcome},
 };
 
 #[test]
@@ -134,4 +137,57 @@ fn what_is_no_row_is_declined_as_malformed() {
             ..
         }]
     ));
+}
+
+#[test]
+fn a_row_that_nobody_can_decode_is_passed_over_loudly_and_holds_up_none_behind_it() {
+    for damaged in [0, 1, 2] {
+        let (mut us, mut eu) = pair();
+        for n in 0..3 {
+            us.write(&format!("k{n}"), set("v"));
+        }
+        let rows = rows_of(&us);
+        let mut batch = Batch::default();
+        batch.put(
+            Family::Outbox,
+            rows[damaged].clone(),
+            b"\x01\xff\xff".to_vec(),
+        );
+        us.storage.commit(&batch, Durability::Process).unwrap();
+        us.restart();
+        connect(&mut us, &eu, 1);
+        for _ in 0..60 {
+            deliver(&mut us, &mut eu, 1);
+            us.pass(100);
+            eu.pass(100);
+            us.tick();
+        }
+        for n in 0..3 {
+            let is_there = eu.get(&format!("k{n}")) == bulk("v");
+            assert_eq!(is_there, n != damaged, "k{n} with row {damaged} damaged");
+        }
+        us.write("more", set("v"));
+        deliver(&mut us, &mut eu, 1);
+        assert_eq!(eu.get("more"), bulk("v"));
+        let lag = us.lag("eu");
+        assert_eq!((lag.rows, lag.needs_repair), (0, true));
+        assert!(us.shard.shipper().is_drained());
+        let said = us
+            .events
+            .iter()
+            .filter(|event| matches!(event, Event::Ship(ShipEvent::Dropped { rows: 1, .. })));
+        assert_eq!(said.count(), 1);
+    }
+}
+
+/// The stored keys of an outbox.
+fn rows_of(region: &Region) -> Vec<Vec<u8>> {
+    let mut rows = Vec::new();
+    let mut note = |stored: &[u8], _: &[u8]| {
+        rows.push(stored.to_vec());
+        ControlFlow::Continue(())
+    };
+    let scanned = region.storage.scan(Family::Outbox, b"", None, &mut note);
+    scanned.unwrap();
+    rows
 }

@@ -42,7 +42,7 @@ use self::{
     route::{Choice, Route},
     short::Shortages,
     sieve::Sieve,
-    stream::{Reader, Stream},
+    stream::{Carries, Reader, Stream},
 };
 use super::{
     identity::{is_relay, relay_of},
@@ -342,24 +342,33 @@ impl Shipper {
     ) -> Result<(), StorageError> {
         let draw = self.jitter.draw();
         self.peers.note(session, actor, taken);
-        let Some((destination, route)) = self.route(session) else {
+        let mut routes = self.routes.iter_mut();
+        let route = routes.find(|(_, route)| route.session() == Some(session));
+        let Some((destination, route)) = route else {
             return Ok(());
         };
-        let is_shared = route.is_shared;
-        let Some(stream) = route.streams.get_mut(&actor) else {
+        let (destination, is_shared) = (destination.clone(), route.is_shared);
+        let stream = route.streams.get_mut(&actor);
+        let Some((stream, log)) = stream.zip(self.logs.get(&actor)) else {
             return Ok(());
         };
         stream.fall_back(storage, actor, is_shared, taken)?;
         if stream.in_flight.is_empty() {
             return Ok(()); // an answer to what was sent before the last rewind
         }
+        stream.rewind();
+        stream.pause(now, draw);
+        if reason == Decline::Malformed
+            && let Some(damaged) = log.damaged(storage, actor, stream.cursor.taken)?
+        {
+            stream.pass_over(&destination, actor, damaged, events);
+        }
         events.push(ShipEvent::Declined {
             destination,
             actor,
             reason,
         });
-        stream.rewind();
-        stream.pause(now, draw);
+        self.note_shortages();
         Ok(())
     }
 
@@ -436,7 +445,7 @@ impl Shipper {
             }
             if (has_all || is_on(Mutant::PromiseOverUnsent)) && upto > stream.sent {
                 let after = stream.sent;
-                stream.depart(upto, 0, 0);
+                stream.depart(upto, Carries::Nothing, 0);
                 stream.promised(now);
                 send(session, Message::Promise { actor, after, upto });
             } else if has_all && stream.every < log.newest {

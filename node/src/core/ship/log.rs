@@ -65,6 +65,18 @@ impl Log {
         }
     }
 
+    /// The first of the rows after `sent` that does not decode, among as many as one frame holds.
+    pub(super) fn damaged(
+        &self,
+        storage: &dyn Storage,
+        actor: ActorId,
+        sent: Hlc,
+    ) -> Result<Option<Hlc>, StorageError> {
+        let rows = self.read(storage, actor, sent)?;
+        let damaged = rows.iter().find(|(_, row)| outbox::decode(row).is_err());
+        Ok(damaged.map(|(place, _)| *place))
+    }
+
     /// Rows after `sent`, as many as one frame holds, at least one if there is one.
     pub(super) fn read(
         &self,

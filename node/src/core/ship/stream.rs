@@ -33,6 +33,8 @@ pub(super) struct Stream {
     released: Hlc,
     /// Rows up to here are gone that it had not taken by then.
     gone: Hlc,
+    /// The row here does not decode.
+    damaged: Hlc,
     pub(super) resume_at: Duration,
     /// When it was promised something last, and how often since it carried rows.
     promised_at: Duration,
@@ -126,12 +128,29 @@ struct Landed {
 
 /// What is in a message on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Carries {
+pub(super) enum Carries {
     /// It says where to go on.
     Nothing,
     Rows(u64),
     /// Rows, some of which are in the log no longer.
     Gone,
+    /// It says that the destination is to go on behind a row that cannot be read.
+    Damaged,
+}
+
+impl Carries {
+    /// How many rows, where that is known.
+    fn count(self) -> Option<u64> {
+        match self {
+            Self::Nothing => Some(0),
+            Self::Rows(count) => Some(count),
+            Self::Gone | Self::Damaged => None,
+        }
+    }
+
+    fn are_rows(self) -> bool {
+        matches!(self, Self::Rows(_) | Self::Gone)
+    }
 }
 
 impl Stream {
@@ -340,15 +359,12 @@ impl Stream {
     }
 
     /// A message leaves.
-    pub(super) fn depart(&mut self, last: Hlc, rows: u64, bytes: usize) {
+    pub(super) fn depart(&mut self, last: Hlc, carries: Carries, bytes: usize) {
         assert!(last > self.sent, "a stream only goes on");
         self.in_flight.push_back(InFlight {
             after: self.sent,
             last,
-            carries: match rows {
-                0 => Carries::Nothing,
-                rows => Carries::Rows(rows),
-            },
+            carries,
             bytes,
         });
         self.in_flight_bytes += bytes;
@@ -363,16 +379,11 @@ impl Stream {
         while let Some(done) = self.in_flight.pop_front_if(|sent| sent.last <= taken) {
             self.in_flight_bytes -= done.bytes;
             let is_next = done.after == reached;
-            let more = match done.carries {
-                Carries::Nothing => Some(0),
-                Carries::Rows(rows) => Some(rows),
-                Carries::Gone => None,
-            };
             rows = rows
-                .zip(more)
+                .zip(done.carries.count())
                 .filter(|_| is_next)
                 .map(|(sum, more)| sum + more);
-            if done.after == filled && done.carries != Carries::Nothing {
+            if done.after == filled && done.carries.are_rows() {
                 filled = done.last;
             }
             reached = done.last;
@@ -488,19 +499,34 @@ impl Stream {
             send(Message::Promise { actor, after, upto });
         }
         if self.sent < log.trimmed {
-            self.skip(actor, log.trimmed, reader == Reader::Region, send);
+            let is_for_region = reader == Reader::Region;
+            self.skip(actor, log.trimmed, Carries::Nothing, is_for_region, send);
         }
         while self.sent < log.newest
             && self.in_flight_bytes < WINDOW_BYTES
             && self.in_flight.len() < WINDOW_FRAMES
         {
-            let rows = log.read(storage, actor, self.sent)?;
+            let mut rows = log.read(storage, actor, self.sent)?;
+            match rows.iter().position(|(last, _)| *last == self.damaged) {
+                Some(0) => {
+                    self.skip(
+                        actor,
+                        self.damaged,
+                        Carries::Damaged,
+                        reader == Reader::Region,
+                        send,
+                    );
+                    continue;
+                }
+                Some(sound) => rows.truncate(sound),
+                None => {}
+            }
             let Some(&(last, _)) = rows.last() else { break };
             let bytes = rows.iter().map(|(_, row)| row.len()).sum();
             let after = self.sent;
             let is_first = self.in_flight.is_empty() && rows.len() > 1;
             let without = usize::from(is_first && is_on(Mutant::RowSkipped));
-            self.depart(last, rows.len() as u64, bytes);
+            self.depart(last, Carries::Rows(rows.len() as u64), bytes);
             self.promises = 0;
             send(Message::Ship(Ship {
                 actor,
@@ -513,16 +539,31 @@ impl Stream {
         Ok(())
     }
 
+    /// The row at a place does not decode, here either: like one that was dropped it reaches nobody, and holds up none behind it.
+    pub(super) fn pass_over(
+        &mut self,
+        destination: &Destination,
+        actor: ActorId,
+        damaged: Hlc,
+        events: &mut Vec<ShipEvent>,
+    ) {
+        if self.damaged != damaged {
+            self.damaged = damaged;
+            self.lack(destination, actor, damaged, 1, events);
+        }
+    }
+
     /// Goes on behind rows that are gone.
     pub(super) fn skip(
         &mut self,
         actor: ActorId,
         upto: Hlc,
+        carries: Carries,
         is_for_region: bool,
         send: &mut dyn FnMut(Message),
     ) {
         let after = self.sent;
-        self.depart(upto, 0, 0);
+        self.depart(upto, carries, 0);
         self.answers.hear(after, upto); // there is nothing to answer for, and nothing that counts
         self.lost = Some(Span { after, upto }.widened(self.lost));
         if !is_on(Mutant::SkipNotSent) {
@@ -563,7 +604,7 @@ impl Stream {
         self.pending_rows = self.pending_rows.saturating_sub(rows);
         self.pending_since = self.pending_since.max(upto);
         for sent in &mut self.in_flight {
-            if sent.after < upto && sent.carries != Carries::Nothing {
+            if sent.after < upto && sent.carries.are_rows() {
                 sent.carries = Carries::Gone;
             }
         }
