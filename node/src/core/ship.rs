@@ -14,6 +14,7 @@
 mod answers;
 pub mod destination;
 mod extent;
+mod flight;
 mod home;
 mod log;
 mod marks;
@@ -22,6 +23,7 @@ mod route;
 mod short;
 mod sieve;
 mod stream;
+mod trim;
 mod withdraw;
 
 use std::{
@@ -35,14 +37,14 @@ use crdt::{ActorId, Hlc};
 
 pub use self::{destination::Destination, home::Home, marks::Progress, peers::Met};
 use self::{
-    extent::{cut_beyond, measure_first},
+    flight::Carries,
     home::Trusted,
     log::Log,
     peers::Peers,
     route::{Choice, Route},
     short::Shortages,
     sieve::Sieve,
-    stream::{Carries, Reader, Stream},
+    stream::{Reader, Stream},
 };
 use super::{
     identity::{is_relay, relay_of},
@@ -53,10 +55,7 @@ use super::{
 use crate::{
     names::NodeName,
     placement::Placement,
-    storage::{
-        Batch, Family, Storage, StorageError,
-        record::{meta::Mark, outbox},
-    },
+    storage::{Storage, StorageError},
 };
 
 /// Ships the outbox of one shard.
@@ -458,37 +457,6 @@ impl Shipper {
         }
     }
 
-    /// Adds to a batch what is to be remembered: cursors that moved, and the end of rows that every region has, or that
-    /// are past the bounds. Says whether more rows could end than one turn bears.
-    pub fn maintain(
-        &mut self,
-        storage: &dyn Storage,
-        awaited: Awaited,
-        wall_ms: u64,
-        batch: &mut Batch,
-        events: &mut Vec<ShipEvent>,
-    ) -> Result<bool, StorageError> {
-        let actors: Vec<ActorId> = self.logs.keys().copied().collect();
-        let mut has_more = false;
-        for actor in actors {
-            self.drop_beyond_bounds(storage, actor, wall_ms)?;
-            has_more |= self.trim(storage, actor, awaited, batch, events)?;
-        }
-        for (destination, route) in &mut self.routes {
-            for (&actor, stream) in &mut route.streams {
-                if !stream.is_cursor_stored {
-                    batch.put(
-                        Family::Cursor,
-                        destination.cursor_key(actor),
-                        stream.cursor.encode(),
-                    );
-                    stream.is_cursor_stored = true;
-                }
-            }
-        }
-        Ok(has_more)
-    }
-
     /// Whether every destination has taken everything.
     pub fn is_drained(&self) -> bool {
         self.routes
@@ -517,102 +485,7 @@ impl Shipper {
             .find(|(_, route)| route.session() == Some(session))?;
         Some((destination.clone(), route))
     }
-
-    /// Gives up for destinations that are too far behind what is too old or too much.
-    fn drop_beyond_bounds(
-        &mut self,
-        storage: &dyn Storage,
-        actor: ActorId,
-        wall_ms: u64,
-    ) -> Result<(), StorageError> {
-        let Some(log) = self.logs.get_mut(&actor) else {
-            return Ok(());
-        };
-        let oldest =
-            Hlc::from_millis(wall_ms.saturating_sub(self.bounds.window.as_millis() as u64));
-        let is_behind = self
-            .routes
-            .values()
-            .filter_map(|route| route.streams.get(&actor))
-            .any(|stream| stream.pending_rows > 0 && stream.cursor.taken < oldest);
-        let waits_for_strangers = self.home.lacks_members() && log.trimmed < oldest;
-        if log.bytes <= self.bounds.bytes_max && !is_behind && !waits_for_strangers {
-            return Ok(());
-        }
-        let cut = cut_beyond(storage, actor, log, self.bounds.bytes_max, oldest)?;
-        if cut <= log.trimmed {
-            return Ok(());
-        }
-        log.given_up = cut;
-        let routes = self.routes.values_mut();
-        let streams = routes.filter_map(|route| route.streams.get_mut(&actor));
-        streams
-            .filter(|stream| stream.cursor.taken < cut)
-            .for_each(|stream| stream.give_up(cut));
-        Ok(())
-    }
-
-    /// Ends the rows that every destination has for good, about as many as one turn bears. Says whether that may have left some.
-    fn trim(
-        &mut self,
-        storage: &dyn Storage,
-        actor: ActorId,
-        awaited: Awaited,
-        batch: &mut Batch,
-        events: &mut Vec<ShipEvent>,
-    ) -> Result<bool, StorageError> {
-        let Some(log) = self.logs.get_mut(&actor) else {
-            return Ok(false);
-        };
-        let mut positions: Vec<Hlc> = self
-            .routes
-            .values()
-            .filter_map(|route| route.streams.get(&actor))
-            .map(Stream::needs_none_of)
-            .collect();
-        // A member that nobody has met yet has nothing.
-        positions.extend(self.home.lacks_members().then_some(log.given_up));
-        if is_on(Mutant::TrimmedBehindFirst) {
-            positions = positions.into_iter().max().into_iter().collect();
-        }
-        let Some(upto) = positions.into_iter().min() else {
-            return Ok(false);
-        };
-        // Rows that clients wait for may have to be sent once more, for an answer that was lost. Beyond the bounds they go.
-        let waits = awaited.filter(|(awaited, _)| *awaited == actor);
-        let kept = waits.map_or(Hlc::MAX, |(_, after)| after.max(log.given_up));
-        let upto = upto.min(log.newest).min(kept);
-        if upto <= log.trimmed {
-            return Ok(false);
-        }
-        let enough = TRIM_BYTES_PER_TURN;
-        let gone = measure_first(storage, actor, log.trimmed, Some(upto), enough)?;
-        if gone.rows == 0 {
-            return Ok(false);
-        }
-        // To the last row that goes, never to a promise beyond it: the mark says what this actor has stamped.
-        let upto = gone.newest;
-        for (destination, route) in &mut self.routes {
-            if let Some(stream) = route.streams.get_mut(&actor) {
-                stream.trimmed(storage, destination, actor, upto, events)?;
-            }
-        }
-        batch.delete_range(
-            Family::Outbox,
-            outbox::stored_key(actor, log.trimmed.next()),
-            outbox::stored_key(actor, upto.next()),
-        );
-        Mark::Trimmed.store(batch, actor, upto);
-        log.bytes = log.bytes.saturating_sub(gone.bytes);
-        log.trimmed = upto;
-        log.forget_tail(upto);
-        self.note_shortages();
-        Ok(gone.bytes >= TRIM_BYTES_PER_TURN)
-    }
 }
-
-/// Rows that end are read to be measured: a few milliseconds' work.
-const TRIM_BYTES_PER_TURN: u64 = 4 << 20;
 
 /// The log in which clients wait for the word of replicas, and the place before the oldest such row.
 pub type Awaited = Option<(ActorId, Hlc)>;

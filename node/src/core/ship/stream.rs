@@ -1,6 +1,6 @@
 //! One log's rows on their way to one destination.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use crdt::{ActorId, Hlc};
 
@@ -9,7 +9,8 @@ use super::{
     answers::Answers,
     destination::Destination,
     extent::{first_row, measure},
-    log::{FRAME_BYTES, Log},
+    flight::{Carries, Flight},
+    log::Log,
 };
 use crate::{
     core::{
@@ -25,8 +26,7 @@ pub(super) struct Stream {
     pub(super) cursor: Cursor,
     pub(super) is_cursor_stored: bool,
     pub(super) sent: Hlc,
-    pub(super) in_flight: VecDeque<InFlight>,
-    pub(super) in_flight_bytes: usize,
+    pub(super) in_flight: Flight,
     pub(super) pending_rows: u64,
     pub(super) pending_since: Hlc,
     /// Rows up to here were given up: trimming does not wait for them.
@@ -107,50 +107,6 @@ pub(super) struct Place<'a> {
     pub(super) taken: Option<Hlc>,
     /// Clients wait for its word about rows behind this.
     pub(super) awaited: Option<Hlc>,
-}
-
-/// A message on its way: the half-open interval `(after, last]` of the stream.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    pub(super) after: Hlc,
-    pub(super) last: Hlc,
-    carries: Carries,
-    bytes: usize,
-}
-
-/// What came with the messages that have arrived.
-struct Landed {
-    /// How many rows; `None` where the messages do not say, because others were sent before a rewind or rows of them are gone.
-    rows: Option<u64>,
-    /// Up to here rows came, one message after the other from the cursor on.
-    filled: Hlc,
-}
-
-/// What is in a message on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Carries {
-    /// It says where to go on.
-    Nothing,
-    Rows(u64),
-    /// Rows, some of which are in the log no longer.
-    Gone,
-    /// It says that the destination is to go on behind a row that cannot be read.
-    Damaged,
-}
-
-impl Carries {
-    /// How many rows, where that is known.
-    fn count(self) -> Option<u64> {
-        match self {
-            Self::Nothing => Some(0),
-            Self::Rows(count) => Some(count),
-            Self::Gone | Self::Damaged => None,
-        }
-    }
-
-    fn are_rows(self) -> bool {
-        matches!(self, Self::Rows(_) | Self::Gone)
-    }
 }
 
 impl Stream {
@@ -295,7 +251,7 @@ impl Stream {
         actor: ActorId,
         taken: Hlc,
     ) -> Result<(), StorageError> {
-        let landed = self.land(taken);
+        let landed = self.in_flight.land(self.cursor.taken, taken);
         self.fill_hole(landed.filled);
         self.bridge = self.bridge.filter(|bridge| bridge.upto > taken);
         if taken <= self.cursor.taken {
@@ -361,35 +317,8 @@ impl Stream {
     /// A message leaves.
     pub(super) fn depart(&mut self, last: Hlc, carries: Carries, bytes: usize) {
         assert!(last > self.sent, "a stream only goes on");
-        self.in_flight.push_back(InFlight {
-            after: self.sent,
-            last,
-            carries,
-            bytes,
-        });
-        self.in_flight_bytes += bytes;
+        self.in_flight.depart(self.sent, last, carries, bytes);
         self.sent = last;
-    }
-
-    /// Messages up to `taken` have arrived.
-    fn land(&mut self, taken: Hlc) -> Landed {
-        let mut reached = self.cursor.taken;
-        let mut filled = reached;
-        let mut rows = Some(0);
-        while let Some(done) = self.in_flight.pop_front_if(|sent| sent.last <= taken) {
-            self.in_flight_bytes -= done.bytes;
-            let is_next = done.after == reached;
-            rows = rows
-                .zip(done.carries.count())
-                .filter(|_| is_next)
-                .map(|(sum, more)| sum + more);
-            if done.after == filled && done.carries.are_rows() {
-                filled = done.last;
-            }
-            reached = done.last;
-        }
-        let rows = rows.filter(|_| reached == taken);
-        Landed { rows, filled }
     }
 
     /// Rows up to `filled` came without a gap: those that were in flight when they were trimmed are not lacking.
@@ -423,7 +352,6 @@ impl Stream {
 
     fn rewind_to(&mut self, place: Hlc) {
         self.in_flight.clear();
-        self.in_flight_bytes = 0;
         self.sent = place;
         self.silent_since = None;
         if let Some(bridge) = &mut self.bridge {
@@ -502,10 +430,7 @@ impl Stream {
             let is_for_region = reader == Reader::Region;
             self.skip(actor, log.trimmed, Carries::Nothing, is_for_region, send);
         }
-        while self.sent < log.newest
-            && self.in_flight_bytes < WINDOW_BYTES
-            && self.in_flight.len() < WINDOW_FRAMES
-        {
+        while self.sent < log.newest && self.in_flight.has_room() {
             let mut rows = log.read(storage, actor, self.sent)?;
             match rows.iter().position(|(last, _)| *last == self.damaged) {
                 Some(0) => {
@@ -603,11 +528,7 @@ impl Stream {
         let rows = measure(storage, actor, after, Some(upto))?.rows;
         self.pending_rows = self.pending_rows.saturating_sub(rows);
         self.pending_since = self.pending_since.max(upto);
-        for sent in &mut self.in_flight {
-            if sent.after < upto && sent.carries.are_rows() {
-                sent.carries = Carries::Gone;
-            }
-        }
+        self.in_flight.trim(upto);
         self.lack(destination, actor, upto, rows, events);
         Ok(())
     }
@@ -636,10 +557,6 @@ impl Stream {
     }
 }
 
-/// In flight per region and actor: enough for 50 MB/s over 80 ms.
-const WINDOW_BYTES: usize = 4 << 20;
-/// Messages in flight per region and actor.
-const WINDOW_FRAMES: usize = 1024;
 /// An idle stream is promised something at each tick so many times, and then once in this interval.
 const PROMISES_AT_ONCE: u32 = 20;
 const PROMISE_INTERVAL: Duration = Duration::from_secs(1);
@@ -653,5 +570,3 @@ const PATIENCE_MIN: Duration = Duration::from_secs(3);
 const PATIENCE_AWAITED: Duration = Duration::from_millis(600);
 /// Where that does not help the peer is slow, and is not to be asked all the time.
 const PATIENCE_MAX: Duration = Duration::from_secs(12);
-
-const _: () = assert!(FRAME_BYTES <= WINDOW_BYTES);

@@ -21,10 +21,8 @@ impl Shipper {
             .routes
             .values()
             .find(|route| route.session() == Some(session))?;
-        let mut in_flight = route.streams.get(&actor)?.in_flight.iter();
-        in_flight
-            .find(|sent| sent.last > taken)
-            .map(|sent| sent.last)
+        let mut lasts = route.streams.get(&actor)?.in_flight.lasts();
+        lasts.find(|last| *last > taken)
     }
 
     /// The last stamp of an actor that stays its own: of the rows that anybody took, or that are stamped no later than `horizon`
