@@ -343,3 +343,20 @@ fn a_commit_that_meets_the_wall_is_unknown_and_everything_goes_on_when_space_ret
 fn a_synced_commit_that_meets_the_wall_is_unknown_and_everything_goes_on_when_space_returns() {
     meets_the_wall("always");
 }
+
+#[test]
+fn shards_that_nobody_writes_to_see_for_themselves_whether_the_disk_takes_writes() {
+    let site = Site::new();
+    let node = site.node("us-1").set("regions.eu", "0").start();
+    let commits = || {
+        let (_, metrics) = node.page("/metrics");
+        let counts = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix("meridian_commit_duration_seconds_count"));
+        let count = |rest: &str| rest.rsplit(' ').next()?.parse::<u64>().ok();
+        counts.filter_map(count).sum::<u64>()
+    };
+    let before = commits();
+    // Alone it ships nothing and promises nothing: it has no other reason to write.
+    eventually("every shard has written twice", || commits() >= before + 4);
+}

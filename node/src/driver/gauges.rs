@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 use super::{
     agreement::Agreement,
     handoff::Debts,
+    health,
     membership::{self, HANDOFF, READY, WATERMARKS},
     node::Node,
+    queue::Inspection,
 };
 use crate::{
     metrics::{
@@ -26,6 +28,10 @@ pub async fn publish(node: Node, mut agreement: Agreement) {
         let inspections = node.inspect(false).await;
         let now = node.inner().clock.now().mono;
         node.inner().answering.look(&inspections, now);
+        match silent(&inspections) {
+            Some(detail) => node.inner().health.fail(health::SHARDS, detail),
+            None => node.inner().health.mend(health::SHARDS),
+        }
         let status = node.status_of(&inspections, false);
         set_status(&status);
         let debts = Debts::standing(&inspections, node.inner().clock.now().wall_ms);
@@ -37,6 +43,22 @@ pub async fn publish(node: Node, mut agreement: Agreement) {
         }
         was_forgotten = was_forgotten || note_forgotten(&node);
     }
+}
+
+/// Which shards have not carried out what they were asked, in words.
+fn silent(inspections: &[Inspection]) -> Option<String> {
+    let shards = (0..).zip(inspections);
+    let silent: Vec<String> = shards
+        .filter(|(_, inspection)| inspection.is_silent)
+        .map(|(shard, _): (u16, _)| shard.to_string())
+        .collect();
+    (!silent.is_empty()).then(|| {
+        format!(
+            "no answer in time from shard {} of {}: the disk does not take writes, or the machine is overloaded",
+            silent.join(", "),
+            inspections.len()
+        )
+    })
 }
 
 /// Peers that were told to forget this node take no session with it, and say why.
@@ -114,3 +136,20 @@ fn set_sessions(links: &[PeerLink]) {
 }
 
 const INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_does_not_answer_is_named() {
+        let answers = || Inspection::default();
+        let does_not = || Inspection {
+            is_silent: true,
+            ..Inspection::default()
+        };
+        assert_eq!(silent(&[answers(), answers()]), None);
+        let detail = silent(&[answers(), does_not(), does_not()]).unwrap();
+        assert!(detail.contains("shard 1, 2 of 3"), "{detail}");
+    }
+}

@@ -43,6 +43,8 @@ impl Health {
 
 /// The disk is full or failed.
 pub const DISK: &str = "disk";
+/// A shard does not answer.
+pub const SHARDS: &str = "shards";
 /// The clock differs from the others'.
 pub const CLOCK: &str = "clock";
 /// Those whom the settings name have not been met yet.

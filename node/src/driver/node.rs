@@ -158,6 +158,7 @@ impl Node {
             };
             inspections.push(answer.unwrap_or_else(|| Inspection {
                 failed: Some("it does not answer".to_owned()),
+                is_silent: true,
                 ..Inspection::default()
             }));
         }

@@ -62,6 +62,8 @@ pub struct Inspection {
     pub linked: BTreeSet<Destination>,
     /// Why it does not work, if it does not.
     pub failed: Option<String>,
+    /// Whether it did not answer in time: nothing else is known of it then.
+    pub is_silent: bool,
 }
 
 /// The sending end of a shard's queue.

@@ -46,7 +46,9 @@ use crate::{
     names::NodeName,
     peer::SendError,
     storage::{
-        Batch, Durability, Storage, StorageError, record::shortage::Shortage, rocks::RocksStorage,
+        Batch, Durability, Storage, StorageError,
+        record::{meta::store_probe, shortage::Shortage},
+        rocks::RocksStorage,
     },
 };
 
@@ -69,6 +71,8 @@ pub struct ShardLoop {
     open: HashMap<u64, Open, RandomState>, // looked up, never iterated
     next_open: u64,
     tick_at: Instant,
+    /// When it wrote last.
+    stored_at: Instant,
 }
 
 enum State {
@@ -173,6 +177,7 @@ impl ShardLoop {
             open,
             next_open: 0,
             tick_at,
+            stored_at: tick_at,
         })
     }
 
@@ -274,6 +279,7 @@ impl ShardLoop {
                 });
             }
             Work::Inspect { partitions, answer } => {
+                self.probe();
                 // Whoever asked may have stopped waiting.
                 let _ = answer.send(self.inspect(partitions));
             }
@@ -387,20 +393,39 @@ impl ShardLoop {
     }
 
     fn commit(&mut self, batch: &Batch) {
+        match self.store(batch) {
+            Ok(()) => self.input(Input::Committed),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn store(&mut self, batch: &Batch) -> Result<(), StorageError> {
         let begun = Instant::now();
         let commit = || self.storage.commit(batch, self.durability);
         let outcome = self.hot.around(batch, commit);
         metrics::histogram!(crate::metrics::COMMIT_DURATION_SECONDS)
             .record(begun.elapsed().as_secs_f64());
-        match outcome {
-            Ok(()) => {
-                self.input(Input::Committed);
-            }
-            Err(error) => {
-                tracing::error!(shard = self.config.index, %error, "a commit failed; writes are refused until storage is reopened");
-                self.input(Input::CommitFailed(error.to_string()));
-                self.state = State::Failed(error.to_string());
-            }
+        self.stored_at = Instant::now();
+        outcome
+    }
+
+    fn fail(&mut self, error: &StorageError) {
+        tracing::error!(shard = self.config.index, %error, "a commit failed; writes are refused until storage is reopened");
+        self.input(Input::CommitFailed(error.to_string()));
+        self.state = State::Failed(error.to_string());
+    }
+
+    /// Writes for nobody where nobody wrote for a while: that storage does not take writes any more, readiness says before a client
+    /// has to find it out.
+    fn probe(&mut self) {
+        let is_idle = self.stored_at.elapsed() >= PROBE_INTERVAL;
+        if !is_idle || matches!(self.state, State::Failed(_)) {
+            return;
+        }
+        let mut batch = Batch::default();
+        store_probe(&mut batch, self.config.index, self.clock.now().wall_ms);
+        if let Err(error) = self.store(&batch) {
+            self.fail(&error);
         }
     }
 
@@ -515,6 +540,7 @@ impl ShardLoop {
                 .cloned()
                 .collect(),
             failed: None,
+            is_silent: false,
         }
     }
 }
@@ -563,6 +589,8 @@ fn answer_without_shard(
 const REQUEST_BITS: u32 = 24;
 /// How often a shard is told that time passes.
 const TICK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long nobody writes before a shard sees for itself whether storage takes writes.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// Entries of the queue handled in one turn, at most: what bounds how long the first of them waits for its reply.
 const TURN_WORKS_MAX: usize = 1024;
 /// A batch is closed when it has about this many bytes.

@@ -5,6 +5,7 @@
 //! "observed/" · actor u64 BE  version u8 · bincode(Hlc)     the actor saw no stamp of another one beyond it
 //! "trimmed/" · actor u64 BE   version u8 · bincode(Hlc)     outbox rows up to it are gone
 //! "tally/" · shard u16 BE     version u8 · bincode(tallies) written at an orderly stop, valid only after one
+//! "probe/" · shard u16 BE     version u8 · Unix ms u64 BE   written by an idle shard to see whether it can; read by nobody
 //! ```
 
 use crdt::{ActorId, Hlc};
@@ -73,6 +74,13 @@ pub fn load_tallies(
     value
         .map(|value| super::decode(Family::Meta, &stored, VERSION, &value))
         .transpose()
+}
+
+/// Adds to a batch what an idle shard writes to see whether it can.
+pub fn store_probe(batch: &mut Batch, shard: u16, wall_ms: u64) {
+    let stored = [&b"probe/"[..], &shard.to_be_bytes()].concat();
+    let value = [&[VERSION][..], &wall_ms.to_be_bytes()].concat();
+    batch.put(Family::Meta, stored, value);
 }
 
 fn tally_key(shard: u16) -> Vec<u8> {
