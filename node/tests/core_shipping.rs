@@ -9,6 +9,8 @@
 
 mod core_support;
 
+use std::sync::Arc;
+
 use core_support::{
     Region, UNBOUNDED, acknowledge, bulk, connect, deliver, home, incr, maintain, outbox_rows,
     pair, position, set, ship, take, whole,
@@ -624,4 +626,38 @@ fn an_application_that_nobody_waits_for_any_more_is_ignored() {
     eu.applied(ticket, whole());
     assert!(eu.returned.is_empty());
     assert_eq!(position(&us, &eu), Hlc::ZERO);
+}
+
+#[test]
+fn an_answer_that_comes_again_late_takes_nothing_back() {
+    let (mut us, mut eu) = pair();
+    connect(&mut us, &eu, 1);
+    us.write("early", set("v"));
+    for message in take(&mut us.sent, 1) {
+        eu.receive(SessionId(1), message);
+        eu.close();
+    }
+    let early = take(&mut eu.returned, 1);
+    early
+        .iter()
+        .for_each(|message| acknowledge(&mut us, 1, message.clone()));
+    us.write("late", set("v"));
+    deliver(&mut us, &mut eu, 1);
+    eu.save_inbox();
+    us.write("end", set("v"));
+    deliver(&mut us, &mut eu, 1);
+    maintain(&mut us);
+    assert_eq!(outbox_rows(&us), 1, "what is saved there is gone here");
+    early
+        .into_iter()
+        .for_each(|message| acknowledge(&mut us, 1, message));
+    // The node is not believed to live for a moment, and is chosen again on the session that it has.
+    for trusted in [&[][..], &[eu.node.clone()][..]] {
+        let trusted = trusted.iter().cloned().collect();
+        us.input(Input::Trusted(Arc::new(trusted)));
+    }
+    us.write("more", set("v"));
+    deliver(&mut us, &mut eu, 1);
+    assert_eq!(eu.get("more"), bulk("v"));
+    assert!(!us.lag("eu").needs_repair, "it lacks nothing");
 }

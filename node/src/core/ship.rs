@@ -340,7 +340,7 @@ impl Shipper {
         events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
         let draw = self.jitter.draw();
-        self.peers.note(session, actor, taken);
+        self.peers.note_back(session, actor, taken);
         let mut routes = self.routes.iter_mut();
         let route = routes.find(|(_, route)| route.session() == Some(session));
         let Some((destination, route)) = route else {

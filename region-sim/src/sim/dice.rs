@@ -25,6 +25,8 @@ pub enum Stream {
     Gossip = 6,
     /// What few worlds are like.
     Rare = 7,
+    /// Which single messages are lost, doubled or overtaken, and in which worlds.
+    Mishaps = 8,
 }
 
 impl Dice {

@@ -18,7 +18,7 @@ use node::core::{
 use super::{
     agenda::{Agenda, Event, HostIndex, Run},
     dice::Dice,
-    plan::Plan,
+    plan::{Mishaps, Plan},
 };
 use crate::link::{Link, Loss, Settings, Verdict};
 
@@ -30,6 +30,8 @@ pub type DialId = u64;
 pub struct Network {
     dice: Dice,
     gossip_dice: Dice,
+    mishap_dice: Dice,
+    mishaps: Mishaps,
     links: Vec<Vec<Wire>>,
     sessions: BTreeMap<SessionId, Session>,
     dials: BTreeMap<DialId, Dial>,
@@ -106,12 +108,43 @@ struct Session {
 #[derive(Debug, Default)]
 struct Lane {
     queue: VecDeque<Message>,
+    /// What arrives once more, behind one that is sent later.
+    again: Vec<Message>,
     last_arrival: Duration,
+}
+
+impl Lane {
+    /// Puts a message on its way, and what happens to it. Gives how many arrive for it.
+    fn push(&mut self, message: Message, mishaps: Mishaps, dice: &mut Dice) -> usize {
+        if mishaps == Mishaps::NONE {
+            self.queue.push_back(message);
+            return 1;
+        }
+        if dice.chance(mishaps.lost) {
+            return 0;
+        }
+        // An errand is carried out as often as it arrives: that it arrives once is what a session is relied on for.
+        let is_errand = matches!(message, Message::Forward { .. });
+        let is_again = dice.chance(mishaps.doubled) && !is_errand;
+        let copy = is_again.then(|| message.clone());
+        let before = self.queue.len();
+        if dice.chance(mishaps.overtaking) {
+            let by = dice.between(1, 4) as usize;
+            self.queue.insert(before.saturating_sub(by), message);
+        } else {
+            self.queue.push_back(message);
+        }
+        if !self.again.is_empty() && dice.chance(300) {
+            self.queue.extend(self.again.drain(..));
+        }
+        self.again.extend(copy);
+        self.queue.len() - before
+    }
 }
 
 impl Network {
     /// The links of a world.
-    pub fn new(plan: &Plan, mut dice: Dice, gossip_dice: Dice) -> Self {
+    pub fn new(plan: &Plan, mut dice: Dice, gossip_dice: Dice, mishap_dice: Dice) -> Self {
         let hosts = plan.regions.len();
         let mut wire = || {
             let (low, high) = (plan.delay.0.as_micros(), plan.delay.1.as_micros());
@@ -133,6 +166,8 @@ impl Network {
         Self {
             dice,
             gossip_dice,
+            mishap_dice,
+            mishaps: plan.mishaps,
             links,
             sessions: BTreeMap::new(),
             dials: BTreeMap::new(),
@@ -165,8 +200,9 @@ impl Network {
         }
     }
 
-    /// Links are as fast as they can be, from now on: what takes long then is no fault of theirs.
+    /// Links are as fast as they can be, and sessions keep their messages, from now on: what takes long then is no fault of theirs.
     pub fn calm(&mut self) {
+        self.mishaps = Mishaps::NONE;
         for wire in self.links.iter_mut().flatten() {
             wire.usual.jitter = wire.usual.jitter.min(JITTER_CALM);
             wire.link.set(wire.usual);
@@ -254,10 +290,12 @@ impl Network {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        let lane_state = &mut session.lanes[lane];
-        lane_state.last_arrival = lane_state.last_arrival.max(now + delay);
-        lane_state.queue.push_back(message);
-        agenda.at(lane_state.last_arrival, Event::Arrive { session: id, lane });
+        let state = &mut session.lanes[lane];
+        state.last_arrival = state.last_arrival.max(now + delay);
+        let arrivals = state.push(message, self.mishaps, &mut self.mishap_dice);
+        for _ in 0..arrivals {
+            agenda.at(state.last_arrival, Event::Arrive { session: id, lane });
+        }
     }
 
     /// Sends a datagram over a session with a host, if there is one. It may get lost, and is not sent again.

@@ -58,6 +58,8 @@ pub struct Plan {
     pub unanswered: u64,
     /// Of a thousand parts of what another host sent, how many find their shard's queue full.
     pub refused: u64,
+    /// What happens to single messages while their session goes on.
+    pub mishaps: Mishaps,
     /// Whether what was under way in a broken session may still arrive.
     pub has_stragglers: bool,
     /// Of a thousand commits, how many take long.
@@ -72,6 +74,38 @@ pub struct Plan {
     pub gossip_interval: Option<Duration>,
     /// Whether hosts that do not hold a key take its writes in the place of those that do and are not believed to live.
     pub is_sloppy: bool,
+}
+
+/// Of a thousand messages of any kind, so many meet with this. No session of real nodes does that to them; full queues lose some, and
+/// nothing else may rest on their order and number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mishaps {
+    /// They never arrive.
+    pub lost: u64,
+    /// They arrive again, perhaps late.
+    pub doubled: u64,
+    /// They overtake those before them.
+    pub overtaking: u64,
+}
+
+impl Mishaps {
+    /// None.
+    pub const NONE: Self = Self {
+        lost: 0,
+        doubled: 0,
+        overtaking: 0,
+    };
+
+    fn draw(dice: &mut Dice) -> Self {
+        if !dice.chance(200) {
+            return Self::NONE;
+        }
+        Self {
+            lost: *dice.pick(&[0, 3, 30]),
+            doubled: *dice.pick(&[0, 3, 30]),
+            overtaking: *dice.pick(&[0, 3, 30]),
+        }
+    }
 }
 
 /// One host.
@@ -156,6 +190,7 @@ impl Plan {
             unsent: *dice.pick(&[0, 0, 5, 50]),
             unanswered: *dice.pick(&[0, 0, 5, 50]),
             refused: *dice.pick(&[0, 0, 5, 50]),
+            mishaps: Mishaps::draw(&mut Dice::new(seed, Stream::Mishaps)),
             has_stragglers: dice.chance(500),
             slow_commits: *dice.pick(&[0, 10, 100]),
             direct_reads: *dice.pick(&[0, 300, 1000]),

@@ -89,6 +89,7 @@ impl World {
                 &plan,
                 Dice::new(seed, Stream::Network),
                 Dice::new(seed, Stream::Gossip),
+                Dice::new(seed, Stream::Mishaps),
             ),
             ledger: Ledger::new(hosts.len()),
             reference: Reference::default(),

@@ -94,20 +94,28 @@ impl Peers {
     }
 
     /// What a node has taken is noted with what its handshake said: should it be chosen again within this session, the stream goes
-    /// on from there.
+    /// on from there. An answer that comes late says less than is known.
     pub(super) fn note(&mut self, session: SessionId, actor: ActorId, taken: Hlc) {
-        let Some(met) = self.0.values_mut().find(|met| met.session == session) else {
-            return;
-        };
-        match met.held.iter_mut().find(|held| held.actor == actor) {
-            Some(held) => held.taken = taken,
-            None => met.held.push(Held {
-                actor,
-                taken,
-                passed: taken,
-                newest: taken,
-            }),
+        if let Some(held) = self.held(session, actor) {
+            held.taken = held.taken.max(taken);
         }
+    }
+
+    /// The same where a node goes back, because it took up what it takes anew within the session.
+    pub(super) fn note_back(&mut self, session: SessionId, actor: ActorId, taken: Hlc) {
+        if let Some(held) = self.held(session, actor) {
+            held.taken = taken;
+        }
+    }
+
+    fn held(&mut self, session: SessionId, actor: ActorId) -> Option<&mut Held> {
+        let met = self.0.values_mut().find(|met| met.session == session)?;
+        let known = met.held.iter().position(|held| held.actor == actor);
+        let at = known.unwrap_or_else(|| {
+            met.held.push(Held::nothing(actor));
+            met.held.len() - 1
+        });
+        met.held.get_mut(at)
     }
 }
 
