@@ -84,6 +84,19 @@ pub enum Effect {
     Increment { total: Count },
 }
 
+impl Effect {
+    /// Whether it is to stand above all that was acknowledged before: what was taught is overwritten or removed.
+    pub fn stands_above(&self) -> bool {
+        match self {
+            Self::Register { .. }
+            | Self::Delete { .. }
+            | Self::Remove { .. }
+            | Self::Expiry { .. } => true,
+            Self::Add { .. } | Self::Increment { .. } => false,
+        }
+    }
+}
+
 /// Why a write stopped.
 #[derive(Debug, PartialEq)]
 pub enum Stop {

@@ -50,7 +50,8 @@ pub struct Learner {
 }
 
 impl Learner {
-    fn made_later(self, stamp: Stamp) -> bool {
+    /// Whether the actor made a stamp after that.
+    pub fn made_later(self, stamp: Stamp) -> bool {
         stamp.actor == self.actor && stamp.hlc > self.place
     }
 

@@ -16,11 +16,14 @@
 //! of both copies say together, and the heads alone do not. A request ends when its time is up; what it had brought together by then stays so,
 //! and the next one goes on from there ([`progress`](super::progress)).
 //!
+//! A question also waits for this shard's own writes on the key that acknowledgements may still correct: what others know would stand
+//! over them, although the same connection may have made them after it.
+//!
 //! A key with a question under way has a *gate*: what comes for it meanwhile waits its turn behind it, or the commands of one
 //! connection would change places.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -40,6 +43,8 @@ use crate::names::NodeName;
 #[derive(Debug)]
 pub struct Gates {
     gates: BTreeMap<Key, Gate>,
+    /// Keys that nobody is asked about before this shard's own writes on them are sure.
+    held: BTreeSet<Key>,
     asks: Asks,
     waiting: Room,
     /// No gate's `hedge_at` is before it.
@@ -115,6 +120,7 @@ impl Gates {
     pub fn new(first_ask: u64) -> Self {
         Self {
             gates: BTreeMap::new(),
+            held: BTreeSet::new(),
             asks: Asks::new(first_ask),
             waiting: Room::default(),
             hedge_at: None,
@@ -142,6 +148,26 @@ impl Gates {
             self.waiting += Room::of(&waiting.op);
             gate.queue.push_back(waiting);
         }
+    }
+
+    /// Waits, before all others, until this shard's own writes on a key are sure.
+    pub fn hold(&mut self, key: &Key, waiting: Vec<Waiting>) {
+        self.waiting += room(&waiting);
+        let gate = self.gates.entry(key.clone()).or_default();
+        for waiting in waiting.into_iter().rev() {
+            gate.queue.push_front(waiting);
+        }
+        self.held.insert(key.clone());
+    }
+
+    /// The keys that are held back.
+    pub fn held(&self) -> impl Iterator<Item = &Key> {
+        self.held.iter()
+    }
+
+    /// A key is held back no longer.
+    pub fn release(&mut self, key: &Key) {
+        self.held.remove(key);
     }
 
     /// Whom to ask, of those that can be.
@@ -422,6 +448,7 @@ impl Gates {
     /// Everything that waits, in order; nothing does afterwards.
     pub fn drain(&mut self) -> Vec<Waiting> {
         self.waiting = Room::default();
+        self.held.clear();
         let mut gates = std::mem::take(&mut self.gates);
         for gate in gates.values_mut() {
             gate.asks.drain(..).for_each(|ask| self.asks.forget(ask));

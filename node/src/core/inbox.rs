@@ -331,7 +331,12 @@ impl Inbox {
             Applied::Damaged => arrival.is_whole = false,
             Applied::Refused => return source.forget_from(at, ticket.actor, Decline::ReadOnly),
         }
-        source.advance(ticket.actor, relays)
+        let mut intents = source.advance(ticket.actor, relays);
+        if done.applied == Applied::Damaged {
+            // The stream goes on; what could not be joined nobody will send again.
+            intents.extend(self.fall_short(Shortage::MISSED));
+        }
+        intents
     }
 
     /// With this node's word about itself in every acknowledgement.

@@ -160,6 +160,25 @@ pub struct Teaching {
     pub was_shown: bool,
     /// Whether the value is text that is no integer.
     pub is_text: bool,
+    /// Whether the write could not be joined there, because a row of the key is damaged: that replica does not have it.
+    pub is_lost: bool,
+}
+
+impl Teaching {
+    /// The write on a key could not be joined.
+    pub const fn lost(key: Bytes) -> Self {
+        Self {
+            delta: Delta {
+                key,
+                parts: Vec::new(),
+            },
+            newest: Hlc::ZERO,
+            seen: None,
+            was_shown: false,
+            is_text: false,
+            is_lost: true,
+        }
+    }
 }
 
 /// A question about one key.

@@ -36,6 +36,8 @@ pub struct Awaiting {
     pub key: Key,
     /// Its partition.
     pub partition: Partition,
+    /// Its rows lie behind this place; one that is large has several.
+    pub after: Hlc,
     /// How many replicas must have it.
     pub level: Level,
     /// What it takes of the room for those that wait.
@@ -103,6 +105,10 @@ struct Latest {
     outcome: Outcome,
     /// Writes on the key that may still be corrected.
     open: usize,
+    /// Those of them that are written again above what others knew.
+    unsure: usize,
+    /// Whether something of others came to the key meanwhile.
+    is_disturbed: bool,
 }
 
 impl Latest {
@@ -122,11 +128,12 @@ impl Latest {
 
 impl Quorum {
     /// A write was carried out and will wait. Gives its number: later writes have greater ones.
-    pub fn enter(&mut self, key: &Key, overwrites: Overwrites) -> u64 {
+    pub fn enter(&mut self, key: &Key, effects: &[Effect], overwrites: Overwrites) -> u64 {
         self.next_number += 1;
         let number = self.next_number;
         let latest = self.latest.entry(key.clone()).or_default();
         latest.open += 1;
+        latest.unsure += usize::from(effects.iter().any(Effect::stands_above));
         latest.note(overwrites, number, true);
         number
     }
@@ -143,7 +150,7 @@ impl Quorum {
     }
 
     /// What of a write no later write of this shard has replaced.
-    fn current(&self, awaiting: &Awaiting) -> Overwrites {
+    pub fn current(&self, awaiting: &Awaiting) -> Overwrites {
         let latest = self.latest.get(&awaiting.key);
         latest.map_or_else(Overwrites::default, |latest| Overwrites {
             register: latest.register <= awaiting.number,
@@ -175,10 +182,29 @@ impl Quorum {
         };
         assert!(latest.open > 0, "a write leaves once");
         latest.open -= 1;
+        latest.unsure -= usize::from(awaiting.effects.iter().any(Effect::stands_above));
         if latest.open == 0 {
             self.latest.remove(&awaiting.key);
         }
         current
+    }
+
+    /// What another actor made is joined on a key.
+    pub fn disturb(&mut self, key: &Key) {
+        if !self.latest.is_empty()
+            && let Some(latest) = self.latest.get_mut(key)
+        {
+            latest.is_disturbed = true;
+        }
+    }
+
+    /// Whether something of others came to a key while a write on it may still be done again above that.
+    pub fn is_disturbed(&self, key: &Key) -> bool {
+        !self.latest.is_empty()
+            && self
+                .latest
+                .get(key)
+                .is_some_and(|latest| latest.unsure > 0 && latest.is_disturbed)
     }
 
     /// How much waits.
@@ -234,7 +260,9 @@ impl Quorum {
         if taught.is_empty() {
             return;
         }
-        for (turn, awaiting) in self.waiting.range_mut(turns(after, upto)) {
+        let behind = self.waiting.range_mut(turns(after, Hlc::MAX));
+        // The last row of a write may come later than the one that was answered.
+        for (turn, awaiting) in behind.take_while(|(_, awaiting)| awaiting.after < upto) {
             for teaching in taught {
                 if teaching.delta.key == awaiting.key {
                     visit(turn, awaiting, teaching);

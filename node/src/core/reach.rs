@@ -361,10 +361,7 @@ impl<'a> Reach<'a> {
         partition: Partition,
     ) -> Share {
         let destination = Destination::Region(region.clone());
-        let is_taking = self
-            .shipper
-            .taking(&destination, self.actor, self.now)
-            .is_some();
+        let is_taking = self.shipper.is_offered(&destination, self.actor, self.now);
         let trusted = placement
             .preferred_nodes(partition)
             .filter(|node| is_taking && self.shipper.trusts(node));
@@ -416,9 +413,7 @@ impl<'a> Reach<'a> {
 
     fn is_reachable(&self, node: &NodeName) -> bool {
         let destination = Destination::Replica(node.clone());
-        self.shipper
-            .taking(&destination, self.actor, self.now)
-            .is_some()
+        self.shipper.is_offered(&destination, self.actor, self.now)
     }
 
     fn session(&self, node: &NodeName) -> Option<SessionId> {

@@ -356,7 +356,8 @@ impl Shipper {
             return Ok(()); // an answer to what was sent before the last rewind
         }
         stream.rewind();
-        stream.pause(now, draw);
+        let is_lasting = !matches!(reason, Decline::Gap | Decline::Busy);
+        stream.pause(now, draw, is_lasting);
         if reason == Decline::Malformed
             && let Some(damaged) = log.damaged(storage, actor, stream.cursor.taken)?
         {
@@ -379,7 +380,7 @@ impl Shipper {
             .and_then(|(_, route)| route.streams.get_mut(&actor));
         if let Some(stream) = stream {
             stream.rewind();
-            stream.pause(now, draw);
+            stream.pause(now, draw, false);
         }
     }
 

@@ -83,6 +83,7 @@ impl Teaching {
             seen: None,
             was_shown: head.slot() != Shown::Absent,
             is_text: false,
+            is_lost: false,
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
     core::{
         Event, Now, Output, compare,
         inbox::{Applied, Done, Purpose, Ticket},
-        message::{AskId, Compare, Message, SessionId, Unanswered},
+        message::{AskId, Compare, Message, SessionId, Teaching, Unanswered},
         mutant::{Mutant, is_on},
         teach::teach,
     },
@@ -37,11 +37,15 @@ impl Shard {
             }
         } else {
             for delta in deltas {
+                let key = delta.key.clone();
                 match self.take_in(storage, delta, purpose, now, &mut done) {
                     Ok(()) => {}
                     Err(StorageError::Failed { .. }) => done.applied = Applied::Refused,
                     Err(error) => {
                         done.applied = Applied::Damaged;
+                        if purpose == Purpose::Teach {
+                            done.taught.push(Teaching::lost(key));
+                        }
                         out.push(Output::Report(Event::Damaged(error)));
                     }
                 }
@@ -67,6 +71,7 @@ impl Shard {
         let partition = Partition::of(&delta.key);
         self.observe(delta.newest());
         let holds = self.shipper.home().holds(partition);
+        self.pass_on(&delta, holds, purpose, now, done);
         // What was passed on to this node is its own to keep, whatever it believes of the placement: nobody will send it again.
         if holds || purpose == Purpose::Join {
             if purpose == Purpose::Teach {
@@ -76,8 +81,15 @@ impl Shard {
             } else {
                 self.working.note_overwritten(storage, &delta, self.actor)?;
             }
+            self.quorum.disturb(&delta.key);
             self.working.join(storage, &delta)?;
         }
+        Ok(())
+    }
+
+    /// Keeps for others what is theirs too: before it is joined, since a damaged row here is no reason for them to miss it.
+    fn pass_on(&mut self, delta: &Delta, holds: bool, purpose: Purpose, now: Now, done: &mut Done) {
+        let partition = Partition::of(&delta.key);
         let is_passed_on = match purpose {
             Purpose::PassOn => {
                 self.shipper.home().passes_on(partition) && !is_on(Mutant::PassedOnByNobody)
@@ -88,10 +100,9 @@ impl Shard {
         };
         if is_passed_on {
             let place = self.clock.tick(now.wall_ms);
-            self.working.relay(delta, place);
+            self.working.relay(delta.clone(), place);
             done.place = Some(place);
         }
-        Ok(())
     }
 
     /// Another replica asks about a key. The answer waits for the batch: it may speak of what is not durable yet.
@@ -158,6 +169,7 @@ impl Shard {
             Unanswered::ClockAhead
         } else {
             self.observe(delta.newest());
+            self.quorum.disturb(&delta.key);
             self.working.join(storage, delta)?;
             return Ok(Message::Mended { ask });
         };

@@ -8,6 +8,7 @@ mod overtaken;
 mod repairs;
 mod replay;
 mod replicas;
+mod sure;
 mod upkeep;
 mod waits;
 
@@ -269,6 +270,9 @@ impl Shard {
             Input::Committed => self.committed(storage, now, out),
             Input::CommitFailed(reason) => self.commit_failed(&reason, out),
             Input::Stop => self.stop(storage, now, out),
+        }
+        if !self.is_committing && !self.is_over {
+            self.go_on_where_sure(storage, now, out);
         }
     }
 

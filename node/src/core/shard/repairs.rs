@@ -22,6 +22,8 @@ enum Met {
     GoesOn,
     /// It holds this answer.
     Holds(u32),
+    /// What it knows stands over what this shard wrote and may write again.
+    Overlays,
 }
 
 impl Shard {
@@ -55,6 +57,10 @@ impl Shard {
                 self.agreed(storage, ask, now, out);
             }
             Ok(Met::GoesOn) => {}
+            Ok(Met::Overlays) => {
+                let covered = self.gates.fail(&ask.key);
+                self.gates.hold(&ask.key, covered);
+            }
             Ok(Met::Unfit) => {
                 let lost = self.gates.give_up(&ask.key, &ask.node);
                 self.go_on_without(storage, lost, now, out);
@@ -141,7 +147,11 @@ impl Shard {
         if let Some(delta) = compare::delta(key, page.mine) {
             self.observe(page.newest);
             if !is_on(Mutant::CopyNotJoined) {
+                self.quorum.disturb(key);
                 self.working.join(storage, &delta)?;
+            }
+            if self.is_overlaid(storage, key)? {
+                return Ok(Met::Overlays);
             }
         }
         let mut version = ask.version;

@@ -59,9 +59,22 @@ impl Shard {
             return self.reply(waiting.id, refusal.into());
         }
         if depends_on_what_is_there(&waiting.op.action) {
-            self.question(storage, vec![kept(waiting)], now, out);
+            self.question_in_order(storage, vec![kept(waiting)], now, out);
         } else {
             self.carry_out(storage, waiting, now);
+        }
+    }
+
+    /// Asks enough others about a key, once it shows what this shard wrote.
+    fn question_in_order(
+        &mut self,
+        storage: &dyn Storage,
+        covered: Vec<Waiting>,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(covered) = self.hold_if_overlaid(storage, covered) {
+            self.question(storage, covered, now, out);
         }
     }
 
@@ -235,6 +248,9 @@ impl Shard {
             out.push(Output::Report(Event::Repaired { requests }));
         }
         if answers.is_empty() {
+            let Some(covered) = self.hold_if_overlaid(storage, covered) else {
+                return;
+            };
             for waiting in covered {
                 self.carry_out(storage, waiting, now);
             }
@@ -246,14 +262,20 @@ impl Shard {
         self.go_on(storage, key, now, out);
     }
 
-    fn go_on(&mut self, storage: &dyn Storage, key: &Key, now: Now, out: &mut Vec<Output>) {
+    pub(super) fn go_on(
+        &mut self,
+        storage: &dyn Storage,
+        key: &Key,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
         loop {
             let next = self.gates.next(key);
             let Some(first) = next.first() else { return };
             let asks = self.reach(now).asks_others(first.op.level)
                 && depends_on_what_is_there(&first.op.action);
             if asks {
-                return self.question(storage, next, now, out);
+                return self.question_in_order(storage, next, now, out);
             }
             for waiting in next {
                 self.carry_out(storage, waiting, now);
@@ -345,6 +367,7 @@ impl Shard {
             }
             Action::Write(write) => write,
         };
+        let after = self.clock.last();
         match self.write(storage, &op, write, now) {
             Ok((reply, None)) => self.reply(id, reply),
             Ok((
@@ -355,10 +378,11 @@ impl Shard {
                 }),
             )) => {
                 let awaiting = Awaiting {
-                    number: self.quorum.enter(&op.key, overwrites),
+                    number: self.quorum.enter(&op.key, &effects, overwrites),
                     id,
                     partition: Partition::of(&op.key),
                     key: op.key,
+                    after,
                     level: op.level,
                     room,
                     effects,

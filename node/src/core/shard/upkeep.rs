@@ -33,6 +33,8 @@ impl Shard {
         self.wait_on(storage, now, out);
         self.ask_to_replay(storage, now, out);
         self.pump(storage, now, out);
+        // What nobody waits for any more the pump passes over, and so it may be the last word that was missing.
+        self.settle(storage, now, out);
     }
 
     /// The time has come that [`Shard::wake_at`] gave.

@@ -167,8 +167,8 @@ impl Shard {
         self.tell_relayed(out);
     }
 
-    /// A replica says what it knew and shipped rows did not. Where a clock far ahead stamped that, nothing can be stamped above it: the
-    /// writes that it is about do not count that replica, and nothing else waits for it.
+    /// A replica says what it knew and shipped rows did not. Where a clock far ahead stamped that, nothing can be stamped above it; and what
+    /// it could not join it does not have. The writes that this is about do not count that replica, and nothing else waits for it.
     fn learn(
         &mut self,
         storage: &dyn Storage,
@@ -180,14 +180,16 @@ impl Shard {
         let Some((after, last)) = said.answers else {
             return;
         };
-        let is_ahead = |teaching: &Teaching| self.is_ahead(teaching.newest_of_all(), now);
-        let (ahead, taught): (Vec<_>, Vec<_>) = said.taught.into_iter().partition(is_ahead);
+        let does_not_count =
+            |teaching: &Teaching| teaching.is_lost || self.is_ahead(teaching.newest_of_all(), now);
+        let (unfit, taught): (Vec<_>, Vec<_>) = said.taught.into_iter().partition(does_not_count);
         if let Some(node) = self.shipper.node_of(session) {
-            self.quorum.discount(node, after, last, &ahead);
+            self.quorum.discount(node, after, last, &unfit);
         }
         self.quorum.learn(self.actor, after, last, &taught);
         for teaching in &taught {
             self.observe(teaching.newest_of_all());
+            self.quorum.disturb(&teaching.delta.key);
             let joined = self.working.join(storage, &teaching.delta);
             report(Vec::new(), joined, out);
         }
@@ -254,7 +256,7 @@ impl Shard {
     }
 
     /// Answers the writes whose level is met, or corrects them first.
-    fn settle(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
+    pub(super) fn settle(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
         if self.quorum.is_empty() || is_on(Mutant::WritesUnanswered) {
             return;
         }

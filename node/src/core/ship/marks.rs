@@ -161,6 +161,16 @@ impl Shipper {
         route.session().filter(|_| stream.is_taking(now))
     }
 
+    /// Whether a destination is sent what comes next of a log soon: there is a session, and it has not just declined for a reason that
+    /// lasts. A row that it lacks, or a queue that is full, is sent again within a moment.
+    pub fn is_offered(&self, destination: &Destination, actor: ActorId, now: Duration) -> bool {
+        let route = self.routes.get(destination);
+        route.is_some_and(|route| {
+            let stream = route.streams.get(&actor);
+            route.session().is_some() && stream.is_some_and(|stream| !stream.is_refused(now))
+        })
+    }
+
     /// The session on which a node can be asked something now, wherever it is.
     pub fn session_to(&self, node: &NodeName) -> Option<SessionId> {
         self.peers.session_to(node).filter(|_| self.trusts(node))

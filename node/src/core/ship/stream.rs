@@ -36,6 +36,8 @@ pub(super) struct Stream {
     /// The row here does not decode.
     damaged: Hlc,
     pub(super) resume_at: Duration,
+    /// Whether it pauses because the destination cannot take anything now.
+    is_refused: bool,
     /// When it was promised something last, and how often since it carried rows.
     promised_at: Duration,
     promises: u32,
@@ -302,6 +304,11 @@ impl Stream {
         now >= self.resume_at
     }
 
+    /// Whether the destination has declined what was sent, for a reason that lasts.
+    pub(super) fn is_refused(&self, now: Duration) -> bool {
+        self.is_refused && !self.is_taking(now)
+    }
+
     /// Whether it is time for a promise: at each tick at first, then once a second. Each promise of each shard wakes both nodes, and of a
     /// stream that is idle for long a watermark of a second ago is as good.
     pub(super) fn wants_promise(&self, now: Duration) -> bool {
@@ -392,7 +399,8 @@ impl Stream {
         }
     }
 
-    pub(super) fn pause(&mut self, now: Duration, draw: u64) {
+    pub(super) fn pause(&mut self, now: Duration, draw: u64, is_refused: bool) {
+        self.is_refused = is_refused;
         self.resume_at = now
             + self
                 .backoff

@@ -1,0 +1,141 @@
+//! Writes of this shard that others may still know better than, and what is asked about their keys meanwhile.
+//!
+//! ```text
+//!   SET k a ── committed, no answer yet          us-2 has an older value of k, stamped by a clock that is ahead
+//!   GET k   ── us-2 is asked, its value is joined, and stands over "a" until the answer to SET has "a" written again
+//! ```
+//! The same connection may have made both, and is to see what it wrote. So whatever depends on what is there waits while the key does not
+//! show what was written: until the writes were answered, corrected or given up.
+
+use bytes::Bytes;
+
+use super::Shard;
+use crate::{
+    core::{
+        Now, Output,
+        coordinate::Effect,
+        correct::Learner,
+        gate::Waiting,
+        op::{Key, SetExpiry},
+        quorum::Awaiting,
+    },
+    placement::Position,
+    storage::{
+        Storage, StorageError,
+        record::head::{Head, Shown},
+    },
+};
+
+impl Shard {
+    /// Whether a key shows something else than this shard wrote there and may write again. Says so too where it only may, because of what
+    /// this shard wrote since.
+    pub(super) fn is_overlaid(
+        &mut self,
+        storage: &dyn Storage,
+        key: &Key,
+    ) -> Result<bool, StorageError> {
+        if !self.quorum.is_disturbed(key) {
+            return Ok(false);
+        }
+        let position = Position::of(key);
+        let head = self.working.head(storage, &position, key)?.clone();
+        let waiting = self.quorum.iter().map(|(turn, waits)| (turn.place, waits));
+        let open = self.waiting.awaiting.iter();
+        let open = open.map(|(place, waits)| (*place, waits));
+        let mut removed: Vec<(Learner, Bytes)> = Vec::new();
+        for (place, awaiting) in waiting.chain(open) {
+            if awaiting.key != *key || awaiting.lesson.is_none() {
+                continue;
+            }
+            if !self.shows(&head, awaiting) {
+                return Ok(true);
+            }
+            let actor = self.actor;
+            let effects = awaiting.effects.iter();
+            removed.extend(effects.flat_map(removed_by).map(|member| {
+                let learner = Learner { actor, place };
+                (learner, member.clone())
+            }));
+        }
+        for (learner, member) in removed {
+            let dots = self.working.row(storage, &position, key, &member)?;
+            if dots.stamps().any(|dot| !learner.made_later(dot)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a head is as a write left it, where no later one replaced that.
+    fn shows(&self, head: &Head, awaiting: &Awaiting) -> bool {
+        let current = self.quorum.current(awaiting);
+        awaiting.effects.iter().all(|effect| match effect {
+            Effect::Register { value, expiry, .. } => {
+                let is_shown = !current.register || shows_register(head, value);
+                let ends = match expiry {
+                    SetExpiry::Keep => None,
+                    SetExpiry::Clear => Some(None),
+                    SetExpiry::At(at_ms) => Some(Some(*at_ms)),
+                };
+                is_shown && (!current.expiry || ends.is_none_or(|ends| head.expiry.at_ms == ends))
+            }
+            Effect::Delete { .. } => !current.register || head.slot() == Shown::Absent,
+            Effect::Expiry { at_ms } => !current.expiry || head.expiry.at_ms == *at_ms,
+            Effect::Remove { .. } | Effect::Add { .. } | Effect::Increment { .. } => true,
+        })
+    }
+
+    /// Waits where a key is overlaid, before all that came later. Gives what need not wait.
+    pub(super) fn hold_if_overlaid(
+        &mut self,
+        storage: &dyn Storage,
+        waiting: Vec<Waiting>,
+    ) -> Option<Vec<Waiting>> {
+        let key = waiting.first()?.op.key.clone();
+        // What cannot be read is said by whoever reads it next.
+        if !self.is_overlaid(storage, &key).unwrap_or(false) {
+            return Some(waiting);
+        }
+        self.gates.hold(&key, waiting);
+        None
+    }
+
+    /// Goes on with what waited until this shard's own writes were sure.
+    pub(super) fn go_on_where_sure(
+        &mut self,
+        storage: &dyn Storage,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let held = self.gates.held();
+        let sure: Vec<Key> = held
+            .filter(|key| !self.quorum.is_disturbed(key))
+            .cloned()
+            .collect();
+        for key in sure {
+            self.gates.release(&key);
+            self.go_on(storage, &key, now, out);
+        }
+    }
+}
+
+fn shows_register(head: &Head, value: &Bytes) -> bool {
+    let string = &head.string;
+    let register = string.register.as_ref();
+    let is_written = register.is_some_and(|register| register.value.as_ref() == Some(value));
+    let mut counts = string.counts.iter();
+    head.slot() == Shown::String
+        && is_written
+        && counts.all(|(actor, count)| count.above(string.floors.get(actor)) == (0, 0))
+}
+
+fn removed_by(effect: &Effect) -> &[Bytes] {
+    match effect {
+        Effect::Remove { members, .. } => members,
+        Effect::Register { .. }
+        | Effect::Delete { .. }
+        | Effect::Expiry { .. }
+        | Effect::Add { .. }
+        | Effect::Increment { .. } => &[],
+    }
+}
