@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use crdt::{Clock, Count, Delta, Hlc, Part, Stamp, StringState};
+use crdt::{Clock, Count, Delta, Expiry, Hlc, Part, Stamp, StringState};
 
 use super::{
     mutant::{Mutant, is_on},
@@ -76,12 +76,16 @@ pub enum Effect {
         missed: Vec<Bytes>,
         is_emptying: bool,
     },
-    /// Elements were added that were not there.
-    Add { members: Vec<Bytes> },
+    /// Elements were added, with these dots; `members` were not there. `is_creating`: nothing was under the key.
+    Add {
+        members: Vec<Bytes>,
+        dots: Vec<(Bytes, Stamp)>,
+        is_creating: bool,
+    },
     /// The expiry was set or cleared.
     Expiry { at_ms: Option<u64> },
-    /// A number was added: this actor's count came to `total`.
-    Increment { total: Count },
+    /// A number was added: this actor's count came to `total`. `is_creating`: nothing was under the key.
+    Increment { total: Count, is_creating: bool },
 }
 
 impl Effect {
@@ -246,6 +250,23 @@ impl Coordinator<'_> {
             Shown::String => Err(Refusal::WrongType.into()),
             shown @ (Shown::Absent | Shown::Set) => Ok(shown),
         }
+    }
+
+    /// What a write states of the expiry that adds to a key. Where nothing is left of an earlier one but its expiry, that ends here: it is
+    /// not the new one's. Else it is what is known here, so that others say where they know of another.
+    pub(super) fn expiry_of_addition(
+        &mut self,
+        target: &Target<'_>,
+    ) -> Result<Option<Part>, StorageError> {
+        let is_asking = self.is_asking;
+        let head = self.head(target)?;
+        let known = head.expiry;
+        if head.slot() == Shown::Absent && known.at_ms.is_some() {
+            let stamp = self.stamp();
+            return Ok(Some(Part::Expiry(Expiry { stamp, at_ms: None })));
+        }
+        let is_known = is_asking && known.stamp != Stamp::ZERO;
+        Ok(is_known.then_some(Part::Expiry(known)))
     }
 
     /// A new stamp, above every one that this shard made or saw.

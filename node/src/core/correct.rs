@@ -37,6 +37,7 @@ pub struct Lesson {
     counts: StringState,
     was_shown: bool,
     is_text: bool,
+    is_other_type: bool,
 }
 
 /// The write that is taught. What its own actor did is no news to it; what that did *later* a replica may know as well, where
@@ -71,6 +72,7 @@ impl Lesson {
         }
         self.was_shown |= teaching.was_shown;
         self.is_text |= teaching.is_text;
+        self.is_other_type |= teaching.is_other_type;
         for part in &teaching.delta.parts {
             match part {
                 Part::String(taught) => {
@@ -147,6 +149,11 @@ impl Lesson {
         self.expiry.stamp != Stamp::ZERO
     }
 
+    /// Whether others knew that the key ends.
+    fn has_end(&self) -> bool {
+        self.expiry.at_ms.is_some()
+    }
+
     /// The increments that others knew, as floors: they count no more, also where a later write has the register.
     fn floors(&self) -> Option<Part> {
         let is_taught = !self.counts.counts.is_empty();
@@ -179,8 +186,8 @@ impl Lesson {
                     || (*is_emptying && self.has_expiry())
             }
             Effect::Expiry { .. } => self.has_expiry(),
-            Effect::Increment { .. } => self.is_text,
-            Effect::Add { .. } => false,
+            Effect::Increment { .. } => self.is_text || self.is_other_type || self.has_end(),
+            Effect::Add { .. } => self.is_other_type || self.has_end(),
         }
     }
 }
@@ -244,11 +251,28 @@ impl Coordinator<'_> {
                     let at_ms = *at_ms;
                     parts.push(Part::Expiry(Expiry { stamp, at_ms }));
                 }
-                Effect::Increment { total } if !self.is_overwritten(target, lesson.newest)? => {
-                    parts.push(self.take_back(*total));
-                    reply = Refusal::NotAnInteger.into();
+                Effect::Increment { total, is_creating } => {
+                    if lesson.is_text && !self.is_overwritten(target, lesson.newest)? {
+                        parts.push(self.take_back(*total));
+                        reply = Refusal::NotAnInteger.into();
+                    } else if lesson.is_other_type && !self.has_seen(target, &lesson.seen)? {
+                        parts.push(self.take_back(*total));
+                        reply = Refusal::WrongType.into();
+                    } else {
+                        parts.extend(self.end_of_end(target, *is_creating, lesson)?);
+                    }
                 }
-                Effect::Add { .. } | Effect::Expiry { .. } | Effect::Increment { .. } => {}
+                Effect::Add {
+                    dots, is_creating, ..
+                } => {
+                    if lesson.is_other_type && !self.is_overwritten(target, lesson.newest)? {
+                        parts.push(remove_dots(dots));
+                        reply = Refusal::WrongType.into();
+                    } else {
+                        parts.extend(self.end_of_end(target, *is_creating, lesson)?);
+                    }
+                }
+                Effect::Expiry { .. } => {}
             }
             if !parts.is_empty() {
                 self.place();
@@ -329,6 +353,30 @@ impl Coordinator<'_> {
         Ok(register.is_some_and(|register| register.stamp.hlc > text))
     }
 
+    /// Whether all that was seen of a set elsewhere was seen here: one that is shown there then is gone.
+    fn has_seen(&mut self, target: &Target<'_>, seen: &Context) -> Result<bool, StorageError> {
+        Ok(self.head(target)?.set.context.covers(seen))
+    }
+
+    /// What is added after the end of a key, or to one of which nothing is left but its end, does not end with that. What ended may show
+    /// again where nobody has removed it yet: an increment made elsewhere since must not go with it.
+    fn end_of_end(
+        &mut self,
+        target: &Target<'_>,
+        is_creating: bool,
+        lesson: &Lesson,
+    ) -> Result<Option<Part>, StorageError> {
+        let wall_ms = self.wall_ms;
+        let head = self.head(target)?;
+        let is_current = head.expiry.stamp == lesson.expiry.stamp;
+        let is_left_over = is_creating && !lesson.was_shown;
+        let ends = lesson.has_end() && is_current && (head.is_expired(wall_ms) || is_left_over);
+        Ok(ends.then(|| {
+            let stamp = self.stamp();
+            Part::Expiry(Expiry { stamp, at_ms: None })
+        }))
+    }
+
     /// Raises the floor over this actor's own increments, which would wait behind text: up to the total that the write came to, and not
     /// over what was added since. The text may have come here meanwhile, in a SET that saw them: then nothing rises.
     fn take_back(&self, total: Count) -> Part {
@@ -337,6 +385,17 @@ impl Coordinator<'_> {
             ..StringState::default()
         })
     }
+}
+
+/// The removal of these dots, and of no others of the same elements.
+fn remove_dots(dots: &[(Bytes, Stamp)]) -> Part {
+    let dots: Vec<(Bytes, Dots<()>)> = dots
+        .iter()
+        .map(|(member, stamp)| (member.clone(), Dots::single(*stamp, ())))
+        .collect();
+    Part::Set(crdt::rows::remove(
+        dots.iter().map(|(member, dots)| (member.clone(), dots)),
+    ))
 }
 
 /// The reply with what others had counted in.
@@ -352,7 +411,7 @@ fn counted(effects: &[Effect], lesson: &Lesson, reply: Reply) -> Reply {
         known.count() as i64
     };
     let count = effects.iter().fold(count, |count, effect| match effect {
-        Effect::Add { members } => (count - known(members)).max(0),
+        Effect::Add { members, .. } => (count - known(members)).max(0),
         Effect::Remove { missed, .. } => count + known(missed),
         Effect::Delete { .. } if lesson.has_more_to_delete() => count.max(1),
         _ => count,

@@ -160,6 +160,8 @@ pub struct Teaching {
     pub was_shown: bool,
     /// Whether the value is text that is no integer.
     pub is_text: bool,
+    /// Whether a value of another type is shown there, which the write would hide or be hidden by.
+    pub is_other_type: bool,
     /// Whether the write could not be joined there, because a row of the key is damaged: that replica does not have it.
     pub is_lost: bool,
 }
@@ -176,6 +178,7 @@ impl Teaching {
             seen: None,
             was_shown: false,
             is_text: false,
+            is_other_type: false,
             is_lost: true,
         }
     }

@@ -47,6 +47,7 @@ mod lifetime;
 pub mod message;
 pub mod mutant;
 pub mod op;
+mod passage;
 mod progress;
 mod quorum;
 mod reach;

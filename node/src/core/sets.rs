@@ -18,9 +18,10 @@ impl Coordinator<'_> {
     /// Every element takes a stamp of its own: a remove of one must never be taken for a remove of another. One that is there already
     /// takes a new one all the same, for the regions that may be removing it right now: an add wins over a remove that did not see it.
     pub(super) fn add(&mut self, target: &Target<'_>, members: &[Bytes]) -> Result<Reply, Stop> {
-        self.expect_set(target)?;
+        let is_creating = self.expect_set(target)? == Shown::Absent;
+        let mut expiry = self.expiry_of_addition(target)?;
         let mut added = 0;
-        let mut new = Vec::new();
+        let (mut new, mut stamps) = (Vec::new(), Vec::new());
         for member in members {
             let dots = self.dots(target, member)?;
             if !dots.is_empty() && !self.is_shipping {
@@ -45,9 +46,17 @@ impl Coordinator<'_> {
                 (),
                 set.live == 0,
             );
-            self.coordinate(target, vec![Part::Set(delta)], Question::Add)?;
+            if self.is_asking {
+                stamps.push((member.clone(), stamp));
+            }
+            let parts = std::iter::once(Part::Set(delta)).chain(expiry.take());
+            self.coordinate(target, parts.collect(), Question::Add)?;
         }
-        self.effects.push(Effect::Add { members: new });
+        self.effects.push(Effect::Add {
+            members: new,
+            dots: stamps,
+            is_creating,
+        });
         Ok(Reply::Int(added))
     }
 

@@ -128,11 +128,14 @@ impl Coordinator<'_> {
         if is_further_out {
             return Err(Refusal::Overflow.into());
         }
+        let is_creating = self.slot(target)? == Shown::Absent;
+        let expiry = self.expiry_of_addition(target)?;
         let stamp = self.stamp();
         let part = self.head(target)?.string.increment(stamp, i128::from(by));
         let total = part.counts.get(&self.actor).copied().unwrap_or_default();
-        self.effects.push(Effect::Increment { total });
-        self.coordinate(target, vec![Part::String(part)], Question::Increment)?;
+        self.effects.push(Effect::Increment { total, is_creating });
+        let parts = std::iter::once(Part::String(part)).chain(expiry);
+        self.coordinate(target, parts.collect(), Question::Increment)?;
         Ok(i64::try_from(sum)
             .map_or_else(|_| Reply::Bulk(Bytes::from(sum.to_string())), Reply::Int))
     }
@@ -147,6 +150,12 @@ impl Coordinator<'_> {
         let stamp = self.stamp();
         let is_asking = self.is_asking;
         let head = self.head(target)?;
+        let is_left_over = head.slot() == Shown::Absent && head.expiry.at_ms.is_some();
+        let expiry = match expiry {
+            // Of an earlier key of that name, which is gone: it is not kept for this one.
+            SetExpiry::Keep if is_left_over => SetExpiry::Clear,
+            expiry => expiry,
+        };
         let mut parts = clear_set(head);
         if parts.is_empty() && is_asking {
             // Others may know of a set here, and a clock ahead may have stamped it: it would hide the string.

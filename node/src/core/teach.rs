@@ -8,6 +8,8 @@
 //!   EXPIRE: stamp               a newer expiry                        the same
 //!   DEL, last SREM: expiry      a newer expiry                        it would end what is made afterwards
 //!   INCR: counts                that the value is text                it must not hide it
+//!   INCR, SADD                  a value of the other type             the same
+//!   INCR, SADD: expiry          a newer expiry                        it has passed, and would end what is added
 //! ```
 //! Taken before the join, because afterwards both are one.
 
@@ -36,10 +38,15 @@ pub fn teach(
     storage: &dyn Storage,
     working: &mut Working,
     delta: &Delta,
+    wall_ms: u64,
 ) -> Result<Option<Teaching>, StorageError> {
     let position = Position::of(&delta.key);
     let head = working.head(storage, &position, &delta.key)?;
     let mut teaching = Teaching::about(delta, head);
+    let addition = Addition::in_delta(delta);
+    if let Some(addition) = addition {
+        teaching.of_other_type(head, addition, wall_ms);
+    }
     let (known_expiry, live, has_string) = (head.expiry, head.set.live, !head.string.is_empty());
     for part in &delta.parts {
         match part {
@@ -61,15 +68,39 @@ pub fn teach(
         }
     }
     // A removal that left nothing speaks for the expiry of a key that is gone. Here elements may be left that it does not know.
-    let stays = is_emptying(delta) && (has_string || live > removed);
-    for part in &delta.parts {
-        if let Part::Expiry(written) = part
-            && !stays
-        {
-            teaching.of_expiry(&known_expiry, written);
-        }
+    let is_emptying = addition.is_none() && is_emptying(delta);
+    let stays = is_emptying && (has_string || live > removed);
+    let written = delta.parts.iter().find_map(|part| match part {
+        Part::Expiry(written) => Some(*written),
+        Part::String(_) | Part::Set(_) => None,
+    });
+    let written = written.or(addition.map(|_| Expiry::default()));
+    if let Some(written) = written.filter(|_| !stays) {
+        teaching.of_expiry(&known_expiry, &written);
     }
     Ok(Some(teaching).filter(|teaching| !teaching.is_empty()))
+}
+
+/// What a delta adds to a key, if it takes nothing away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Addition {
+    Increment,
+    Elements,
+}
+
+impl Addition {
+    fn in_delta(delta: &Delta) -> Option<Self> {
+        delta.parts.iter().find_map(|part| match part {
+            Part::String(state) if state.register.is_none() && !state.counts.is_empty() => {
+                Some(Self::Increment)
+            }
+            Part::Set(RowsDelta {
+                named: Named::Rows(rows),
+                ..
+            }) if rows.values().any(|dots| !dots.is_empty()) => Some(Self::Elements),
+            Part::String(_) | Part::Set(_) | Part::Expiry(_) => None,
+        })
+    }
 }
 
 impl Teaching {
@@ -83,6 +114,7 @@ impl Teaching {
             seen: None,
             was_shown: head.slot() != Shown::Absent,
             is_text: false,
+            is_other_type: false,
             is_lost: false,
         }
     }
@@ -98,6 +130,22 @@ impl Teaching {
             && self.newest == Hlc::ZERO
             && self.seen.is_none()
             && !self.is_text
+            && !self.is_other_type
+    }
+
+    /// The other type is shown here: by which stamp, so that whoever adds can say whether it knows that.
+    fn of_other_type(&mut self, head: &Head, addition: Addition, wall_ms: u64) {
+        match (addition, head.shown(wall_ms)) {
+            (Addition::Elements, Shown::String) => {
+                self.is_other_type = true;
+                self.newest = self.newest.max(head.string.newest());
+            }
+            (Addition::Increment, Shown::Set) => {
+                self.is_other_type = true;
+                self.seen = Some(head.set.context.clone());
+            }
+            (Addition::Elements | Addition::Increment, _) => {}
+        }
     }
 
     fn of_string(&mut self, known: &StringState, written: &StringState) {
@@ -166,6 +214,7 @@ fn is_emptying(delta: &Delta) -> bool {
     parts.any(|part| matches!(part, Part::Set(rows) if matches!(rows.named, Named::Rows(_))))
 }
 
-fn is_text(known: &StringState) -> bool {
+/// Whether a value is text that is no integer.
+pub fn is_text(known: &StringState) -> bool {
     matches!(known.value(), StringValue::Bytes(text) if parse_integer(&text).is_none())
 }

@@ -77,7 +77,7 @@ impl Shard {
             if purpose == Purpose::Teach {
                 // Of this region: whoever lost is taught, and writes again.
                 done.taught
-                    .extend(teach(storage, &mut self.working, &delta)?);
+                    .extend(teach(storage, &mut self.working, &delta, now.wall_ms)?);
             } else {
                 self.working.note_overwritten(storage, &delta, self.actor)?;
             }

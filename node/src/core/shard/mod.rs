@@ -3,6 +3,7 @@
 //! Inputs change the batch that is being built; [`Input::Close`] ends it. While it is being committed nothing else is handled, and
 //! what depends on it (replies, acknowledgements to other regions, shipping) waits in the shard until [`Input::Committed`].
 
+mod ending;
 mod intake;
 mod overtaken;
 mod repairs;
@@ -17,7 +18,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use crdt::{ActorId, Clock, Hlc};
 
-use self::replay::Replay;
+use self::{ending::Endings, replay::Replay};
 use super::{
     coordinate::{Coordinator, Overwrites},
     expiring::Expiring,
@@ -27,6 +28,7 @@ use super::{
     inbox::{Applied, Done, RelayMark, Ticket},
     message::{Held, Message, SessionId, Unanswered},
     mutant::{Mutant, is_on},
+    passage::Passage,
     quorum::{Awaiting, Quorum},
     recover,
     reply::{Refusal, Reply},
@@ -112,6 +114,8 @@ pub struct Shard {
     /// When what nobody asks for goes on, if that is before the next tick.
     upkeep_at: Option<Duration>,
     replay: Replay,
+    passage: Passage,
+    endings: Endings,
     read_only: Option<String>,
     clock_skew: Option<String>,
     waiting: Waiting,
@@ -196,6 +200,8 @@ impl Shard {
         if is_on(Mutant::CeilingNotKept) {
             floor = Hlc::ZERO;
         }
+        let newest = actors.iter().flat_map(|actor| [*actor, relay_of(*actor)]);
+        let newest = newest.map(|log| shipper.newest(log).millis()).max();
         let replay = Replay::open(storage, config.actor, &config.former)?;
         let tallies = recover::tallies(storage, config.index, config.shards, config.was_clean)?;
         Ok(Self {
@@ -210,6 +216,8 @@ impl Shard {
             sweep: Some(Position::FIRST),
             upkeep_at: None,
             replay,
+            passage: Passage::since(newest.unwrap_or(0)),
+            endings: Endings::default(),
             read_only: None,
             clock_skew: None,
             waiting: Waiting::default(),

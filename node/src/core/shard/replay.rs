@@ -111,6 +111,11 @@ impl Replay {
         self.observed.millis() >= at_ms
     }
 
+    /// The newest time that other actors' stamps show, in Unix milliseconds.
+    pub(super) fn observed_ms(&self) -> u64 {
+        self.observed.millis()
+    }
+
     /// Another actor stamps from now on. What others are known to hold of the one before does not count as observed: it
     /// may be a mere promise of a clock that was far ahead.
     pub(super) fn renewed(&mut self) {

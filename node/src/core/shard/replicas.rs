@@ -19,11 +19,15 @@ use crate::{
         reach::Asked,
         reply::{Refusal, Reply},
         room::Room,
+        teach::is_text,
         view::Uncommitted,
     },
     names::NodeName,
-    placement::Partition,
-    storage::Storage,
+    placement::{Partition, Position},
+    storage::{
+        Storage,
+        record::head::{Head, Shown},
+    },
 };
 
 impl Shard {
@@ -58,15 +62,29 @@ impl Shard {
         if let Some(refusal) = self.is_crowded() {
             return self.reply(waiting.id, refusal.into());
         }
-        if depends_on_what_is_there(&waiting.op.action) {
+        if self.is_to_be_asked(storage, &waiting.op, now) {
             self.question_in_order(storage, vec![kept(waiting)], now, out);
         } else {
             self.carry_out(storage, waiting, now);
         }
     }
 
+    /// Whether others are to be asked first: the request answers with what is there or decides by it, or what is here would have it end
+    /// the key or be refused. Others may know that it is not so any more.
+    fn is_to_be_asked(&mut self, storage: &dyn Storage, op: &Op, now: Now) -> bool {
+        let Action::Write(write) = &op.action else {
+            return true;
+        };
+        if depends_on_what_is_there(&op.action) {
+            return true;
+        }
+        // What cannot be read is said when it is carried out.
+        let head = self.working.head(storage, &Position::of(&op.key), &op.key);
+        head.is_ok_and(|head| head.is_expired(now.wall_ms) || would_refuse(head, write))
+    }
+
     /// Asks enough others about a key, once it shows what this shard wrote.
-    fn question_in_order(
+    pub(super) fn question_in_order(
         &mut self,
         storage: &dyn Storage,
         covered: Vec<Waiting>,
@@ -256,7 +274,11 @@ impl Shard {
             }
         } else {
             for (waiting, answer) in covered.into_iter().zip(answers) {
-                self.answer(waiting.id, answer);
+                match self.end_if_ended(storage, waiting.id, now) {
+                    Ok(false) => self.answer(waiting.id, answer),
+                    Ok(true) => {}
+                    Err(error) => out.push(Output::Report(Event::Damaged(error))),
+                }
             }
         }
         self.go_on(storage, key, now, out);
@@ -272,8 +294,9 @@ impl Shard {
         loop {
             let next = self.gates.next(key);
             let Some(first) = next.first() else { return };
-            let asks = self.reach(now).asks_others(first.op.level)
-                && depends_on_what_is_there(&first.op.action);
+            let op = first.op.clone();
+            let asks =
+                self.reach(now).asks_others(op.level) && self.is_to_be_asked(storage, &op, now);
             if asks {
                 return self.question_in_order(storage, next, now, out);
             }
@@ -355,6 +378,10 @@ impl Shard {
         let room = Room::of(&op);
         let write = match &op.action {
             Action::Read(action) => {
+                // Of a key that seems to have ended: nobody is left to be asked.
+                if matches!(self.end_if_ended(storage, id, now), Ok(true)) {
+                    return;
+                }
                 let view = Uncommitted {
                     storage,
                     working: &self.working,
@@ -470,6 +497,27 @@ fn depends_on_what_is_there(action: &Action) -> bool {
                 false
             }
         },
+    }
+}
+
+/// Whether a write is refused because of what is under its key.
+fn would_refuse(head: &Head, write: &Write) -> bool {
+    match write {
+        Write::Add { .. } | Write::Remove { .. } => head.slot() == Shown::String,
+        Write::IncrBy { .. } => match head.slot() {
+            Shown::Absent => false,
+            Shown::Set => true,
+            Shown::String => is_text(&head.string),
+        },
+        Write::Set { .. }
+        | Write::GetDel
+        | Write::GetEx { .. }
+        | Write::Append { .. }
+        | Write::SetRange { .. }
+        | Write::Expire { .. }
+        | Write::Persist
+        | Write::Pop { .. }
+        | Write::Delete => false,
     }
 }
 

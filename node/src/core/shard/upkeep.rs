@@ -14,6 +14,7 @@ use crate::{
         op::Key,
         recover,
     },
+    level::Level,
     placement::Position,
     storage::{
         Batch, Storage, StorageError,
@@ -53,7 +54,7 @@ impl Shard {
             return;
         }
         let done = self
-            .expire_due(storage, now)
+            .expire_due(storage, now, out)
             .and_then(|()| self.sweep(storage, out));
         match done {
             Ok(()) if self.expiring.has_due(now.wall_ms) => self.upkeep_at = Some(now.mono),
@@ -65,7 +66,12 @@ impl Shard {
     /// Ends keys whose expiry has passed. Whoever set the expiry does it at once; everyone else only if that did not happen
     /// for a while, so that three regions do not tell each other the same, and only once somebody else's stamp has passed it too: a
     /// clock far ahead must not end what others keep. (Who reads sees the key gone all the same.)
-    fn expire_due(&mut self, storage: &dyn Storage, now: Now) -> Result<(), StorageError> {
+    fn expire_due(
+        &mut self,
+        storage: &dyn Storage,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> Result<(), StorageError> {
         let bytes_max = self.working.bytes() + EXPIRED_BYTES_PER_TURN;
         for _ in 0..EXPIRED_PER_TURN {
             if self.working.bytes() >= bytes_max {
@@ -74,7 +80,7 @@ impl Shard {
             let Some(key) = self.expiring.pop_due(now.wall_ms) else {
                 break;
             };
-            self.expire_one(storage, &key, now)?;
+            self.expire_one(storage, &key, now, out)?;
         }
         Ok(())
     }
@@ -84,6 +90,7 @@ impl Shard {
         storage: &dyn Storage,
         key: &Key,
         now: Now,
+        out: &mut Vec<Output>,
     ) -> Result<(), StorageError> {
         let target = Target {
             key,
@@ -98,10 +105,12 @@ impl Shard {
         let Some(at_ms) = head.expiry.at_ms.filter(|at_ms| *at_ms <= now.wall_ms) else {
             return Ok(());
         };
-        let due_ms = if head.expiry.stamp.actor == actor {
-            at_ms
-        } else {
-            at_ms.saturating_add(EXPIRE_OTHERS_AFTER_MS)
+        let is_own = head.expiry.stamp.actor == actor;
+        let asks_others = self.reach(now).asks_others(Level::LocalQuorum);
+        let due_ms = match (is_own, asks_others) {
+            (true, false) => at_ms,
+            (true, true) => at_ms.saturating_add(self.doubt_of_ends_ms()),
+            (false, _) => at_ms.saturating_add(EXPIRE_OTHERS_AFTER_MS),
         };
         if due_ms > now.wall_ms {
             self.expiring.insert(due_ms, key.clone());
@@ -110,6 +119,10 @@ impl Shard {
         if is_foreign && !self.replay.has_passed(at_ms) {
             let again_ms = now.wall_ms.saturating_add(EXPIRE_OTHERS_AFTER_MS);
             self.expiring.insert(again_ms, key.clone());
+            return Ok(());
+        }
+        if asks_others {
+            self.ask_whether_it_ends(storage, key, now, out);
             return Ok(());
         }
         self.coordinator(storage, now, false)
@@ -158,9 +171,10 @@ impl Shard {
     ) {
         let mut events = Vec::new();
         let awaited = self.awaited();
+        let reached_ms = self.passage.reached(now, self.replay.observed_ms());
         let maintained = self
             .shipper
-            .maintain(storage, awaited, now.wall_ms, batch, &mut events);
+            .maintain(storage, awaited, reached_ms, batch, &mut events);
         if let Ok(true) = maintained {
             (self.maintain_at, self.upkeep_at) = (now.mono, Some(now.mono));
         }

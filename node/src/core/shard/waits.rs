@@ -39,6 +39,9 @@ impl Shard {
 
     /// The same, of a read that may still be to be carried out.
     pub(super) fn answer(&mut self, id: RequestId, answer: Answer) {
+        if self.ask_again_whether_it_ends(id) {
+            return;
+        }
         self.waiting.replies.push((id, answer));
     }
 
@@ -421,10 +424,10 @@ impl Shard {
         let ids: Vec<RequestId> = ids
             .chain(self.gates.drain().into_iter().map(|waiting| waiting.id))
             .collect();
-        out.extend(
-            ids.into_iter()
-                .map(|id| Output::Reply { id, reply: reply() }),
-        );
+        let ids = ids
+            .into_iter()
+            .filter(|id| !self.ask_again_whether_it_ends(*id));
+        out.extend(ids.map(|id| Output::Reply { id, reply: reply() }));
     }
 
     /// Tells the inbox how far what it took for the region is passed on, when that has moved.

@@ -22,14 +22,14 @@ impl Shipper {
         &mut self,
         storage: &dyn Storage,
         awaited: Awaited,
-        wall_ms: u64,
+        reached_ms: u64,
         batch: &mut Batch,
         events: &mut Vec<ShipEvent>,
     ) -> Result<bool, StorageError> {
         let actors: Vec<ActorId> = self.logs.keys().copied().collect();
         let mut has_more = false;
         for actor in actors {
-            self.drop_beyond_bounds(storage, actor, wall_ms)?;
+            self.drop_beyond_bounds(storage, actor, reached_ms)?;
             has_more |= self.trim(storage, actor, awaited, batch, events)?;
         }
         for (destination, route) in &mut self.routes {
@@ -52,13 +52,13 @@ impl Shipper {
         &mut self,
         storage: &dyn Storage,
         actor: ActorId,
-        wall_ms: u64,
+        reached_ms: u64,
     ) -> Result<(), StorageError> {
         let Some(log) = self.logs.get_mut(&actor) else {
             return Ok(());
         };
         let oldest =
-            Hlc::from_millis(wall_ms.saturating_sub(self.bounds.window.as_millis() as u64));
+            Hlc::from_millis(reached_ms.saturating_sub(self.bounds.window.as_millis() as u64));
         let is_behind = self
             .routes
             .values()
