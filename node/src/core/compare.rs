@@ -100,6 +100,40 @@ pub fn copy(
     })
 }
 
+/// A page of another replica's copy that can be compared with the one here.
+#[derive(Debug)]
+pub struct TheirPage {
+    head: Head,
+    rows: Vec<(Bytes, Dots<()>)>,
+    next: Option<u64>,
+}
+
+impl TheirPage {
+    /// Parses the answer to a question about the rows from a hash on. `None` where no sound replica would have given it:
+    ///
+    /// - The head does not decode.
+    /// - A row is none of the page. The pages must end, so each one has rows and the next one begins behind it.
+    /// - A dot is not in the context. A context that lacks dots of its rows would be taken over as it is, and nothing would have
+    ///   looked at how far ahead these dots are.
+    pub fn parse(key: &Key, from: u64, copy: KeyCopy) -> Option<Self> {
+        let head = Head::decode(key, &copy.head).ok()?;
+        let last = match copy.next {
+            Some(next) => next.checked_sub(1).filter(|last| *last >= from)?,
+            None => u64::MAX,
+        };
+        let is_of_page = |element: &Bytes| (from..=last).contains(&xxh3_64(element));
+        let is_seen = |dots: &Dots<()>| dots.stamps().all(|dot| head.set.context.contains(dot));
+        let mut rows = copy.rows.iter();
+        let is_sound = rows.all(|(element, dots)| is_of_page(element) && is_seen(dots));
+        let goes_on = copy.next.is_none() || !copy.rows.is_empty();
+        (is_sound && goes_on).then_some(Self {
+            head,
+            rows: copy.rows,
+            next: copy.next,
+        })
+    }
+}
+
 /// Compares this replica's copy with another's, from a place on: over the rows that the other one sent, and of the own ones no more than
 /// `page_bytes`, about.
 pub fn compare(
@@ -107,17 +141,17 @@ pub fn compare(
     working: &mut Working,
     key: &Key,
     walk: &Walk,
-    theirs: &KeyCopy,
+    theirs: TheirPage,
     page_bytes: usize,
 ) -> Result<Difference, StorageError> {
-    let their_head = Head::decode(key, &theirs.head)?;
+    let their_head = theirs.head;
     let my_head = working.head(storage, &Position::of(key), key)?.clone();
     let last = theirs.next.map_or(u64::MAX, |next| next.saturating_sub(1));
     let mine = page(storage, working, key, walk.from..=last, page_bytes)?;
     let next = mine.next.or(theirs.next);
     let is_of_page =
-        |(element, _): &&(Bytes, Dots<()>)| next.is_none_or(|next| xxh3_64(element) < next);
-    let their_rows = theirs.rows.iter().filter(is_of_page).cloned().collect();
+        |(element, _): &(Bytes, Dots<()>)| next.is_none_or(|next| xxh3_64(element) < next);
+    let their_rows = theirs.rows.into_iter().filter(is_of_page).collect();
     let seen = walk.seen.clone().unwrap_or_else(|| {
         Arc::new(Seen {
             mine: known(&my_head),
@@ -150,7 +184,7 @@ pub fn delta(key: &Key, parts: Vec<Part>) -> Option<Delta> {
     (!parts.is_empty()).then_some(Delta { key, parts })
 }
 
-/// The newest stamp in a copy; its context covers its rows.
+/// The newest stamp in a copy: its context covers its rows, as [`TheirPage::parse`] made sure.
 fn newest(head: &Head) -> Hlc {
     let set = head.set.context.newest_of_all().max(head.set.created.hlc);
     set.max(head.string.newest()).max(head.expiry.stamp.hlc)

@@ -5,7 +5,7 @@ use crate::{
     core::{
         Event, Now, Output,
         asks::{Ask, Question},
-        compare,
+        compare::{self, TheirPage},
         message::{AskId, KeyCopy, Message, SessionId, Unanswered},
         mutant::{Mutant, is_on},
         progress::Walk,
@@ -16,7 +16,7 @@ use crate::{
 
 /// What came of a page.
 enum Met {
-    /// The copy is not taken: it is stamped too far ahead.
+    /// The copy is not taken: it is stamped too far ahead, or is none.
     Unfit,
     /// There is more to ask of the replica.
     GoesOn,
@@ -46,7 +46,7 @@ impl Shard {
                 Ok(Met::Holds(ask.version))
             }
             (Some(copy), Question::Copy(walk)) => {
-                self.meet_copy(storage, &ask, walk, &copy, now, out)
+                self.meet_copy(storage, &ask, walk, copy, now, out)
             }
             // It was not asked that.
             (_, Question::Repair { .. }) => Ok(Met::Unfit),
@@ -125,19 +125,22 @@ impl Shard {
     }
 
     /// Joins what the copy here lacks, and sends what the other one does. Not where it is stamped too far ahead: such a stamp would
-    /// win every race until the clocks catch up, from whichever door it came in.
+    /// win every race until the clocks catch up, from whichever door it came in. A copy that no sound replica would give is no answer.
     fn meet_copy(
         &mut self,
         storage: &dyn Storage,
         ask: &Ask,
         walk: Walk,
-        copy: &KeyCopy,
+        copy: KeyCopy,
         now: Now,
         out: &mut Vec<Output>,
     ) -> Result<Met, StorageError> {
         let key = &ask.key;
         let page_bytes = self.config.reads.page_bytes;
-        let page = compare::compare(storage, &mut self.working, key, &walk, copy, page_bytes)?;
+        let Some(theirs) = TheirPage::parse(key, walk.from, copy) else {
+            return Ok(Met::Unfit);
+        };
+        let page = compare::compare(storage, &mut self.working, key, &walk, theirs, page_bytes)?;
         if self.is_ahead(page.newest, now) {
             return Ok(Met::Unfit);
         }
