@@ -5,12 +5,17 @@
 mod core_support;
 
 use bytes::Bytes;
-use core_support::{WALL_MS, add, bulk, replicas::Replicas, set, text};
+use core_support::{
+    Region, WALL_MS, add, bulk, connect, deliver, maintain, pair, position, replicas::Replicas,
+    set, ship, take, text,
+};
 use crdt::{ActorId, Dots, Hlc, Stamp};
 use node::core::{
-    message::{KeyCopy, Message, SessionId},
+    Input,
+    message::{Decline, Held, KeyCopy, Message, SessionId},
     op::{Action, Read, Write},
     reply::Reply,
+    ship::Met,
 };
 
 fn members(reply: &Reply) -> Vec<String> {
@@ -105,4 +110,109 @@ fn a_copy_with_dots_that_are_not_in_its_context_is_no_answer() {
     // A context with that dot in it would be declined by every peer, and everything behind it would wait.
     assert_eq!(three.write(2, "k", Write::Delete), Reply::Int(1));
     assert_eq!(three.write(2, "other", set("v")), Reply::Ok);
+}
+
+/// What a node has answered to who ships to it says that it is at the end of time.
+fn claim_all(region: &mut Region) -> usize {
+    let answers = region.returned.iter_mut();
+    let claims = answers.filter_map(|(_, message)| match message {
+        Message::Taken(taken) => Some(taken),
+        _ => None,
+    });
+    let end = Hlc::MAX;
+    claims
+        .map(|taken| {
+            (taken.taken, taken.majority, taken.every) = (end, end, end);
+            (taken.passed, taken.saved) = (end, end);
+            taken.answers = taken.answers.map(|(after, _)| (after, end));
+        })
+        .count()
+}
+
+#[test]
+fn an_acknowledgement_of_what_was_never_sent_counts_for_nothing() {
+    let mut three = Replicas::three();
+    three.cut_off(2);
+    let id = three.begin(0, "k", Action::Write(set("v")));
+    three.deliver_from(0);
+    assert!(claim_all(&mut three.nodes[1]) > 0);
+    three.deliver();
+    assert_eq!(three.reply(0, id), Some(Reply::Ok), "that was sent");
+    let next = three.begin(0, "next", Action::Write(set("v")));
+    assert_eq!(three.reply(0, next), None);
+    three.deliver();
+    assert_eq!(three.reply(0, next), Some(Reply::Ok));
+    assert_eq!(three.nodes[1].storage_value("next"), Some("v".to_owned()));
+}
+
+#[test]
+fn an_acknowledgement_of_what_was_never_sent_does_not_end_the_stream_to_a_region() {
+    let (mut us, mut eu) = pair();
+    connect(&mut us, &eu, 1);
+    us.write("k", set("v"));
+    for message in take(&mut us.sent, 1) {
+        eu.receive(SessionId(1), message);
+        eu.close();
+    }
+    assert!(claim_all(&mut eu) > 0);
+    deliver(&mut us, &mut eu, 1);
+    maintain(&mut us); // what it knows of others is stored
+    us.restart();
+    us.write("next", set("v"));
+    ship(&mut us, &mut eu, 2);
+    assert_eq!(eu.storage_value("next"), Some("v".to_owned()));
+}
+
+#[test]
+fn a_greeting_of_what_was_never_sent_does_not_end_a_stream() {
+    let (mut us, mut eu) = pair();
+    us.write("k", set("v"));
+    let held = vec![Held {
+        taken: Hlc::MAX,
+        ..Held::nothing(us.actor())
+    }];
+    us.input(Input::SessionUp(Met {
+        region: eu.name.clone(),
+        node: eu.node.clone(),
+        session: SessionId(1),
+        directory: eu.directory,
+        held,
+        shortage: eu.inbox.shortage(),
+    }));
+    us.write("next", set("v"));
+    for _ in 0..3 {
+        deliver(&mut us, &mut eu, 1);
+        us.pass(1000); // it was declined, and is sent again
+        eu.pass(1000);
+        us.tick();
+    }
+    assert_eq!(eu.storage_value("next"), Some("v".to_owned()));
+}
+
+#[test]
+fn a_word_about_the_end_of_time_is_declined_like_rows_of_then() {
+    let (mut us, mut eu) = pair();
+    us.write("k", set("v"));
+    ship(&mut us, &mut eu, 1);
+    let (actor, after, upto) = (us.actor(), position(&us, &eu), Hlc::MAX);
+    let promise = Message::Promise { actor, after, upto };
+    let skip = Message::Skip {
+        actor,
+        after,
+        upto,
+        is_for_region: true,
+    };
+    for word in [promise, skip] {
+        eu.receive(SessionId(1), word);
+        let answers = take(&mut eu.returned, 1);
+        let [Message::Declined { taken, reason, .. }] = &answers[..] else {
+            panic!("it is not declined: {answers:?}");
+        };
+        assert_eq!(*taken, after);
+        assert!(matches!(reason, Decline::ClockAhead { .. }));
+    }
+    assert!(!eu.inbox.shortage().is_any(), "nothing was dropped");
+    us.write("next", set("v"));
+    deliver(&mut us, &mut eu, 1);
+    assert_eq!(eu.storage_value("next"), Some("v".to_owned()));
 }

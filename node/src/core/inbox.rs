@@ -251,15 +251,17 @@ impl Inbox {
     fn take(&mut self, session: SessionId, message: Message, wall_ms: u64) -> Vec<Intent> {
         match message {
             Message::Ship(ship) => self.ship(session, ship, wall_ms),
-            Message::Promise { actor, after, upto } => {
-                self.pass(session, actor, (after, upto), true)
-            }
+            Message::Promise { actor, after, upto } => self
+                .decline_news_ahead(session, actor, upto, wall_ms)
+                .unwrap_or_else(|| self.pass(session, actor, (after, upto), true)),
             Message::Skip {
                 actor,
                 after,
                 upto,
                 is_for_region,
-            } => self.skip(session, actor, (after, upto), is_for_region),
+            } => self
+                .decline_news_ahead(session, actor, upto, wall_ms)
+                .unwrap_or_else(|| self.skip(session, actor, (after, upto), is_for_region)),
             // For the shards, or for the driver itself.
             Message::Taken(_)
             | Message::Declined { .. }
@@ -417,12 +419,10 @@ impl Inbox {
             .max()
             .unwrap_or(ship.last)
             .max(ship.last);
-        let excess_ms = newest
-            .millis()
-            .saturating_sub(wall_ms.saturating_add(self.max_skew_ms));
-        if excess_ms > 0 && !is_on(Mutant::SkewAccepted) {
-            return source.refuse(session, actor, Decline::ClockAhead { excess_ms });
+        if let Some(declined) = self.decline_ahead(session, actor, newest, wall_ms) {
+            return declined;
         }
+        let source = self.sources.entry(actor).or_default();
         let parts = by_shard(deltas, self.shards);
         let ticket = source.accept(
             actor,
@@ -449,6 +449,41 @@ impl Inbox {
             .collect();
         intents.extend(source.advance(actor, &self.relays));
         intents
+    }
+
+    /// Declines a word about rows that do not come, like the rows of that time. A position that is far ahead would count all that the
+    /// origin stamps until then as taken. What was accepted before, by another clock, is no news.
+    fn decline_news_ahead(
+        &mut self,
+        session: SessionId,
+        actor: ActorId,
+        upto: Hlc,
+        wall_ms: u64,
+    ) -> Option<Vec<Intent>> {
+        let source = self.sources.get(&actor);
+        let accepted = source.map_or(Hlc::ZERO, |source| source.accepted);
+        if upto <= accepted {
+            return None;
+        }
+        self.decline_ahead(session, actor, upto, wall_ms)
+    }
+
+    /// Declines what is stamped further ahead than a clock may be.
+    fn decline_ahead(
+        &mut self,
+        session: SessionId,
+        actor: ActorId,
+        newest: Hlc,
+        wall_ms: u64,
+    ) -> Option<Vec<Intent>> {
+        let allowed_ms = wall_ms.saturating_add(self.max_skew_ms);
+        let excess_ms = newest.millis().saturating_sub(allowed_ms);
+        if excess_ms == 0 || is_on(Mutant::SkewAccepted) {
+            return None;
+        }
+        let source = self.sources.entry(actor).or_default();
+        source.session = Some(session);
+        Some(source.refuse(session, actor, Decline::ClockAhead { excess_ms }))
     }
 
     /// Goes on behind rows that were dropped. This node is short before its position passes them: no moment is left in which it would

@@ -316,13 +316,16 @@ impl Shipper {
         session: SessionId,
         said: &Taken,
     ) -> Result<(), StorageError> {
-        self.peers.note(session, said.actor, said.taken);
         self.learn(session, said.shortage);
-        let Some((_, route)) = self.route(session) else {
+        let Some(log) = self.logs.get(&said.actor) else {
             return Ok(());
         };
-        match route.streams.get_mut(&said.actor) {
-            Some(stream) => stream.hear(storage, said),
+        self.peers
+            .note(session, said.actor, said.taken.min(log.told));
+        let mut routes = self.routes.values_mut();
+        let route = routes.find(|route| route.session() == Some(session));
+        match route.and_then(|route| route.streams.get_mut(&said.actor)) {
+            Some(stream) => stream.hear(storage, log, said),
             None => Ok(()),
         }
     }
@@ -351,7 +354,7 @@ impl Shipper {
         let Some((stream, log)) = stream.zip(self.logs.get(&actor)) else {
             return Ok(());
         };
-        stream.fall_back(storage, actor, is_shared, taken)?;
+        stream.fall_back(storage, actor, is_shared, log, taken)?;
         if stream.in_flight.is_empty() {
             return Ok(()); // an answer to what was sent before the last rewind
         }
@@ -431,7 +434,7 @@ impl Shipper {
             let (Destination::Region(_), Some(session), Some(log), Some(stream)) = (
                 destination,
                 route.session(),
-                self.logs.get(&actor),
+                self.logs.get_mut(&actor),
                 route.streams.get_mut(&actor),
             ) else {
                 continue;
@@ -445,6 +448,7 @@ impl Shipper {
             }
             if (has_all || is_on(Mutant::PromiseOverUnsent)) && upto > stream.sent {
                 let after = stream.sent;
+                log.told = log.told.max(upto);
                 stream.depart(upto, Carries::Nothing, 0);
                 stream.promised(now);
                 send(session, Message::Promise { actor, after, upto });

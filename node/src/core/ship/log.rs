@@ -16,6 +16,8 @@ use crate::storage::{
 pub(super) struct Log {
     pub(super) trimmed: Hlc,
     pub(super) newest: Hlc,
+    /// No row and no promise of the log went beyond this: nobody can have taken more.
+    pub(super) told: Hlc,
     /// Rows up to here were kept for too long.
     pub(super) given_up: Hlc,
     pub(super) bytes: u64,
@@ -33,6 +35,7 @@ impl Log {
         Ok(Self {
             trimmed,
             newest,
+            told: newest.max(Mark::Ceiling.load(storage, actor)?),
             bytes: rows.bytes,
             tail_after: newest,
             ..Self::default()
@@ -46,6 +49,7 @@ impl Log {
             self.newest
         );
         self.newest = last;
+        self.told = self.told.max(last);
         self.bytes += row.len() as u64;
         self.tail_bytes += row.len();
         self.tail.push_back((last, row));

@@ -149,7 +149,7 @@ impl Stream {
         let before = self.cursor.taken;
         let is_known = place.is_shared || self.is_held_by(place.directory);
         let unasked = if is_known { before } else { Hlc::ZERO };
-        let taken = place.taken.unwrap_or(unasked);
+        let taken = place.taken.unwrap_or(unasked).min(self.tellable(log));
         if place.is_shared {
             self.go_on_with(taken);
         } else {
@@ -225,19 +225,35 @@ impl Stream {
         }
     }
 
-    /// The destination says how far it is. Whether something that a client may wait for has moved.
-    pub(super) fn hear(&mut self, storage: &dyn Storage, said: &Taken) -> Result<(), StorageError> {
-        let settled = said.passed.min(said.saved);
+    /// The destination may say that it is here, and no further. A word beyond that would end the stream: every later row would
+    /// count as taken, and none of them would be sent.
+    fn tellable(&self, log: &Log) -> Hlc {
+        // A former actor's log was told more than is recalled of it, where its end was withdrawn before the start.
+        log.told.max(self.cursor.taken)
+    }
+
+    /// The destination says how far it is.
+    pub(super) fn hear(
+        &mut self,
+        storage: &dyn Storage,
+        log: &Log,
+        said: &Taken,
+    ) -> Result<(), StorageError> {
+        let tellable = self.tellable(log);
+        let settled = said.passed.min(said.saved).min(tellable);
         if settled > self.cursor.settled {
             self.cursor.settled = settled;
             self.is_cursor_stored = false;
         }
-        self.majority = self.majority.max(said.majority);
-        self.every = self.every.max(said.every);
+        self.majority = self.majority.max(said.majority.min(tellable));
+        self.every = self.every.max(said.every.min(tellable));
         if let Some((after, last)) = said.answers {
-            self.answers.hear(after, last);
+            let last = last.min(tellable);
+            if after < last {
+                self.answers.hear(after, last);
+            }
         }
-        self.advance(storage, said.actor, said.taken)
+        self.advance(storage, said.actor, said.taken.min(tellable))
     }
 
     /// Up to here the destination has taken every row: nothing before it was dropped.
@@ -282,8 +298,10 @@ impl Stream {
         storage: &dyn Storage,
         actor: ActorId,
         is_shared: bool,
+        log: &Log,
         taken: Hlc,
     ) -> Result<(), StorageError> {
+        let taken = taken.min(self.tellable(log));
         self.advance(storage, actor, taken)?;
         if taken >= self.cursor.taken {
             return Ok(());
