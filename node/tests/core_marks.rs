@@ -8,11 +8,18 @@ mod core_support;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
-use core_support::{replicas::Replicas, set};
+use core_support::{Region, replicas::Replicas, set};
 use node::{
-    core::{Input, RequestId, op::Action, reply::Reply, ship::Home},
+    core::{
+        Input, RequestId,
+        identity::DirectoryId,
+        op::Action,
+        reply::Reply,
+        ship::{Home, OutboxBounds},
+    },
     level::Level,
     names::{NodeName, RegionName},
     placement::{Partition, Placement},
@@ -46,6 +53,21 @@ fn regions(eu: usize, replicas: u8) -> Replicas {
         .into_iter()
         .map(|node| (region.clone(), node));
     Replicas::joined(own.chain(others).map(place))
+}
+
+/// Three in `eu` with three replicas of each key, which keep so much of their outboxes.
+fn bounded(bytes_max: u64) -> Replicas {
+    let mut world = regions(3, 3);
+    for (node, directory) in (1..4).zip(20..) {
+        let home = world.nodes[node].shard.shipper().home().clone();
+        let bounds = OutboxBounds {
+            window: Duration::from_secs(3600),
+            bytes_max,
+        };
+        world.nodes[node] = Region::at(home, DirectoryId(directory), bounds);
+    }
+    world.join();
+    world
 }
 
 /// The sessions from `us` to all of these end, so that another one takes for the region.
@@ -136,6 +158,48 @@ fn what_a_taker_is_bridged_over_is_not_on_every_replica() {
         "a replica that lives lacks the write"
     );
     // What is written now is on every replica that eu-2 can tell for, and no hole holds it up.
+    let quorum = begin(&mut world, "later", Level::EachQuorum);
+    world.live(0..4, 5);
+    assert_eq!(world.reply(US, quorum), Some(Reply::Ok));
+}
+
+#[test]
+fn what_a_taker_dropped_before_it_passed_it_on_is_on_no_majority() {
+    let mut world = bounded(400);
+    ship_to_none_of(&mut world, &[2, 3]);
+    // eu-1 takes, and has no session to the others of its region.
+    for other in [2, 3] {
+        let session = world.session(1, other);
+        world.nodes[1].input(Input::SessionDown { session });
+    }
+    let id = begin(&mut world, "k", Level::EachQuorum);
+    for round in 0..5 {
+        let value = format!("{round:0>200}");
+        world.nodes[US].write(&format!("filler{round}"), set(&value));
+    }
+    for _ in 0..12 {
+        world.live(0..4, 1);
+        world.nodes[1].save_inbox();
+    }
+    // What is left beyond its bounds is passed on, and eu-1 says that no more will be.
+    world.connect(1, 2);
+    world.connect(1, 3);
+    world.live(0..4, 1);
+    world.nodes[1].save_inbox();
+    begin(&mut world, "another", Level::LocalQuorum);
+    world.live(0..4, 1);
+    // eu-1 is gone, and eu-2 goes on behind that.
+    world.cut_off(1);
+    let session = world.session(US, 1);
+    world.nodes[US].input(Input::SessionDown { session });
+    world.connect(US, 2);
+    world.live(0..4, 5);
+    assert_eq!(world.nodes[2].storage_value("k"), None, "nobody told it");
+    assert_ne!(
+        world.reply(US, id),
+        Some(Reply::Ok),
+        "two of three lack the write"
+    );
     let quorum = begin(&mut world, "later", Level::EachQuorum);
     world.live(0..4, 5);
     assert_eq!(world.reply(US, quorum), Some(Reply::Ok));

@@ -35,6 +35,7 @@ pub struct Progress<'a> {
     pub taker: Option<&'a NodeName>,
     lost: Option<Span>,
     bridged: Option<Span>,
+    unpassed: Option<Span>,
 }
 
 impl Progress<'_> {
@@ -50,7 +51,8 @@ impl Progress<'_> {
 
     /// Whether a majority of the destination's replicas has the row at a place.
     pub fn is_on_majority(&self, place: Hlc) -> bool {
-        self.majority >= place && !self.is_lost(place)
+        let is_unpassed = self.unpassed.is_some_and(|span| span.contains(place));
+        self.majority >= place && !self.is_lost(place) && !is_unpassed
     }
 
     /// Whether every replica of the destination has the row at a place.
@@ -78,6 +80,7 @@ impl Shipper {
             taker: route.taker(),
             lost: stream.lost,
             bridged: stream.bridged,
+            unpassed: stream.unpassed,
         })
     }
 

@@ -56,8 +56,10 @@ pub(super) struct Stream {
     pub(super) every: Hlc,
     /// The taker lacks rows that are gone here, and others of its region have them: it is to go on from here.
     bridge: Option<Bridge>,
-    /// Rows that a taker was bridged over. A majority of its region has them; whether every replica does it cannot say.
+    /// Rows that a taker was bridged over; whether every replica of its region has them it cannot say.
     pub(super) bridged: Option<Span>,
+    /// Those of them of which the taker before did not say that a majority has them: it had dropped some before it passed them on.
+    pub(super) unpassed: Option<Span>,
 }
 
 /// What tells a taker to go on from a place, until it says that it is there.
@@ -77,6 +79,15 @@ pub(super) struct Span {
 impl Span {
     pub(super) fn contains(self, place: Hlc) -> bool {
         self.after < place && place <= self.upto
+    }
+
+    /// The smallest one that has `(after, upto]` and another one in it.
+    fn behind(after: Hlc, upto: Hlc, other: Option<Self>) -> Option<Self> {
+        if after < upto {
+            Some(Self { after, upto }.widened(other))
+        } else {
+            other
+        }
     }
 
     /// The smallest one that has this and another one in it.
@@ -219,9 +230,9 @@ impl Stream {
             upto,
             is_sent: false,
         });
-        if taken < upto && self.every < upto {
-            let after = self.every;
-            self.bridged = Some(Span { after, upto }.widened(self.bridged));
+        if taken < upto {
+            self.bridged = Span::behind(self.every, upto, self.bridged);
+            self.unpassed = Span::behind(self.majority, upto, self.unpassed);
         }
     }
 
