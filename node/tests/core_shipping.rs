@@ -378,8 +378,65 @@ fn an_old_copy_of_a_receiver_is_sent_what_it_lacks_although_its_number_is_the_sa
         session: SessionId(1),
     });
     ship(&mut us, &mut copy, 2);
+    us.pass(200);
+    us.tick();
+    deliver(&mut us, &mut copy, 2);
     assert_eq!(copy.get("a"), bulk("1"));
     assert_eq!(copy.get("b"), bulk("2"));
+}
+
+/// The other region takes a write for good, and nothing of it is kept.
+fn write_for_good(us: &mut Region, eu: &mut Region, key: &str) {
+    us.write(key, set("v"));
+    deliver(us, eu, 1);
+    eu.save_inbox();
+    us.pass(100);
+    us.tick();
+    deliver(us, eu, 1);
+    maintain(us);
+    assert_eq!(outbox_rows(us), 0);
+}
+
+#[test]
+fn an_old_copy_of_a_receiver_that_lacks_what_is_gone_is_noticed() {
+    let (mut us, mut eu) = pair();
+    ship(&mut us, &mut eu, 1);
+    write_for_good(&mut us, &mut eu, "k");
+    us.input(Input::SessionDown {
+        session: SessionId(1),
+    });
+    let mut copy = Region::new("eu", &["us"], 2);
+    ship(&mut us, &mut copy, 2);
+    let is_replaced = |event: &Event| matches!(event, Event::Ship(ShipEvent::Replaced { .. }));
+    assert!(us.events.iter().any(is_replaced));
+    assert!(us.lag("eu").needs_repair);
+    us.tick();
+    deliver(&mut us, &mut copy, 2);
+    let is_missed = |event: &InboxEvent| matches!(event, InboxEvent::Missed { .. });
+    assert!(copy.inbox_events.iter().any(is_missed));
+}
+
+#[test]
+fn a_greeting_that_acknowledgements_overtook_is_of_one_that_lacks_nothing() {
+    let (mut us, mut eu) = pair();
+    ship(&mut us, &mut eu, 1);
+    write_for_good(&mut us, &mut eu, "first");
+    let greeting = Met {
+        region: eu.name.clone(),
+        node: eu.node.clone(),
+        session: SessionId(2),
+        directory: eu.directory,
+        held: eu.inbox.held(&[us.actor()]),
+        shortage: eu.inbox.shortage(),
+    };
+    write_for_good(&mut us, &mut eu, "second");
+    us.input(Input::SessionUp(greeting));
+    us.write("third", set("v"));
+    deliver(&mut us, &mut eu, 2);
+    assert!(!us.lag("eu").needs_repair);
+    assert_eq!(us.lag("eu").rows, 0);
+    assert!(!eu.inbox.shortage().is_any());
+    assert_eq!(eu.get("third"), bulk("v"));
 }
 
 #[test]

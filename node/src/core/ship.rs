@@ -354,8 +354,9 @@ impl Shipper {
         let Some((stream, log)) = stream.zip(self.logs.get(&actor)) else {
             return Ok(());
         };
-        stream.fall_back(storage, actor, is_shared, log, taken)?;
+        stream.fall_back(storage, &destination, actor, is_shared, log, taken, events)?;
         if stream.in_flight.is_empty() {
+            self.note_shortages();
             return Ok(()); // an answer to what was sent before the last rewind
         }
         stream.rewind();

@@ -54,7 +54,7 @@ pub(super) struct Stream {
     /// How far the destination's replicas are, as it said last.
     pub(super) majority: Hlc,
     pub(super) every: Hlc,
-    /// The taker lacks rows that are gone here, and others of its region have them: it is to go on from here.
+    /// The taker is told of a place, and does not say yet that it is there.
     bridge: Option<Bridge>,
     /// Rows that a taker was bridged over; whether every replica of its region has them it cannot say.
     pub(super) bridged: Option<Span>,
@@ -62,9 +62,13 @@ pub(super) struct Stream {
     pub(super) unpassed: Option<Span>,
 }
 
-/// What tells a taker to go on from a place, until it says that it is there.
+/// What tells a taker that nothing in `(after, upto]` will be sent to it, until it says that it is at `upto`.
 #[derive(Debug, Clone, Copy)]
 struct Bridge {
+    /// Zero, where the taker lacks rows that are gone here and that others of its region have: it is to go on from `upto`. Or
+    /// `upto` itself, where it said before that it has everything up to there, and its greeting says less: one that still has it
+    /// says so again, an old copy of its directory declines.
+    after: Hlc,
     upto: Hlc,
     is_sent: bool,
 }
@@ -158,13 +162,14 @@ impl Stream {
         events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
         let before = self.cursor.taken;
+        self.bridge = None;
         let is_known = place.is_shared || self.is_held_by(place.directory);
         let unasked = if is_known { before } else { Hlc::ZERO };
         let taken = place.taken.unwrap_or(unasked).min(self.tellable(log));
         if place.is_shared {
             self.go_on_with(taken);
         } else {
-            self.begin_with(actor, place, taken, events);
+            self.begin_with(actor, place, taken, log, events);
         }
         self.cursor.holder = Some(place.directory);
         if self.cursor.taken < log.trimmed {
@@ -204,14 +209,38 @@ impl Stream {
         actor: ActorId,
         place: &Place<'_>,
         taken: Hlc,
+        log: &Log,
         events: &mut Vec<ShipEvent>,
     ) {
-        // What a directory has saved it has for good; one that has less now is a copy of what it was, and lacks the rest. What
-        // it took and had not saved it may say that it lacks, after any crash, and is sent it again.
-        let has_lost = !self.is_held_by(place.directory) || taken < self.cursor.settled;
-        if has_lost && taken < self.cursor.taken {
+        if !self.is_held_by(place.directory) {
+            self.replace(place.destination, actor, taken, events);
+            return;
+        }
+        // What a directory has saved it has for good. A greeting that says less was overtaken by acknowledgements, or is of a copy of
+        // what the directory was. What was taken and not saved may be lacking after any crash, and is sent again, unless it is gone.
+        let mut had = self.cursor.settled;
+        if self.cursor.taken >= log.trimmed {
+            had = had.max(log.trimmed);
+        }
+        self.cursor.taken = taken.max(had);
+        self.bridge = (taken < had).then_some(Bridge {
+            after: had,
+            upto: had,
+            is_sent: false,
+        });
+    }
+
+    /// The one node there lacks what was taken there.
+    fn replace(
+        &mut self,
+        destination: &Destination,
+        actor: ActorId,
+        taken: Hlc,
+        events: &mut Vec<ShipEvent>,
+    ) {
+        if taken < self.cursor.taken {
             events.push(ShipEvent::Replaced {
-                destination: place.destination.clone(),
+                destination: destination.clone(),
                 actor,
                 had: self.cursor.taken,
                 has: taken,
@@ -227,6 +256,7 @@ impl Stream {
         let upto = taken.max(self.cursor.settled);
         self.cursor.taken = upto;
         self.bridge = (taken < upto).then_some(Bridge {
+            after: Hlc::ZERO,
             upto,
             is_sent: false,
         });
@@ -303,14 +333,17 @@ impl Stream {
     }
 
     /// The receiver did not take what was sent, and is at `taken`: behind what it said, where it restarted its intake within a
-    /// session.
+    /// session, or where an old copy of its directory answers.
+    #[allow(clippy::too_many_arguments)] // the message's parts, and what is needed to act on it
     pub(super) fn fall_back(
         &mut self,
         storage: &dyn Storage,
+        destination: &Destination,
         actor: ActorId,
         is_shared: bool,
         log: &Log,
         taken: Hlc,
+        events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
         let taken = taken.min(self.tellable(log));
         self.advance(storage, actor, taken)?;
@@ -320,6 +353,12 @@ impl Stream {
         let before = self.cursor.taken;
         if is_shared {
             self.go_on_with(taken);
+        } else if self.bridge.take().is_some() {
+            self.replace(destination, actor, taken, events);
+            if taken < log.trimmed {
+                self.lack(destination, actor, log.trimmed, 0, events);
+            }
+            self.rewind();
         } else {
             self.cursor.taken = taken;
             self.cursor.settled = self.cursor.settled.min(taken);
@@ -460,7 +499,7 @@ impl Stream {
             && !is_on(Mutant::BridgeNotSent)
         {
             bridge.is_sent = true;
-            let (after, upto) = (Hlc::ZERO, bridge.upto);
+            let (after, upto) = (bridge.after, bridge.upto);
             send(Message::Promise { actor, after, upto });
         }
         if self.sent < log.trimmed {
