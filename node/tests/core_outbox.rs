@@ -9,18 +9,24 @@
 
 mod core_support;
 
-use std::time::Duration;
+use std::{num::NonZeroU8, time::Duration};
 
 use core_support::{
-    Region, UNBOUNDED, bulk, connect, deliver, maintain, outbox_rows, pair, set, ship, take,
+    Region, UNBOUNDED, bulk, connect, deliver, home, maintain, outbox_rows, pair,
+    replicas::Replicas, set, ship, take,
 };
-use node::core::{
-    Event, Input,
-    inbox::InboxEvent,
-    message::{Message, SessionId},
-    op::{Action, Read},
-    reply::Reply,
-    ship::{OutboxBounds, ShipEvent},
+use node::{
+    core::{
+        Event, Input,
+        identity::DirectoryId,
+        inbox::InboxEvent,
+        message::{Message, SessionId},
+        op::{Action, Read},
+        reply::Reply,
+        ship::{Destination, OutboxBounds, ShipEvent},
+    },
+    level::Level,
+    placement::Partition,
 };
 
 #[test]
@@ -231,5 +237,66 @@ fn rows_that_are_trimmed_in_flight_are_lacking_only_if_they_do_not_arrive() {
         us.write("more", set("v"));
         deliver(&mut us, &mut eu, if arrive { 1 } else { 2 });
         assert_eq!(eu.get("more"), bulk("v"));
+    }
+}
+
+/// Three nodes that keep two replicas of each key, and little of their outboxes.
+fn two_of_three() -> Replicas {
+    let nodes = ["us-1", "us-2", "us-3"];
+    let places = nodes.map(|node| home("us", node, &[("us", &nodes)], 2));
+    let mut three = Replicas::joined(places.clone().into_iter());
+    let bounds = OutboxBounds {
+        bytes_max: 2000,
+        ..UNBOUNDED
+    };
+    let places = places.into_iter().zip(10..);
+    let nodes = places.map(|(place, directory)| Region::at(place, DirectoryId(directory), bounds));
+    three.nodes = nodes.collect();
+    three.join();
+    three
+}
+
+/// The first node writes keys that it and this other one are the replicas of, more than is kept. The second one takes them for good.
+fn write_for(three: &mut Replicas, other: usize) {
+    let is_of = |node: usize, key: &String| {
+        let home = three.nodes[node].shard.shipper().home();
+        home.holds(Partition::of(key.as_bytes()))
+    };
+    let keys = (0..500).map(|n| format!("k{n}"));
+    let keys: Vec<String> = keys
+        .filter(|key| is_of(0, key) && is_of(other, key))
+        .collect();
+    let write = |region: &mut Region, key: &String| {
+        let write = Action::Write(set(&"v".repeat(50)));
+        region.request_at(key, write, Level::Replicas(NonZeroU8::MIN));
+        region.close();
+    };
+    keys.iter().for_each(|key| write(&mut three.nodes[0], key));
+    three.deliver();
+    three.nodes[1].save_inbox();
+    write(&mut three.nodes[0], &keys[0]); // its answer says that the others are saved
+    three.live(0..2, 25);
+    three.nodes[2].pass(2500); // its clock runs too
+    assert!(outbox_rows(&three.nodes[0]) < 50, "they are dropped");
+}
+
+fn lacks_rows(three: &Replicas, node: &str) -> bool {
+    let node = Destination::Replica(node.parse().unwrap());
+    let mut lags = three.nodes[0].shard.shipper().lags();
+    lags.find(|(to, _)| **to == node).unwrap().1.needs_repair
+}
+
+#[test]
+fn a_node_lacks_dropped_rows_only_where_it_is_a_replica_of_their_keys() {
+    let mut three = two_of_three();
+    three.lose(2);
+    for (of, is_lacking) in [(1, false), (2, true)] {
+        write_for(&mut three, of);
+        assert_eq!(lacks_rows(&three, "us-3"), is_lacking);
+        three.join();
+        three.live(0..3, 5);
+        assert_eq!(lacks_rows(&three, "us-3"), is_lacking);
+        assert_eq!(three.nodes[2].inbox.shortage().is_any(), is_lacking);
+        three.lose(2);
     }
 }

@@ -1,9 +1,16 @@
 //! What of a message concerns its receiver.
 
-use bytes::Bytes;
+use std::ops::ControlFlow;
 
-use super::{Destination, Home, home::Trusted};
-use crate::{core::message::Message, placement::Partition, storage::record::outbox};
+use bytes::Bytes;
+use crdt::{ActorId, Hlc};
+
+use super::{Destination, Home, extent::measure, home::Trusted};
+use crate::{
+    core::message::Message,
+    placement::Partition,
+    storage::{Family, Storage, StorageError, record::outbox},
+};
 
 /// Leaves in a message what concerns its receiver, where that is not everything.
 pub(super) struct Sieve<'a> {
@@ -28,6 +35,27 @@ impl Sieve<'_> {
             }
             message => message,
         }
+    }
+
+    /// Counts the rows in `(after, upto]` of a log that concern the receiver.
+    pub(super) fn count(
+        &self,
+        storage: &dyn Storage,
+        log: ActorId,
+        after: Hlc,
+        upto: Hlc,
+    ) -> Result<u64, StorageError> {
+        if self.is_whole {
+            return Ok(measure(storage, log, after, Some(upto))?.rows);
+        }
+        let (from, _) = outbox::after(log, after);
+        let to = outbox::stored_key(log, upto.next());
+        let mut count = 0;
+        storage.scan(Family::Outbox, &from, Some(&to), &mut |_, row| {
+            count += u64::from(self.row(Bytes::copy_from_slice(row)).is_some());
+            ControlFlow::Continue(())
+        })?;
+        Ok(count)
     }
 
     /// A row that does not decode goes as it is: the receiver says so, where a row left out would be lost in silence.

@@ -11,6 +11,7 @@ use super::{
     extent::{first_row, measure},
     flight::{Carries, Flight},
     log::Log,
+    sieve::Sieve,
 };
 use crate::{
     core::{
@@ -33,6 +34,8 @@ pub(super) struct Stream {
     released: Hlc,
     /// Rows up to here are gone that it had not taken by then.
     gone: Hlc,
+    /// Rows that are gone, none of which concerns it.
+    spared: Option<Span>,
     /// The row here does not decode.
     damaged: Hlc,
     pub(super) resume_at: Duration,
@@ -172,7 +175,7 @@ impl Stream {
             self.begin_with(actor, place, taken, log, events);
         }
         self.cursor.holder = Some(place.directory);
-        if self.cursor.taken < log.trimmed {
+        if !self.is_spared(self.cursor.taken, log.trimmed) {
             self.lack(place.destination, actor, log.trimmed, 0, events);
         }
         self.is_cursor_stored = false;
@@ -355,7 +358,7 @@ impl Stream {
             self.go_on_with(taken);
         } else if self.bridge.take().is_some() {
             self.replace(destination, actor, taken, events);
-            if taken < log.trimmed {
+            if !self.is_spared(taken, log.trimmed) {
                 self.lack(destination, actor, log.trimmed, 0, events);
             }
             self.rewind();
@@ -567,7 +570,9 @@ impl Stream {
         self.depart(upto, carries, 0);
         self.answers.hear(after, upto); // there is nothing to answer for, and nothing that counts
         self.lost = Some(Span { after, upto }.widened(self.lost));
-        if !is_on(Mutant::SkipNotSent) {
+        if self.is_spared(after, upto) {
+            send(Message::Promise { actor, after, upto });
+        } else if !is_on(Mutant::SkipNotSent) {
             send(Message::Skip {
                 actor,
                 after,
@@ -587,17 +592,23 @@ impl Stream {
         self.released = self.released.max(cut);
     }
 
-    /// The log is trimmed up to `upto`: what the destination has not taken of it, it lacks from now on, but for what of it is in
-    /// flight and arrives.
+    /// Whether nothing in `(after, upto]` was to be sent: there is none, or it is gone and concerns others.
+    fn is_spared(&self, after: Hlc, upto: Hlc) -> bool {
+        let covers = |span: Span| span.after <= after && upto <= span.upto;
+        upto <= after || self.spared.is_some_and(covers)
+    }
+
+    /// Rows are trimmed that were the first of the log: what the destination has not taken of them, and concerns it, it lacks from
+    /// now on, but for what of it is in flight and arrives.
     pub(super) fn trimmed(
         &mut self,
         storage: &dyn Storage,
-        destination: &Destination,
+        sieve: &Sieve<'_>,
         actor: ActorId,
-        upto: Hlc,
+        gone: Span,
         events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
-        let after = self.cursor.taken;
+        let (after, upto) = (self.cursor.taken, gone.upto);
         if after >= upto {
             return Ok(());
         }
@@ -605,8 +616,22 @@ impl Stream {
         self.pending_rows = self.pending_rows.saturating_sub(rows);
         self.pending_since = self.pending_since.max(upto);
         self.in_flight.trim(upto);
-        self.lack(destination, actor, upto, rows, events);
+        let rows = sieve.count(storage, actor, after, upto)?;
+        if rows > 0 {
+            self.lack(sieve.destination, actor, upto, rows, events);
+        } else {
+            self.spare(Span {
+                after: after.max(gone.after),
+                upto,
+            });
+        }
         Ok(())
+    }
+
+    /// Rows are gone that concern others alone.
+    fn spare(&mut self, gone: Span) {
+        let before = self.spared.filter(|before| gone.after <= before.upto);
+        self.spared = Some(gone.widened(before));
     }
 
     /// Rows up to `upto` are gone that the destination has not taken. To be stored with the trimming: it is told to go on behind

@@ -5,7 +5,8 @@ use crdt::{ActorId, Hlc};
 use super::{
     Awaited, ShipEvent, Shipper,
     extent::{cut_beyond, measure_first},
-    stream::Stream,
+    sieve::Sieve,
+    stream::{Span, Stream},
 };
 use crate::{
     core::mutant::{Mutant, is_on},
@@ -123,7 +124,18 @@ impl Shipper {
         let upto = gone.newest;
         for (destination, route) in &mut self.routes {
             if let Some(stream) = route.streams.get_mut(&actor) {
-                stream.trimmed(storage, destination, actor, upto, events)?;
+                let sieve = Sieve {
+                    home: &self.home,
+                    destination,
+                    trusted: &self.trusted,
+                    is_whole: self.home.is_whole(destination),
+                    has_stand_ins: false, // one that is no replica lacks nothing
+                };
+                let gone = Span {
+                    after: log.trimmed,
+                    upto,
+                };
+                stream.trimmed(storage, &sieve, actor, gone, events)?;
             }
         }
         batch.delete_range(
