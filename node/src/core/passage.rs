@@ -34,7 +34,7 @@ impl Passage {
     /// The latest time that is sure, in Unix milliseconds. `shown_ms`: others have stamped that late.
     pub fn reached(&mut self, now: Now, shown_ms: u64) -> u64 {
         let found_ms = self.found_ms;
-        let began = *self.began.get_or_insert_with(|| Beginning {
+        let began = *self.began.get_or_insert(Beginning {
             at_ms: if found_ms == 0 { now.wall_ms } else { found_ms },
             mono: now.mono,
         });
