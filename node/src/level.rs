@@ -27,6 +27,13 @@ pub enum Level {
 )]
 pub struct LevelError(String);
 
+impl Level {
+    /// Whether a request at this level waits for other regions too.
+    pub const fn spans_regions(self) -> bool {
+        matches!(self, Self::EachQuorum | Self::Quorum | Self::All)
+    }
+}
+
 impl FromStr for Level {
     type Err = LevelError;
 

@@ -30,7 +30,7 @@ use node::{
     },
     level::Level,
     names::{NodeName, RegionName},
-    placement::{Placement, Position},
+    placement::{Partition, Placement, Position},
     storage::{Batch, Durability, Family, Storage, record::head::stored_key},
 };
 
@@ -297,6 +297,41 @@ fn with_an_end_ahead() -> (Replicas, Held) {
 }
 
 #[test]
+fn p7_a_set_that_a_later_expire_put_an_end_to_is_not_ended_by_the_end_of_an_earlier_set() {
+    let (mut three, held) = with_an_end_ahead();
+    let a = three.begin(0, "k", Action::Write(set("a")));
+    let b = three.nodes[0].request_at("k", Action::Write(expire(WALL_MS + 100_000)), ONE);
+    three.nodes[0].close();
+    three.deliver();
+    assert_eq!(three.reply(0, a), Some(Reply::Ok));
+    assert_eq!(three.reply(0, b), Some(Reply::Int(1)));
+    three.release(1, held);
+    pass(&mut three, 20_000);
+    for node in 0..3 {
+        assert_eq!(three.get(node, "k"), bulk("a"), "through {node}");
+    }
+}
+
+#[test]
+fn p7_a_set_that_one_at_one_replaced_is_not_ended_by_the_end_of_an_earlier_set() {
+    let (mut three, held) = with_an_end_ahead();
+    let a = three.begin(0, "k", Action::Write(set("a")));
+    let b = three.nodes[0].request_at("k", Action::Write(set("b")), ONE);
+    three.nodes[0].close();
+    three.deliver();
+    assert_eq!(three.reply(0, a), Some(Reply::Ok));
+    assert_eq!(three.reply(0, b), Some(Reply::Ok));
+    three.release(1, held);
+    for node in 0..3 {
+        assert_eq!(three.get(node, "k"), bulk("b"), "through {node}");
+    }
+    pass(&mut three, 20_000);
+    for node in 0..3 {
+        assert_eq!(three.get(node, "k"), bulk("b"), "later, through {node}");
+    }
+}
+
+#[test]
 fn p7_a_set_is_not_ended_by_the_end_of_an_earlier_set() {
     let (mut three, held) = with_an_end_ahead();
     assert_eq!(three.write(0, "k", set("a")), Reply::Ok);
@@ -528,6 +563,112 @@ fn a_write_is_not_refused_because_a_message_before_it_was_lost() {
     three.live(0..2, 19);
     assert_eq!(three.reply(0, second), Some(Reply::Ok));
     assert_eq!(three.reply(0, third), Some(Reply::Ok));
+}
+
+#[test]
+fn a_level_that_spans_regions_is_answered_although_one_message_between_them_is_lost() {
+    for lost in ["nothing", "ship", "taken"] {
+        let mut world = two_regions(UNBOUNDED);
+        world.live(0..4, 3);
+        let each = world.nodes[0].request_at("k", Action::Write(set("v")), Level::EachQuorum);
+        world.nodes[0].close();
+        let is_ship = |message: &Message| matches!(message, Message::Ship(_));
+        let is_taken = |message: &Message| matches!(message, Message::Taken(_));
+        if lost == "taken" {
+            world.deliver_from(0);
+            for node in 1..4 {
+                let returned = &mut world.nodes[node].returned;
+                returned.retain(|(_, message)| !is_taken(message));
+            }
+        } else if lost == "ship" {
+            let sent = world.nodes[0].sent.len();
+            world.nodes[0].sent.retain(|(_, message)| !is_ship(message));
+            assert!(world.nodes[0].sent.len() < sent);
+        }
+        world.live(0..4, 19);
+        let reply = world.reply(0, each);
+        assert_eq!(reply, Some(Reply::Ok), "{lost} was lost");
+    }
+}
+
+#[test]
+fn a_read_is_answered_although_one_message_of_its_question_is_lost() {
+    for lost in ["nothing", "compare", "compared", "mend", "mended"] {
+        let mut three = Replicas::three();
+        let held = missed_by(&mut three, 0, add(&["a"]), &Reply::Int(1));
+        three.cut_off(2);
+        // The one that is asked lacks something, and so does who asks.
+        let only_here = three.nodes[0].request_at("k", Action::Write(add(&["b"])), ONE);
+        three.nodes[0].close();
+        assert!(three.reply(0, only_here).is_some());
+        three.nodes[0].sent.clear();
+        let id = three.begin(0, "k", Action::Read(Read::Members));
+        let is_it = |message: &Message| match message {
+            Message::Compare(_) => lost == "compare",
+            Message::Compared { .. } => lost == "compared",
+            Message::Mend { .. } => lost == "mend",
+            Message::Mended { .. } => lost == "mended",
+            _ => false,
+        };
+        let mut is_lost = false;
+        for _ in 0..19 {
+            for _ in 0..6 {
+                for node in 0..2 {
+                    let sent = &mut three.nodes[node].sent;
+                    let at = sent.iter().position(|(session, message)| {
+                        let ends = [session.0 / 10 % 10, session.0 % 10];
+                        !is_lost && is_it(message) && !ends.contains(&2)
+                    });
+                    if let Some(at) = at {
+                        sent.remove(at);
+                        is_lost = true;
+                    }
+                    three.deliver_from(node);
+                }
+            }
+            for node in 0..2 {
+                three.nodes[node].pass(100);
+                three.nodes[node].tick();
+            }
+        }
+        assert!(is_lost || lost == "nothing", "{lost}");
+        let reply = three.reply(0, id);
+        let reply = reply.unwrap_or_else(|| panic!("{lost} was lost: no answer"));
+        assert!(matches!(reply, Reply::Set(_)), "{lost} was lost: {reply:?}");
+        drop(held);
+    }
+}
+
+#[test]
+fn a_node_that_is_no_replica_any_more_does_not_count_itself() {
+    let nodes = ["us-1", "us-2", "us-3", "us-4"];
+    let four = nodes.map(|node| core_support::home("us", node, &[("us", &nodes)], 3));
+    // They meet before all of them know of the fourth one.
+    let before = nodes.map(|node| core_support::home("us", node, &[("us", &nodes[..3])], 3));
+    let mut world = Replicas::joined(before.into_iter().take(3).chain([four[3].clone()]));
+    let placement = Arc::clone(&four[0].placement);
+    let region = placement
+        .region(&"us".parse().expect("a name"))
+        .expect("it is placed");
+    let first: NodeName = "us-1".parse().expect("a name");
+    let mut keys = (0..1000).map(|n| format!("k{n}"));
+    let key = keys.find(|key| !region.is_replica(&first, Partition::of(key.as_bytes())));
+    let key = key.expect("some key is on the others");
+    let id = world.begin(0, &key, Action::Write(set("v")));
+    let held = world.hold(0);
+    for node in 0..3 {
+        world.nodes[node].input(Input::Placed(Arc::clone(&placement)));
+    }
+    world.cut.extend([(0, 2), (0, 3), (1, 3), (1, 2)]);
+    world.release(0, held);
+    world.live(0..4, 5);
+    let having = (1..4).filter(|node| stores(&world.nodes[*node], &key, "v"));
+    let having = having.count();
+    let reply = world.reply(0, id);
+    assert!(
+        reply != Some(Reply::Ok) || having >= 2,
+        "acknowledged, and on {having} of its three replicas"
+    );
 }
 
 #[test]

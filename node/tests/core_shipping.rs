@@ -718,3 +718,39 @@ fn an_answer_that_comes_again_late_takes_nothing_back() {
     assert_eq!(eu.get("more"), bulk("v"));
     assert!(!us.lag("eu").needs_repair, "it lacks nothing");
 }
+
+#[test]
+fn a_refusal_that_comes_again_late_holds_nothing_up() {
+    let (mut us, mut eu) = pair();
+    connect(&mut us, &eu, 1);
+    us.sent.clear();
+    us.write("first", set("v"));
+    us.sent.clear(); // it is lost
+    us.write("second", set("v"));
+    for message in take(&mut us.sent, 1) {
+        eu.receive(SessionId(1), message);
+        eu.close();
+    }
+    let refusal = take(&mut eu.returned, 1);
+    assert!(matches!(refusal[..], [Message::Declined { .. }]));
+    for message in &refusal {
+        acknowledge(&mut us, 1, message.clone());
+    }
+    us.pass(1000);
+    eu.pass(1000);
+    us.tick();
+    deliver(&mut us, &mut eu, 1);
+    assert_eq!(eu.get("second"), bulk("v"));
+    for message in refusal {
+        acknowledge(&mut us, 1, message);
+    }
+    us.write("third", set("v"));
+    for _ in 0..50 {
+        us.pass(100);
+        eu.pass(100);
+        us.tick();
+        deliver(&mut us, &mut eu, 1);
+    }
+    assert_eq!(eu.get("third"), bulk("v"));
+    assert_eq!(us.lag("eu").rows, 0);
+}

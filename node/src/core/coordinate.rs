@@ -57,6 +57,8 @@ pub struct Overwrites {
     pub register: bool,
     /// When the key ends.
     pub expiry: bool,
+    /// If it does that: when, in Unix milliseconds.
+    pub ends_at_ms: Option<u64>,
 }
 
 /// What a write did, in terms that can be done again over what it did not know. Persisted nowhere.
@@ -309,6 +311,7 @@ impl Coordinator<'_> {
 const EVERYTHING: Overwrites = Overwrites {
     register: true,
     expiry: true,
+    ends_at_ms: None,
 };
 
 /// The removal of every element that is here, if there are any.

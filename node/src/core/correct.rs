@@ -301,6 +301,17 @@ impl Coordinator<'_> {
         self.coordinate(target, vec![part], Question::Nothing)
     }
 
+    /// The expiry as a later write of this shard left it, likewise.
+    pub(super) fn end_again(
+        &mut self,
+        target: &Target<'_>,
+        at_ms: Option<u64>,
+    ) -> Result<(), StorageError> {
+        let stamp = self.stamp();
+        let part = Part::Expiry(Expiry { stamp, at_ms });
+        self.coordinate(target, vec![part], Question::Nothing)
+    }
+
     /// The register above what was taught, and the floors over the increments that were.
     fn register_again(
         &mut self,

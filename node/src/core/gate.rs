@@ -88,8 +88,10 @@ struct Gate {
     /// Questions that are under way.
     asks: Vec<u64>,
     others: VecDeque<(NodeName, SessionId)>,
-    /// When another one is asked in the place of one that is silent.
+    /// When another one is asked in the place of one that is silent, or where there is none, the same again.
     hedge_at: Duration,
+    /// Whether somebody was asked again who had not answered: its answers are as good as each other.
+    is_again: bool,
 }
 
 /// What became of a gate.
@@ -200,7 +202,8 @@ impl Gates {
         gate.needed = needed;
         gate.asked = first.iter().map(|(node, _)| node.clone()).collect();
         gate.others = others;
-        gate.hedge_at = now + self.asks.patience(gate.asked.iter());
+        gate.is_again = false;
+        gate.hedge_at = now + gate.patience(self.asks.patience(gate.asked.iter()));
         let earliest = self.hedge_at.unwrap_or(gate.hedge_at);
         self.hedge_at = Some(earliest.min(gate.hedge_at));
         first
@@ -245,6 +248,9 @@ impl Gates {
         let ask = self.asks.answered(number, session, now)?;
         if let Some(gate) = self.gates.get_mut(&ask.key) {
             gate.asks.retain(|other| *other != number);
+            if gate.is_again {
+                gate.forget(&ask.node, &mut self.asks);
+            }
         }
         Some(ask)
     }
@@ -363,8 +369,18 @@ impl Gates {
                     .iter()
                     .for_each(|silent| self.asks.missed(silent, now));
                 gate.asked.push(node.clone());
-                gate.hedge_at = now + self.asks.patience([&node].into_iter());
+                gate.hedge_at = now + gate.patience(self.asks.patience([&node].into_iter()));
                 more.push((key.clone(), node, session));
+            } else {
+                // Nobody else is left. One message to or from those who are silent may have been lost.
+                let silent = gate.silent(&self.asks);
+                gate.is_again |= !silent.is_empty();
+                gate.hedge_at = now + gate.patience(self.asks.patience(gate.asked.iter()));
+                more.extend(
+                    silent
+                        .into_iter()
+                        .map(|(node, session)| (key.clone(), node, session)),
+                );
             }
         }
         let waiting = self.gates.values().filter(|gate| gate.can_hedge());
@@ -497,9 +513,34 @@ impl Gate {
     }
 
     fn can_hedge(&self) -> bool {
-        self.needed > 0 && !self.others.is_empty()
+        self.needed > 0
+    }
+
+    /// How long those who were asked may be silent, who usually take `usual` at most.
+    fn patience(&self, usual: Duration) -> Duration {
+        if self.others.is_empty() {
+            usual.max(ASK_AGAIN)
+        } else {
+            usual
+        }
+    }
+
+    /// Who was asked and has not answered, and on which session.
+    fn silent(&self, asks: &Asks) -> Vec<(NodeName, SessionId)> {
+        let asks = self.asks.iter().filter_map(|ask| asks.get(*ask));
+        let silent: BTreeMap<&NodeName, SessionId> = asks
+            .filter(|ask| self.asked.contains(&ask.node))
+            .map(|ask| (&ask.node, ask.session))
+            .collect();
+        let silent = silent.into_iter();
+        silent
+            .map(|(node, session)| (node.clone(), session))
+            .collect()
     }
 }
+
+/// Who is silent is asked again after so long where there is nobody else: above a round trip and a slow disk together.
+const ASK_AGAIN: Duration = Duration::from_millis(600);
 
 /// What the end of a session means for those who wait.
 #[derive(Debug, Default)]

@@ -45,6 +45,7 @@ impl Coordinator<'_> {
         let stamp = self.stamp();
         self.effects.push(Effect::Expiry { at_ms });
         self.overwrites.expiry = true;
+        self.overwrites.ends_at_ms = at_ms;
         let expiry = Part::Expiry(Expiry { stamp, at_ms });
         self.coordinate(target, vec![expiry], Question::Expiry)
     }

@@ -8,7 +8,7 @@
 //! can no longer be met, or its time is up; in the last two cases it may still take effect.
 
 use std::{
-    collections::{BTreeMap, HashMap}, // the map is looked up, never iterated
+    collections::{BTreeMap, BTreeSet, HashMap}, // the map is looked up, never iterated
     time::Duration,
 };
 
@@ -69,18 +69,29 @@ pub struct Quorum {
     /// Of keys with a write that may still be corrected: what was overwritten by a later write of this shard, whether that waits or
     /// not, is not corrected, or the two would change places.
     latest: HashMap<Key, Latest>, // looked up, never iterated
+    /// Those of them whose level spans regions.
+    afar: BTreeSet<Turn>,
     next_number: u64,
     room: Room,
 }
 
-/// The numbers of the writes that replaced a write.
+/// The writes that replaced what a write wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replaced {
     /// The register.
-    pub register: Option<u64>,
+    pub register: Option<Written>,
     /// When the key ends.
-    pub expiry: Option<u64>,
-    /// What is known of the one that wrote the register.
+    pub expiry: Option<Written>,
+    /// When it was to end by that, in Unix milliseconds.
+    pub ends_at_ms: Option<u64>,
+}
+
+/// The last write of a kind on a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Written {
+    /// Its number.
+    pub number: u64,
+    /// What is known of it.
     pub outcome: Outcome,
 }
 
@@ -96,13 +107,12 @@ pub enum Outcome {
     Failed,
 }
 
-/// The number of the last write of each kind on a key.
+/// The last write of each kind on a key.
 #[derive(Debug, Default)]
 struct Latest {
-    register: u64,
-    expiry: u64,
-    /// What is known of the one that wrote the register.
-    outcome: Outcome,
+    register: Written,
+    expiry: Written,
+    ends_at_ms: Option<u64>,
     /// Writes on the key that may still be corrected.
     open: usize,
     /// Those of them that are written again above what others knew.
@@ -113,15 +123,17 @@ struct Latest {
 
 impl Latest {
     fn note(&mut self, overwrites: Overwrites, number: u64, waits: bool) {
+        let outcome = match waits {
+            true => Outcome::Waits,
+            false => Outcome::PassedBy,
+        };
+        let written = Written { number, outcome };
         if overwrites.register {
-            self.register = number;
-            self.outcome = match waits {
-                true => Outcome::Waits,
-                false => Outcome::PassedBy,
-            };
+            self.register = written;
         }
         if overwrites.expiry {
-            self.expiry = number;
+            self.expiry = written;
+            self.ends_at_ms = overwrites.ends_at_ms;
         }
     }
 }
@@ -153,19 +165,20 @@ impl Quorum {
     pub fn current(&self, awaiting: &Awaiting) -> Overwrites {
         let latest = self.latest.get(&awaiting.key);
         latest.map_or_else(Overwrites::default, |latest| Overwrites {
-            register: latest.register <= awaiting.number,
-            expiry: latest.expiry <= awaiting.number,
+            register: latest.register.number <= awaiting.number,
+            expiry: latest.expiry.number <= awaiting.number,
+            ends_at_ms: None,
         })
     }
 
     /// The later writes of this shard that replaced what a write wrote: the last one of each kind.
     pub fn replaced_by(&self, awaiting: &Awaiting) -> Replaced {
         let latest = self.latest.get(&awaiting.key);
-        let later = |number: u64| (number > awaiting.number).then_some(number);
+        let later = |written: Written| (written.number > awaiting.number).then_some(written);
         Replaced {
             register: latest.and_then(|latest| later(latest.register)),
             expiry: latest.and_then(|latest| later(latest.expiry)),
-            outcome: latest.map_or(Outcome::Waits, |latest| latest.outcome),
+            ends_at_ms: latest.and_then(|latest| latest.ends_at_ms),
         }
     }
 
@@ -223,11 +236,20 @@ impl Quorum {
         Some(first.place.previous())
     }
 
+    /// The same of those that wait for other regions.
+    pub fn awaited_afar_after(&self) -> Option<Hlc> {
+        Some(self.afar.first()?.place.previous())
+    }
+
     /// A write waits from now on; or again, for its correction, at a later place.
     pub fn wait(&mut self, place: Hlc, awaiting: Awaiting) {
         self.room += awaiting.room;
         let number = awaiting.number;
-        self.waiting.insert(Turn { place, number }, awaiting);
+        let turn = Turn { place, number };
+        if awaiting.level.spans_regions() {
+            self.afar.insert(turn);
+        }
+        self.waiting.insert(turn, awaiting);
     }
 
     /// A replica taught something about the rows in `(after, upto]` of `actor`.
@@ -289,6 +311,7 @@ impl Quorum {
     pub fn take(&mut self, turn: Turn) -> Option<(Awaiting, Overwrites)> {
         let awaiting = self.waiting.remove(&turn)?;
         self.room -= awaiting.room;
+        self.afar.remove(&turn);
         let is_open = awaiting.lesson.is_some();
         let current = if is_open {
             self.leave(&awaiting)
@@ -301,10 +324,10 @@ impl Quorum {
     /// Ends one's waiting, because nobody knows what comes of it.
     pub fn fail(&mut self, turn: Turn) -> Option<Awaiting> {
         let (awaiting, _) = self.take(turn)?;
-        if let Some(latest) = self.latest.get_mut(&awaiting.key)
-            && latest.register == awaiting.number
-        {
-            latest.outcome = Outcome::Failed;
+        if let Some(latest) = self.latest.get_mut(&awaiting.key) {
+            let written = [&mut latest.register, &mut latest.expiry].into_iter();
+            let own = written.filter(|written| written.number == awaiting.number);
+            own.for_each(|written| written.outcome = Outcome::Failed);
         }
         Some(awaiting)
     }
@@ -312,6 +335,7 @@ impl Quorum {
     /// Ends everybody's waiting.
     pub fn drain(&mut self) -> impl Iterator<Item = Awaiting> {
         self.latest.clear();
+        self.afar.clear();
         self.room = Room::default();
         std::mem::take(&mut self.waiting).into_values()
     }

@@ -338,8 +338,11 @@ impl<'a> Reach<'a> {
         stands_in: impl Fn(&NodeName) -> bool,
     ) -> Share {
         let eye = self.eye(partition, false);
-        let own = &self.shipper.home().node;
-        let (mut have, mut whole) = (1u8, u8::from(eye.is_whole(own)));
+        let home = self.shipper.home();
+        // A placement that came late may have made it none of the key's replicas.
+        let is_replica = home.holds(partition);
+        let mut have = u8::from(is_replica);
+        let mut whole = u8::from(is_replica && eye.is_whole(&home.node));
         for node in self.others_here(partition).filter(|node| has(node)) {
             have = have.saturating_add(1);
             whole = whole.saturating_add(u8::from(eye.is_whole(node)));

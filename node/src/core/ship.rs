@@ -355,7 +355,7 @@ impl Shipper {
             return Ok(());
         };
         stream.fall_back(storage, &destination, actor, is_shared, log, taken, events)?;
-        if stream.in_flight.is_empty() {
+        if stream.is_answered() {
             self.note_shortages();
             return Ok(()); // an answer to what was sent before the last rewind
         }
@@ -393,6 +393,7 @@ impl Shipper {
         &mut self,
         storage: &dyn Storage,
         awaited: Awaited,
+        afar: Awaited,
         now: Duration,
         send: &mut dyn FnMut(SessionId, Message),
     ) -> Result<(), StorageError> {
@@ -413,7 +414,7 @@ impl Shipper {
                     is_whole,
                     has_stand_ins: !is_relay(actor),
                 };
-                let reader = reader(destination, actor, awaited);
+                let reader = reader(destination, actor, awaited, afar);
                 let pumped = stream.pump(storage, actor, log, reader, now, &mut |message| {
                     send(session, sieve.sift(message))
                 });
@@ -496,15 +497,19 @@ impl Shipper {
 /// The log in which clients wait for the word of replicas, and the place before the oldest such row.
 pub type Awaited = Option<(ActorId, Hlc)>;
 
-fn reader(destination: &Destination, log: ActorId, awaited: Awaited) -> Reader {
+/// Who reads a log; `awaited`: where clients wait for the word of replicas, and `afar` for that of regions.
+fn reader(destination: &Destination, log: ActorId, awaited: Awaited, afar: Awaited) -> Reader {
+    let after = |awaited: Awaited| {
+        let awaited = awaited.filter(|(awaited, _)| *awaited == log);
+        awaited.map_or(Hlc::MAX, |(_, after)| after)
+    };
     match destination {
-        Destination::Region(_) => Reader::Region,
+        Destination::Region(_) => Reader::Region {
+            awaited: after(afar),
+        },
         Destination::Replica(_) if is_relay(log) => Reader::Passive,
-        Destination::Replica(_) => {
-            let awaited = awaited.filter(|(awaited, _)| *awaited == log);
-            Reader::Replica {
-                awaited: awaited.map_or(Hlc::MAX, |(_, after)| after),
-            }
-        }
+        Destination::Replica(_) => Reader::Replica {
+            awaited: after(awaited),
+        },
     }
 }

@@ -177,6 +177,10 @@ impl Coordinator<'_> {
         self.overwrites = Overwrites {
             register: true,
             expiry: expiry != SetExpiry::Keep,
+            ends_at_ms: match expiry {
+                SetExpiry::At(at_ms) => Some(at_ms),
+                SetExpiry::Keep | SetExpiry::Clear => None,
+            },
         };
         let expiry = match expiry {
             SetExpiry::Keep => None,

@@ -521,11 +521,13 @@ impl Shard {
     fn pump(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
         let mut sent = Vec::new();
         let awaited = self.awaited();
-        let pumped = self
-            .shipper
-            .pump(storage, awaited, now.mono, &mut |session, message| {
-                sent.push(Output::Send { session, message })
-            });
+        let afar = self.quorum.awaited_afar_after();
+        let afar = afar.map(|after| (self.actor, after));
+        let pumped =
+            self.shipper
+                .pump(storage, awaited, afar, now.mono, &mut |session, message| {
+                    sent.push(Output::Send { session, message })
+                });
         out.append(&mut sent);
         report(Vec::new(), pumped, out);
     }

@@ -11,7 +11,7 @@ use crdt::{Hlc, Stamp};
 
 use super::Shard;
 use crate::{
-    core::quorum::{Awaiting, Outcome, Turn},
+    core::quorum::{Awaiting, Outcome, Turn, Written},
     placement::Position,
     storage::{Storage, StorageError},
 };
@@ -32,18 +32,51 @@ pub(super) enum Overtaken {
     Waits,
 }
 
+/// How a write stands whose register, expiry or both were replaced.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    register: Overtaken,
+    expiry: Overtaken,
+    /// When the key is to end by what replaced the expiry, in Unix milliseconds.
+    pub(super) ends_at_ms: Option<u64>,
+}
+
+impl Standing {
+    /// It was not replaced.
+    const FREE: Self = Self {
+        register: Overtaken::No,
+        expiry: Overtaken::No,
+        ends_at_ms: None,
+    };
+
+    /// The worse of both.
+    pub(super) fn overtaken(&self) -> Overtaken {
+        self.register.max(self.expiry)
+    }
+
+    /// Whether the register is to be written again as it stands.
+    pub(super) fn register_stands_again(&self) -> bool {
+        self.register == Overtaken::PassedBy
+    }
+
+    /// Whether the expiry is.
+    pub(super) fn expiry_stands_again(&self) -> bool {
+        self.expiry == Overtaken::PassedBy
+    }
+}
+
 impl Shard {
     /// How a waiting write stands.
-    pub(super) fn overtaken(
+    pub(super) fn standing(
         &mut self,
         storage: &dyn Storage,
         turn: Turn,
-    ) -> Result<Overtaken, StorageError> {
+    ) -> Result<Standing, StorageError> {
         let Some(awaiting) = self.quorum.get(turn) else {
-            return Ok(Overtaken::No);
+            return Ok(Standing::FREE);
         };
         let Some(lesson) = awaiting.lesson.as_ref().filter(|lesson| !lesson.is_empty()) else {
-            return Ok(Overtaken::No);
+            return Ok(Standing::FREE);
         };
         let replaced = self.quorum.replaced_by(awaiting);
         let register = replaced
@@ -51,32 +84,37 @@ impl Shard {
             .zip(lesson.register_over(&awaiting.effects));
         let expiry = replaced.expiry.zip(lesson.expiry_over(&awaiting.effects));
         if register.is_none() && expiry.is_none() {
-            return Ok(Overtaken::No);
+            return Ok(Standing::FREE);
         }
         let key = awaiting.key.clone();
         let head = self.working.head(storage, &Position::of(&key), &key)?;
         let written = head.string.register.as_ref().map(|register| register.stamp);
         let (written, ends) = (written.unwrap_or(Stamp::ZERO), head.expiry.stamp);
-        let register = register.map(|over| self.beside(over, written, replaced.outcome));
-        // Of an expiry no more is known than that: one that is not waited for any more is left.
-        let expiry = expiry.map(|over| self.beside(over, ends, Outcome::Waits));
-        Ok(register.max(expiry).unwrap_or(Overtaken::No))
+        let register = register.map(|over| match self.beside(over, written) {
+            // What was taught has come here itself since, over what is to be written again: that is gone.
+            Overtaken::PassedBy if written.actor != self.actor => Overtaken::No,
+            overtaken => overtaken,
+        });
+        let expiry = expiry.map(|over| self.beside(over, ends));
+        Ok(Standing {
+            register: register.unwrap_or(Overtaken::No),
+            expiry: expiry.unwrap_or(Overtaken::No),
+            ends_at_ms: replaced.ends_at_ms,
+        })
     }
 
-    /// How what stands here now is beside what was taught; `later` is the write that put it here, of which that `outcome` is known.
-    fn beside(&self, (later, taught): (u64, Hlc), here: Stamp, outcome: Outcome) -> Overtaken {
+    /// How what stands here now is beside what was taught; `later` is the write that put it here.
+    fn beside(&self, (later, taught): (Written, Hlc), here: Stamp) -> Overtaken {
         if here.hlc > taught {
             return match here.actor == self.actor {
                 true => Overtaken::Above(here.hlc),
                 false => Overtaken::No,
             };
         }
-        match outcome {
-            Outcome::PassedBy if here.actor == self.actor => Overtaken::PassedBy,
-            // What was taught has come here itself since, over what is to be written again: that is gone.
-            Outcome::PassedBy => Overtaken::No,
+        match later.outcome {
+            Outcome::PassedBy => Overtaken::PassedBy,
             Outcome::Failed => Overtaken::Failed,
-            Outcome::Waits if self.is_waiting(later) => Overtaken::Waits,
+            Outcome::Waits if self.is_waiting(later.number) => Overtaken::Waits,
             // It was answered, and not over this: what was taught came beside it, or shows nothing.
             Outcome::Waits => Overtaken::No,
         }

@@ -4,7 +4,11 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use crdt::{ActorId, Hlc};
 
-use super::{Shard, overtaken::Overtaken, report};
+use super::{
+    Shard,
+    overtaken::{Overtaken, Standing},
+    report,
+};
 use crate::{
     core::{
         Now, Output, RequestId,
@@ -278,8 +282,9 @@ impl Shard {
     }
 
     fn conclude(&mut self, storage: &dyn Storage, turn: Turn, now: Now, out: &mut Vec<Output>) {
-        let overtaken = self.overtaken(storage, turn);
-        if matches!(overtaken, Ok(Overtaken::Waits)) {
+        let standing = self.standing(storage, turn);
+        let waits = |standing: &Standing| standing.overtaken() == Overtaken::Waits;
+        if standing.as_ref().is_ok_and(waits) {
             return; // it is looked at again with every word of a replica
         }
         let Some((mut awaiting, current)) = self.quorum.take(turn) else {
@@ -295,14 +300,18 @@ impl Shard {
             position: Position::of(&awaiting.key),
         };
         let mut coordinator = self.coordinator(storage, now, true);
-        let corrected = overtaken.and_then(|overtaken| {
+        let corrected = standing.and_then(|standing| {
             let effects = &awaiting.effects;
             let mut corrected = coordinator.correct(&target, effects, current, &lesson, reply)?;
-            if overtaken == Overtaken::PassedBy {
+            if standing.register_stands_again() {
                 coordinator.stand_again(&target, &lesson)?;
                 corrected.0 = true;
             }
-            Ok((overtaken, corrected))
+            if standing.expiry_stands_again() {
+                coordinator.end_again(&target, standing.ends_at_ms)?;
+                corrected.0 = true;
+            }
+            Ok((standing.overtaken(), corrected))
         });
         match corrected {
             Ok((Overtaken::Failed, _)) => {

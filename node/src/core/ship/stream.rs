@@ -109,12 +109,18 @@ impl Span {
 /// Who reads a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reader {
-    /// Another region: its taker passes the rows on.
-    Region,
+    /// Another region: its taker passes the rows on. Clients wait for its word about rows behind `awaited`.
+    Region { awaited: Hlc },
     /// A replica that takes what was passed on to it, and answers for no row.
     Passive,
     /// A replica that answers for each row. Clients wait for its word about rows behind `awaited`.
     Replica { awaited: Hlc },
+}
+
+impl Reader {
+    fn is_region(self) -> bool {
+        matches!(self, Self::Region { .. })
+    }
 }
 
 /// What is known of a destination when a stream begins there.
@@ -363,11 +369,16 @@ impl Stream {
             }
             self.rewind();
         } else {
-            self.cursor.taken = taken;
-            self.cursor.settled = self.cursor.settled.min(taken);
+            // What it has saved it has for good: a word from before that comes late takes nothing of it back.
+            self.cursor.taken = taken.max(self.cursor.settled);
         }
         self.is_cursor_stored = false;
         self.recount(storage, actor, before)
+    }
+
+    /// Whether everything that was sent has been answered for: nothing has to be sent again.
+    pub(super) fn is_answered(&self) -> bool {
+        self.in_flight.is_empty() && self.sent <= self.cursor.taken
     }
 
     /// Whether the destination takes rows now, as far as is known.
@@ -460,8 +471,10 @@ impl Stream {
         }
         let since = *self.silent_since.get_or_insert(now);
         let least = match reader {
-            Reader::Replica { awaited } if awaited < self.sent => PATIENCE_AWAITED,
-            Reader::Replica { .. } | Reader::Region | Reader::Passive => PATIENCE_MIN,
+            Reader::Replica { awaited } | Reader::Region { awaited } if awaited < self.sent => {
+                PATIENCE_AWAITED
+            }
+            Reader::Replica { .. } | Reader::Region { .. } | Reader::Passive => PATIENCE_MIN,
         };
         let patience = self.patience.max(least);
         if now >= since + patience {
@@ -506,7 +519,7 @@ impl Stream {
             send(Message::Promise { actor, after, upto });
         }
         if self.sent < log.trimmed {
-            let is_for_region = reader == Reader::Region;
+            let is_for_region = reader.is_region();
             self.skip(actor, log.trimmed, Carries::Nothing, is_for_region, send);
         }
         while self.sent < log.newest && self.in_flight.has_room() {
@@ -517,7 +530,7 @@ impl Stream {
                         actor,
                         self.damaged,
                         Carries::Damaged,
-                        reader == Reader::Region,
+                        reader.is_region(),
                         send,
                     );
                     continue;
@@ -537,7 +550,7 @@ impl Stream {
                 after,
                 last,
                 rows: rows.into_iter().skip(without).map(|(_, row)| row).collect(),
-                is_for_region: reader == Reader::Region,
+                is_for_region: reader.is_region(),
             }));
         }
         Ok(())
