@@ -263,7 +263,8 @@ impl Coordinator<'_> {
         let is_asking = self.is_asking;
         let head = self.head(target)?;
         let known = head.expiry;
-        if head.slot() == Shown::Absent && known.at_ms.is_some() {
+        let is_left_over = head.slot() == Shown::Absent && known.at_ms.is_some();
+        if is_left_over && !is_on(Mutant::ExpiryOutlivesDelete) {
             let stamp = self.stamp();
             return Ok(Some(Part::Expiry(Expiry { stamp, at_ms: None })));
         }

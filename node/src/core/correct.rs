@@ -380,7 +380,7 @@ impl Coordinator<'_> {
         let wall_ms = self.wall_ms;
         let head = self.head(target)?;
         let is_current = head.expiry.stamp == lesson.expiry.stamp;
-        let is_left_over = is_creating && !lesson.was_shown;
+        let is_left_over = is_creating && !lesson.was_shown && !is_on(Mutant::ExpiryOutlivesDelete);
         let ends = lesson.has_end() && is_current && (head.is_expired(wall_ms) || is_left_over);
         Ok(ends.then(|| {
             let stamp = self.stamp();

@@ -98,7 +98,7 @@ pub enum Mutant {
     GateIgnored,
     /// Repairs and teachings are taken from clocks however far ahead.
     SkewAcceptedFromReplicas,
-    /// DEL does not end the expiry.
+    /// Neither DEL nor what is made after it ends the expiry.
     ExpiryOutlivesDelete,
     /// SET does not end the expiry.
     ExpiryOutlivesSet,
