@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use crdt::{Clock, Count, Delta, Expiry, Hlc, Part, Stamp, StringState};
+use crdt::{Clock, Count, Delta, Hlc, Part, Stamp, StringState};
 
 use super::{
     mutant::{Mutant, is_on},
@@ -265,8 +265,7 @@ impl Coordinator<'_> {
         let known = head.expiry;
         let is_left_over = head.slot() == Shown::Absent && known.at_ms.is_some();
         if is_left_over && !is_on(Mutant::ExpiryOutlivesDelete) {
-            let stamp = self.stamp();
-            return Ok(Some(Part::Expiry(Expiry { stamp, at_ms: None })));
+            return Ok(Some(self.expiry_at(None)));
         }
         let is_known = is_asking && known.stamp != Stamp::ZERO;
         Ok(is_known.then_some(Part::Expiry(known)))

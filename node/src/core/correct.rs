@@ -247,9 +247,7 @@ impl Coordinator<'_> {
                     parts.extend(lesson.end_of_expiry().filter(|_| *is_emptying));
                 }
                 Effect::Expiry { at_ms } if current.expiry => {
-                    let stamp = self.stamp();
-                    let at_ms = *at_ms;
-                    parts.push(Part::Expiry(Expiry { stamp, at_ms }));
+                    parts.push(self.expiry_at(*at_ms));
                 }
                 Effect::Increment { total, is_creating } => {
                     if lesson.is_text && !self.is_overwritten(target, lesson.newest)? {
@@ -307,8 +305,7 @@ impl Coordinator<'_> {
         target: &Target<'_>,
         at_ms: Option<u64>,
     ) -> Result<(), StorageError> {
-        let stamp = self.stamp();
-        let part = Part::Expiry(Expiry { stamp, at_ms });
+        let part = self.expiry_at(at_ms);
         self.coordinate(target, vec![part], Question::Nothing)
     }
 
@@ -353,8 +350,7 @@ impl Coordinator<'_> {
             SetExpiry::Clear => None,
             SetExpiry::At(at_ms) => Some(at_ms),
         };
-        let stamp = self.stamp();
-        Some(Part::Expiry(Expiry { stamp, at_ms }))
+        Some(self.expiry_at(at_ms))
     }
 
     /// Whether the register here is newer than the text that was taught: a SET of the same connection may have come before the
@@ -382,10 +378,7 @@ impl Coordinator<'_> {
         let is_current = head.expiry.stamp == lesson.expiry.stamp;
         let is_left_over = is_creating && !lesson.was_shown && !is_on(Mutant::ExpiryOutlivesDelete);
         let ends = lesson.has_end() && is_current && (head.is_expired(wall_ms) || is_left_over);
-        Ok(ends.then(|| {
-            let stamp = self.stamp();
-            Part::Expiry(Expiry { stamp, at_ms: None })
-        }))
+        Ok(ends.then(|| self.expiry_at(None)))
     }
 
     /// Raises the floor over this actor's own increments, which would wait behind text: up to the total that the write came to, and not

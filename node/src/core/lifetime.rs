@@ -42,12 +42,17 @@ impl Coordinator<'_> {
         target: &Target<'_>,
         at_ms: Option<u64>,
     ) -> Result<(), StorageError> {
-        let stamp = self.stamp();
         self.effects.push(Effect::Expiry { at_ms });
         self.overwrites.expiry = true;
         self.overwrites.ends_at_ms = at_ms;
-        let expiry = Part::Expiry(Expiry { stamp, at_ms });
+        let expiry = self.expiry_at(at_ms);
         self.coordinate(target, vec![expiry], Question::Expiry)
+    }
+
+    /// An expiry under a new stamp: at a Unix time in milliseconds, or none.
+    pub(super) fn expiry_at(&mut self, at_ms: Option<u64>) -> Part {
+        let stamp = self.stamp();
+        Part::Expiry(Expiry { stamp, at_ms })
     }
 }
 

@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 
 use crdt::{ActorId, Hlc};
 
-use super::log::Log;
 use crate::storage::{Family, Storage, StorageError, record::outbox};
 
 /// Rows of an actor's outbox.
@@ -68,38 +67,4 @@ pub(super) fn first_row(
         ControlFlow::Break(())
     })?;
     Ok(first)
-}
-
-/// The last row to drop so that what is left is within the bounds, with some room so that this is rare.
-pub(super) fn cut_beyond(
-    storage: &dyn Storage,
-    actor: ActorId,
-    log: &Log,
-    bytes_max: u64,
-    oldest: Hlc,
-) -> Result<Hlc, StorageError> {
-    let mut excess = if log.bytes > bytes_max {
-        log.bytes - bytes_max + bytes_max / 10
-    } else {
-        0
-    };
-    let mut cut = log.trimmed;
-    let (from, to) = outbox::after(actor, log.trimmed);
-    storage.scan(
-        Family::Outbox,
-        &from,
-        to.as_deref(),
-        &mut |stored, value| {
-            let Some(last) = outbox::last_stamp(stored) else {
-                return ControlFlow::Continue(());
-            };
-            if excess == 0 && last >= oldest {
-                return ControlFlow::Break(());
-            }
-            excess = excess.saturating_sub(value.len() as u64);
-            cut = last;
-            ControlFlow::Continue(())
-        },
-    )?;
-    Ok(cut)
 }

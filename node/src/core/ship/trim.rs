@@ -1,10 +1,13 @@
 //! The end of outbox rows: when every destination has them for good, or when they are past the bounds.
 
+use std::ops::ControlFlow;
+
 use crdt::{ActorId, Hlc};
 
 use super::{
     Awaited, ShipEvent, Shipper,
-    extent::{cut_beyond, measure_first},
+    extent::measure_first,
+    log::Log,
     sieve::Sieve,
     stream::{Span, Stream},
 };
@@ -150,6 +153,40 @@ impl Shipper {
         self.note_shortages();
         Ok(gone.bytes >= TRIM_BYTES_PER_TURN)
     }
+}
+
+/// The last row to drop so that what is left is within the bounds, with some room so that this is rare.
+fn cut_beyond(
+    storage: &dyn Storage,
+    actor: ActorId,
+    log: &Log,
+    bytes_max: u64,
+    oldest: Hlc,
+) -> Result<Hlc, StorageError> {
+    let mut excess = if log.bytes > bytes_max {
+        log.bytes - bytes_max + bytes_max / 10
+    } else {
+        0
+    };
+    let mut cut = log.trimmed;
+    let (from, to) = outbox::after(actor, log.trimmed);
+    storage.scan(
+        Family::Outbox,
+        &from,
+        to.as_deref(),
+        &mut |stored, value| {
+            let Some(last) = outbox::last_stamp(stored) else {
+                return ControlFlow::Continue(());
+            };
+            if excess == 0 && last >= oldest {
+                return ControlFlow::Break(());
+            }
+            excess = excess.saturating_sub(value.len() as u64);
+            cut = last;
+            ControlFlow::Continue(())
+        },
+    )?;
+    Ok(cut)
 }
 
 /// Rows that end are read to be measured: a few milliseconds' work.
