@@ -12,7 +12,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -285,12 +285,17 @@ impl Membership {
     ) {
         let mut is_skewed = false;
         let mut told = Told::default();
+        let mut told_at = Instant::now();
         loop {
             let due = self.clock.instant(self.lock().next_wakeup());
+            let mut is_news = false;
             let input = tokio::select! {
                 biased;
                 () = sleep_until(due.into()) => Input::Wake,
-                () = self.nudge.notified() => Input::Wake,
+                () = self.nudge.notified() => {
+                    is_news = true;
+                    Input::Wake
+                }
                 datagram = datagrams.recv() => match datagram.map(received) {
                     Some(Some(input)) => input,
                     Some(None) => continue,
@@ -298,7 +303,15 @@ impl Membership {
                 },
             };
             let outputs = self.lock().handle(input, now(&self.clock));
+            is_news |= outputs
+                .iter()
+                .any(|output| matches!(output, Output::Event(_)));
             perform(&node, outputs);
+            // Most datagrams say nothing new. What is no news of gossip's own, like a session that ended, is looked at from time to time.
+            if !is_news && told_at.elapsed() < TELL_EVERY {
+                continue;
+            }
+            told_at = Instant::now();
             neighbours::tell(&node, &self, &mut told);
             self.join(&node, &mut joining);
             is_skewed = self.judge_clock(&node, is_skewed);
@@ -621,6 +634,8 @@ const SHORTAGE: &str = "shortage";
 const FORGOT: &str = "forgot";
 const MISSED: &str = "missed";
 const REGION: &str = "region";
+/// How often the shards are told what has changed, where gossip itself has no news. Each time costs a look at every node and session.
+const TELL_EVERY: Duration = Duration::from_millis(200);
 /// What a node publishes of what it owes: see `handoff::Debts`.
 pub const HANDOFF: &str = "handoff";
 /// The releases whose gossip this one understands.

@@ -84,8 +84,9 @@ pub(super) const NAMES_MAX: usize = 1024;
 /// Recent refusals that are kept for people to look at.
 pub const REFUSALS_MAX: usize = 32;
 
-/// How often each side says that it lives. Everything about noticing death follows from it.
-pub(super) const HEARTBEAT: Duration = Duration::from_millis(500);
+/// How often each side says that it lives: three times before it is taken for dead. Everything about noticing the death of a session
+/// follows from it; that of a node is noticed by gossip. Twice as often cost an idle node of nine a tenth of its processor time.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// A session on which nothing was heard for so long is closed as down. Too short, and a lost packet on a
 /// long path kills sessions; too long, and a dead peer is believed in.
@@ -94,8 +95,8 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// QUIC's own limit, which covers connections that are not sessions yet.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(4);
 
-/// QUIC's own pings, for the same.
-pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// QUIC's own pings, for the same. Sessions say more often than this that they live, and need none.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_millis(1500);
 
 /// What QUIC assumes of a path that it has not measured: a lost first packet is sent again after three times this.
 pub(super) const INITIAL_RTT: Duration = Duration::from_millis(100);

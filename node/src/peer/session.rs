@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use quinn::Connection;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep, timeout, timeout_at},
+    time::{self, Interval, MissedTickBehavior, interval_at, sleep, timeout, timeout_at},
 };
 use tracing::{info, warn};
 
@@ -414,8 +414,7 @@ async fn outgrow(session: &Session, connection: &Connection) -> End {
         return std::future::pending().await;
     }
     let mut path = Path::default();
-    let mut samples = interval(HEARTBEAT);
-    samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut samples = heartbeats();
     loop {
         samples.tick().await;
         let Some(answer) = session.reading().answer else {
@@ -428,6 +427,17 @@ async fn outgrow(session: &Session, connection: &Connection) -> End {
     }
 }
 
+/// Ticks that fall together with those of all sessions of this process: the thread wakes once for all of them.
+fn heartbeats() -> Interval {
+    static FIRST: OnceLock<time::Instant> = OnceLock::new();
+    let now = time::Instant::now();
+    let passed = now.duration_since(*FIRST.get_or_init(|| now)).as_nanos() % HEARTBEAT.as_nanos();
+    let left = HEARTBEAT - Duration::from_nanos(passed as u64);
+    let mut ticks = interval_at(now + left, HEARTBEAT);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
+}
+
 /// Writes heartbeats and answers, and at the end a goodbye.
 async fn beat(
     session: Arc<Session>,
@@ -435,23 +445,25 @@ async fn beat(
     mut writer: FrameWriter,
     mut pongs: mpsc::Receiver<Control>,
 ) -> Result<(), StreamError> {
-    let mut beats = interval(HEARTBEAT);
-    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let ping = || Control::Ping {
+        sequence: lock(&session.pulse).ping(Instant::now()),
+        sent_us: clock.now_us(),
+    };
+    // At once: the round trip is to be known.
+    let mut letter = ping();
+    let mut beats = heartbeats();
     loop {
-        let letter = tokio::select! { biased;
-            end = session.ending.closing() => Control::Bye { reason: end.reason },
-            Some(pong) = pongs.recv() => pong,
-            _ = beats.tick() => {
-                let sequence = lock(&session.pulse).ping(Instant::now());
-                Control::Ping { sequence, sent_us: clock.now_us() }
-            }
-        };
         writer
             .write(&[encode_control(session.version, &letter)])
             .await?;
         if matches!(letter, Control::Bye { .. }) {
             return writer.finish();
         }
+        letter = tokio::select! { biased;
+            end = session.ending.closing() => Control::Bye { reason: end.reason },
+            Some(pong) = pongs.recv() => pong,
+            _ = beats.tick() => ping(),
+        };
     }
 }
 
