@@ -64,6 +64,10 @@ const KNOWN: [(Mutant, u64); Mutant::ALL.len()] = [
     (Mutant::BridgeNotSent, 1),
     (Mutant::DeclinedForGood, 0),
     (Mutant::ShortCounts, 835),
+    (Mutant::RefusedUnasked, 0),
+    (Mutant::OtherTypeNotTaught, 0),
+    (Mutant::CorrectionForgetsCounts, 0),
+    (Mutant::ExpiredIsRead, 0),
 ];
 
 #[test]

@@ -11,9 +11,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use crdt::{Clock, Count, Delta, Hlc, Part, Stamp, StringState};
+use crdt::{Clock, Context, Count, Delta, Hlc, Part, Stamp, StringState};
 
 use super::{
+    message::About,
     mutant::{Mutant, is_on},
     op::{Key, SetExpiry, Write},
     reply::{Refusal, Reply},
@@ -39,6 +40,8 @@ pub struct Coordinator<'a> {
     pub(super) is_shipping: bool,
     /// Whether other replicas are waited for: they may know what this one does not.
     pub(super) is_asking: bool,
+    /// Whether the key shows what may be taken back: a value of another type beside it is nothing that the write knew of.
+    pub(super) is_overlaid: bool,
     /// What the write came to, for its correction.
     pub(super) effects: Vec<Effect>,
     /// What of the key it took the place of.
@@ -50,15 +53,13 @@ pub struct Coordinator<'a> {
 /// What a write had seen of the counters.
 pub type Floors = BTreeMap<crdt::ActorId, crdt::Count>;
 
-/// What of a key a write takes the place of: an earlier write of the same is not to be done again over it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What of a key a write takes the place of, and what by: an earlier write of the same is not to be done again over it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Overwrites {
-    /// The string's value.
-    pub register: bool,
-    /// When the key ends.
-    pub expiry: bool,
-    /// If it does that: when, in Unix milliseconds.
-    pub ends_at_ms: Option<u64>,
+    /// The string's value; `Some(None)`: by nothing.
+    pub register: Option<Option<Bytes>>,
+    /// When the key ends, in Unix milliseconds; `Some(None)`: never.
+    pub expiry: Option<Option<u64>>,
 }
 
 /// What a write did, in terms that can be done again over what it did not know. Persisted nowhere.
@@ -78,27 +79,45 @@ pub enum Effect {
         missed: Vec<Bytes>,
         is_emptying: bool,
     },
-    /// Elements were added, with these dots; `members` were not there. `is_creating`: nothing was under the key.
+    /// Elements were added, with these dots; `members` were not there. `is_creating`: nothing was under the key. `is_beside`: a
+    /// string was hidden there.
     Add {
         members: Vec<Bytes>,
         dots: Vec<(Bytes, Stamp)>,
         is_creating: bool,
+        is_beside: bool,
     },
     /// The expiry was set or cleared.
     Expiry { at_ms: Option<u64> },
-    /// A number was added: this actor's count came to `total`. `is_creating`: nothing was under the key.
-    Increment { total: Count, is_creating: bool },
+    /// A number was added: this actor's count came to `total`. `is_creating`: nothing was under the key. `beside`: what was known of a
+    /// set there.
+    Increment {
+        total: Count,
+        is_creating: bool,
+        beside: Context,
+    },
 }
 
 impl Effect {
-    /// Whether it is to stand above all that was acknowledged before: what was taught is overwritten or removed.
-    pub fn stands_above(&self) -> bool {
+    /// The kind of the write, by what it is taught.
+    pub fn about(&self) -> About {
+        match self {
+            Self::Register { .. } | Self::Delete { .. } | Self::Expiry { .. } => About::Statement,
+            Self::Remove { .. } => About::Removal,
+            Self::Add { .. } => About::Elements,
+            Self::Increment { .. } => About::Increment,
+        }
+    }
+
+    /// Whether it may be done again over what others knew, or be taken back for that: what is shown meanwhile may be neither what was
+    /// there before nor what will be.
+    pub fn is_unsure(&self) -> bool {
         match self {
             Self::Register { .. }
             | Self::Delete { .. }
             | Self::Remove { .. }
             | Self::Expiry { .. } => true,
-            Self::Add { .. } | Self::Increment { .. } => false,
+            Self::Add { is_creating, .. } | Self::Increment { is_creating, .. } => *is_creating,
         }
     }
 }
@@ -309,9 +328,8 @@ impl Coordinator<'_> {
 
 /// What DEL takes the place of.
 const EVERYTHING: Overwrites = Overwrites {
-    register: true,
-    expiry: true,
-    ends_at_ms: None,
+    register: Some(None),
+    expiry: Some(None),
 };
 
 /// The removal of every element that is here, if there are any.

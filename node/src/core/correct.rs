@@ -15,10 +15,11 @@ use crdt::{
 };
 
 use super::{
-    coordinate::{Coordinator, Effect, Floors, Overwrites, Target},
+    coordinate::{Coordinator, Effect, Floors, Target},
     message::Teaching,
     mutant::{Mutant, is_on},
     op::SetExpiry,
+    quorum::Current,
     reply::{Refusal, Reply},
     working::Question,
 };
@@ -28,7 +29,7 @@ use crate::storage::StorageError;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Lesson {
     /// The newest stamp of a register.
-    newest: Hlc,
+    newest: Stamp,
     expiry: Expiry,
     seen: Context,
     /// Dots that others had and the coordinator did not, by element.
@@ -66,13 +67,17 @@ impl Learner {
 impl Lesson {
     /// Adds what one acknowledgement taught.
     pub fn take(&mut self, teaching: &Teaching, learner: Learner) {
-        self.newest = self.newest.max(teaching.newest);
+        let is_own = learner.made_later(teaching.newest);
+        if !is_own {
+            self.newest = self.newest.max(teaching.newest);
+            self.is_text |= teaching.is_text;
+        }
         if let Some(seen) = &teaching.seen {
             self.seen.union(&seen.difference(&learner.later()));
         }
         self.was_shown |= teaching.was_shown;
-        self.is_text |= teaching.is_text;
-        self.is_other_type |= teaching.is_other_type;
+        // Of a set it is said by what was seen of it.
+        self.is_other_type |= teaching.is_other_type && !is_own;
         for part in &teaching.delta.parts {
             match part {
                 Part::String(taught) => {
@@ -110,7 +115,7 @@ impl Lesson {
         let mut effects = effects.iter();
         let bears =
             effects.any(|effect| matches!(effect, Effect::Register { .. } | Effect::Delete { .. }));
-        (bears && self.newest > Hlc::ZERO).then_some(self.newest)
+        (bears && self.newest > Stamp::ZERO).then_some(self.newest.hlc)
     }
 
     /// The newest stamp of an expiry, likewise.
@@ -137,7 +142,7 @@ impl Lesson {
 
     /// Whether others knew something of the value that a SET or DEL did not.
     fn has_value(&self) -> bool {
-        self.newest > Hlc::ZERO || !self.counts.counts.is_empty() || !self.seen.is_empty()
+        self.newest > Stamp::ZERO || !self.counts.counts.is_empty() || !self.seen.is_empty()
     }
 
     /// Whether others showed a key that a DEL did not see, and that it deletes now.
@@ -156,13 +161,20 @@ impl Lesson {
 
     /// The increments that others knew, as floors: they count no more, also where a later write has the register.
     fn floors(&self) -> Option<Part> {
-        let is_taught = !self.counts.counts.is_empty();
-        is_taught.then(|| {
+        let floors = self.counts_as_floors();
+        (!floors.is_empty()).then(|| {
             Part::String(StringState {
-                floors: self.counts.counts.clone(),
+                floors,
                 ..StringState::default()
             })
         })
+    }
+
+    fn counts_as_floors(&self) -> Floors {
+        match is_on(Mutant::CorrectionForgetsCounts) {
+            true => Floors::new(),
+            false => self.counts.counts.clone(),
+        }
     }
 
     /// The end of the expiry that others knew, and of no other.
@@ -200,11 +212,11 @@ impl Coordinator<'_> {
         &mut self,
         target: &Target<'_>,
         effects: &[Effect],
-        current: Overwrites,
+        current: Current,
         lesson: &Lesson,
         reply: Reply,
     ) -> Result<(bool, Reply), StorageError> {
-        self.clock.observe(lesson.newest);
+        self.clock.observe(lesson.newest.hlc);
         self.clock.observe(lesson.expiry.stamp.hlc);
         let mut reply = counted(effects, lesson, reply);
         let mut is_corrected = false;
@@ -249,11 +261,18 @@ impl Coordinator<'_> {
                 Effect::Expiry { at_ms } if current.expiry => {
                     parts.push(self.expiry_at(*at_ms));
                 }
-                Effect::Increment { total, is_creating } => {
+                Effect::Increment {
+                    total,
+                    is_creating,
+                    beside,
+                } => {
                     if lesson.is_text && !self.is_overwritten(target, lesson.newest)? {
                         parts.push(self.take_back(*total));
                         reply = Refusal::NotAnInteger.into();
-                    } else if lesson.is_other_type && !self.has_seen(target, &lesson.seen)? {
+                    } else if lesson.is_other_type
+                        && !beside.covers(&lesson.seen)
+                        && !self.is_set_gone(target, &lesson.seen)?
+                    {
                         parts.push(self.take_back(*total));
                         reply = Refusal::WrongType.into();
                     } else {
@@ -261,9 +280,15 @@ impl Coordinator<'_> {
                     }
                 }
                 Effect::Add {
-                    dots, is_creating, ..
+                    dots,
+                    is_creating,
+                    is_beside,
+                    ..
                 } => {
-                    if lesson.is_other_type && !self.is_overwritten(target, lesson.newest)? {
+                    if lesson.is_other_type
+                        && !is_beside
+                        && !self.is_string_gone(target, lesson.newest)?
+                    {
                         parts.push(remove_dots(dots));
                         reply = Refusal::WrongType.into();
                     } else {
@@ -281,20 +306,16 @@ impl Coordinator<'_> {
         Ok((is_corrected, reply))
     }
 
-    /// The register as it stands here, above what was taught: an earlier write of this shard was taught that, and the later one that
-    /// replaced it waits for nobody.
+    /// The register as a later write of this shard left it, above what was taught: an earlier write was taught that, and the later one
+    /// that replaced it waits for nobody.
     pub(super) fn stand_again(
         &mut self,
         target: &Target<'_>,
+        value: Option<&Bytes>,
         lesson: &Lesson,
     ) -> Result<(), StorageError> {
-        let string = &self.head(target)?.string;
-        let value = string
-            .register
-            .as_ref()
-            .and_then(|register| register.value.clone());
-        let floors = string.floors.clone();
-        let part = self.register_again(target, value.as_ref(), &floors, lesson)?;
+        let floors = self.head(target)?.string.floors.clone();
+        let part = self.register_again(target, value, &floors, lesson)?;
         self.place();
         self.coordinate(target, vec![part], Question::Nothing)
     }
@@ -320,7 +341,7 @@ impl Coordinator<'_> {
         let stamp = self.stamp();
         let was_empty = self.head(target)?.string.is_empty();
         let mut taught = StringState {
-            floors: lesson.counts.counts.clone(),
+            floors: lesson.counts_as_floors(),
             ..StringState::default()
         };
         for known in [floors, &lesson.counts.floors] {
@@ -355,14 +376,26 @@ impl Coordinator<'_> {
 
     /// Whether the register here is newer than the text that was taught: a SET of the same connection may have come before the
     /// increment, and have been corrected above that text.
-    fn is_overwritten(&mut self, target: &Target<'_>, text: Hlc) -> Result<bool, StorageError> {
+    fn is_overwritten(&mut self, target: &Target<'_>, text: Stamp) -> Result<bool, StorageError> {
         let register = self.head(target)?.string.register.as_ref();
-        Ok(register.is_some_and(|register| register.stamp.hlc > text))
+        Ok(register.is_some_and(|register| register.stamp > text))
     }
 
-    /// Whether all that was seen of a set elsewhere was seen here: one that is shown there then is gone.
-    fn has_seen(&mut self, target: &Target<'_>, seen: &Context) -> Result<bool, StorageError> {
-        Ok(self.head(target)?.set.context.covers(seen))
+    /// Whether the string that is shown elsewhere is deleted here. Where another one took its place, a string is there all the same.
+    fn is_string_gone(&mut self, target: &Target<'_>, shown: Stamp) -> Result<bool, StorageError> {
+        let string = &self.head(target)?.string;
+        let register = string
+            .register
+            .as_ref()
+            .map_or(Stamp::ZERO, |text| text.stamp);
+        Ok(string.is_empty() && register >= shown)
+    }
+
+    /// Whether the set that is shown elsewhere is removed here: all that was seen of it was seen here, and nothing is left. It may also have
+    /// come here since the write, and be there.
+    fn is_set_gone(&mut self, target: &Target<'_>, seen: &Context) -> Result<bool, StorageError> {
+        let set = &self.head(target)?.set;
+        Ok(seen.is_empty() || (set.live == 0 && set.context.covers(seen)))
     }
 
     /// What is added after the end of a key, or to one of which nothing is left but its end, does not end with that. What ended may show

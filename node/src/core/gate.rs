@@ -33,7 +33,7 @@ use super::{
     fixed::Answer,
     message::SessionId,
     mutant::{Mutant, is_on},
-    op::{Action, Key, Op},
+    op::{Action, Key, Op, Write},
     progress::Walk,
     room::Room,
 };
@@ -329,22 +329,18 @@ impl Gates {
     }
 
     /// What is to be carried out next for a key whose gate opened; the gate goes when nothing waits behind it. Reads that
-    /// follow each other share a question, a write has one of its own.
+    /// follow each other share a question, and so do additions of one type, of which none decides by another; any other write has one of
+    /// its own.
     pub fn next(&mut self, key: &Key) -> Vec<Waiting> {
         let Some(gate) = self.gates.get_mut(key) else {
             return Vec::new();
         };
-        let is_read = |waiting: &Waiting| matches!(waiting.op.action, Action::Read(_));
         let mut next: Vec<Waiting> = gate.queue.pop_front().into_iter().collect();
-        while next.last().is_some_and(is_read) {
-            let Some(more) = gate.queue.pop_front_if(|waiting| {
-                is_read(waiting)
-                    && next
-                        .last()
-                        .is_some_and(|last| last.op.level == waiting.op.level)
-            }) else {
-                break;
-            };
+        while let Some(last) = next.last()
+            && let Some(more) = gate
+                .queue
+                .pop_front_if(|waiting| share_a_question(&last.op, &waiting.op))
+        {
             next.push(more);
         }
         self.waiting -= room(&next);
@@ -537,6 +533,18 @@ impl Gate {
             .map(|(node, session)| (node.clone(), session))
             .collect()
     }
+}
+
+fn share_a_question(one: &Op, next: &Op) -> bool {
+    let are_alike = match (&one.action, &next.action) {
+        (Action::Read(_), Action::Read(_)) => true,
+        (Action::Write(one), Action::Write(next)) => matches!(
+            (one, next),
+            (Write::Add { .. }, Write::Add { .. }) | (Write::IncrBy { .. }, Write::IncrBy { .. })
+        ),
+        (Action::Read(_), Action::Write(_)) | (Action::Write(_), Action::Read(_)) => false,
+    };
+    are_alike && one.level == next.level
 }
 
 /// Who is silent is asked again after so long where there is nobody else: above a round trip and a slow disk together.

@@ -43,8 +43,7 @@ impl Coordinator<'_> {
         at_ms: Option<u64>,
     ) -> Result<(), StorageError> {
         self.effects.push(Effect::Expiry { at_ms });
-        self.overwrites.expiry = true;
-        self.overwrites.ends_at_ms = at_ms;
+        self.overwrites.expiry = Some(at_ms);
         let expiry = self.expiry_at(at_ms);
         self.coordinate(target, vec![expiry], Question::Expiry)
     }

@@ -5,7 +5,7 @@
 //! may or may not have arrived, so every message is idempotent, and a stream starts again at its cursor.
 
 use bytes::Bytes;
-use crdt::{ActorId, Context, Delta, Dots, Hlc};
+use crdt::{ActorId, Context, Delta, Dots, Hlc, Named, Part, RowsDelta, Stamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -153,7 +153,7 @@ pub struct Teaching {
     /// Its key is the teaching's.
     pub delta: Delta,
     /// The newest stamp of a register that would win over the write's.
-    pub newest: Hlc,
+    pub newest: Stamp,
     /// What was seen of the set, where the write removes all of it.
     pub seen: Option<Context>,
     /// Whether there was something to see under the key.
@@ -164,6 +164,47 @@ pub struct Teaching {
     pub is_other_type: bool,
     /// Whether the write could not be joined there, because a row of the key is damaged: that replica does not have it.
     pub is_lost: bool,
+    /// What kind of write it is about. Others on the same key, shipped with it, learn nothing from it.
+    pub about: About,
+}
+
+/// Kinds of writes, by what they are taught.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum About {
+    /// A value, its absence or an expiry is stated.
+    Statement,
+    /// Elements are removed.
+    Removal,
+    /// Elements are added.
+    Elements,
+    /// A number is added.
+    Increment,
+}
+
+impl About {
+    /// The kind of a write that made this.
+    pub fn of(delta: &Delta) -> Self {
+        let kind = |part: &Part| match part {
+            Part::String(state) if state.register.is_none() && !state.counts.is_empty() => {
+                Some(Self::Increment)
+            }
+            Part::Set(RowsDelta {
+                named: Named::Rows(rows),
+                ..
+            }) => Some(match rows.values().any(|dots| !dots.is_empty()) {
+                true => Self::Elements,
+                false => Self::Removal,
+            }),
+            Part::String(_) | Part::Set(_) | Part::Expiry(_) => None,
+        };
+        let kind = delta.parts.iter().find_map(kind);
+        kind.unwrap_or(Self::Statement)
+    }
+
+    /// Whether nothing is taken away.
+    pub fn is_addition(self) -> bool {
+        matches!(self, Self::Elements | Self::Increment)
+    }
 }
 
 impl Teaching {
@@ -174,12 +215,13 @@ impl Teaching {
                 key,
                 parts: Vec::new(),
             },
-            newest: Hlc::ZERO,
+            newest: Stamp::ZERO,
             seen: None,
             was_shown: false,
             is_text: false,
             is_other_type: false,
             is_lost: true,
+            about: About::Statement,
         }
     }
 }

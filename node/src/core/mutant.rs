@@ -110,6 +110,14 @@ pub enum Mutant {
     DeclinedForGood,
     /// A replica that lacks writes for good counts like any other.
     ShortCounts,
+    /// A write is refused for what is under its key here, whatever others know.
+    RefusedUnasked,
+    /// INCR and SADD are not taught that others know a value of the other type.
+    OtherTypeNotTaught,
+    /// A correction does not cover the increments that it was taught.
+    CorrectionForgetsCounts,
+    /// A key whose expiry has passed is read until it has ended.
+    ExpiredIsRead,
 }
 
 /// What [`Mutant::CountsAdded`] does in the place of a join.
@@ -175,7 +183,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 50] = [
+        pub const ALL: [Self; 54] = [
             Self::OutboxRowNotStored,
             Self::HintNotStored,
             Self::AnsweredBeforeCommit,
@@ -226,6 +234,10 @@ mod switch {
             Self::BridgeNotSent,
             Self::DeclinedForGood,
             Self::ShortCounts,
+            Self::RefusedUnasked,
+            Self::OtherTypeNotTaught,
+            Self::CorrectionForgetsCounts,
+            Self::ExpiredIsRead,
         ];
     }
 
@@ -235,6 +247,6 @@ mod switch {
             assert!(Mutant::ALL[at] as usize == at + 1, "each once, in order");
             at += 1;
         }
-        assert!(Mutant::ALL.len() == Mutant::ShortCounts as usize);
+        assert!(Mutant::ALL.len() == Mutant::ExpiredIsRead as usize);
     };
 }

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use crdt::{ActorId, Hlc};
 
 use super::{
@@ -75,15 +76,22 @@ pub struct Quorum {
     room: Room,
 }
 
-/// The writes that replaced what a write wrote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What of a write no later write of this shard has replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Current {
+    /// The register.
+    pub register: bool,
+    /// When the key ends.
+    pub expiry: bool,
+}
+
+/// The writes that replaced what a write wrote, and what by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Replaced {
     /// The register.
-    pub register: Option<Written>,
-    /// When the key ends.
-    pub expiry: Option<Written>,
-    /// When it was to end by that, in Unix milliseconds.
-    pub ends_at_ms: Option<u64>,
+    pub register: Option<(Written, Option<Bytes>)>,
+    /// When the key ends, in Unix milliseconds.
+    pub expiry: Option<(Written, Option<u64>)>,
 }
 
 /// The last write of a kind on a key.
@@ -111,11 +119,12 @@ pub enum Outcome {
 #[derive(Debug, Default)]
 struct Latest {
     register: Written,
+    value: Option<Bytes>,
     expiry: Written,
     ends_at_ms: Option<u64>,
     /// Writes on the key that may still be corrected.
     open: usize,
-    /// Those of them that are written again above what others knew.
+    /// Those of them that are unsure ([`Effect::is_unsure`]).
     unsure: usize,
     /// Whether something of others came to the key meanwhile.
     is_disturbed: bool,
@@ -128,12 +137,13 @@ impl Latest {
             false => Outcome::PassedBy,
         };
         let written = Written { number, outcome };
-        if overwrites.register {
+        if let Some(value) = overwrites.register {
             self.register = written;
+            self.value = value;
         }
-        if overwrites.expiry {
+        if let Some(ends_at_ms) = overwrites.expiry {
             self.expiry = written;
-            self.ends_at_ms = overwrites.ends_at_ms;
+            self.ends_at_ms = ends_at_ms;
         }
     }
 }
@@ -145,7 +155,7 @@ impl Quorum {
         let number = self.next_number;
         let latest = self.latest.entry(key.clone()).or_default();
         latest.open += 1;
-        latest.unsure += usize::from(effects.iter().any(Effect::stands_above));
+        latest.unsure += usize::from(effects.iter().any(Effect::is_unsure));
         latest.note(overwrites, number, true);
         number
     }
@@ -162,24 +172,33 @@ impl Quorum {
     }
 
     /// What of a write no later write of this shard has replaced.
-    pub fn current(&self, awaiting: &Awaiting) -> Overwrites {
+    pub fn current(&self, awaiting: &Awaiting) -> Current {
         let latest = self.latest.get(&awaiting.key);
-        latest.map_or_else(Overwrites::default, |latest| Overwrites {
-            register: latest.register.number <= awaiting.number,
-            expiry: latest.expiry.number <= awaiting.number,
-            ends_at_ms: None,
+        let is_latest = |written: Written| written.number <= awaiting.number;
+        latest.map_or_else(Current::default, |latest| Current {
+            register: is_latest(latest.register),
+            expiry: is_latest(latest.expiry),
         })
     }
 
     /// The later writes of this shard that replaced what a write wrote: the last one of each kind.
     pub fn replaced_by(&self, awaiting: &Awaiting) -> Replaced {
-        let latest = self.latest.get(&awaiting.key);
+        let Some(latest) = self.latest.get(&awaiting.key) else {
+            return Replaced::default();
+        };
         let later = |written: Written| (written.number > awaiting.number).then_some(written);
         Replaced {
-            register: latest.and_then(|latest| later(latest.register)),
-            expiry: latest.and_then(|latest| later(latest.expiry)),
-            ends_at_ms: latest.and_then(|latest| latest.ends_at_ms),
+            register: later(latest.register).map(|written| (written, latest.value.clone())),
+            expiry: later(latest.expiry).map(|written| (written, latest.ends_at_ms)),
         }
+    }
+
+    /// The value, and the expiry in Unix milliseconds, that this shard left on a key, where writes on it may still be corrected.
+    pub fn left(&self, key: &Key) -> (Option<&Bytes>, Option<u64>) {
+        let latest = self.latest.get(key);
+        latest.map_or((None, None), |latest| {
+            (latest.value.as_ref(), latest.ends_at_ms)
+        })
     }
 
     /// One that waits.
@@ -188,14 +207,14 @@ impl Quorum {
     }
 
     /// A write is not to be corrected any more. Gives what of it no later write of this shard has replaced.
-    fn leave(&mut self, awaiting: &Awaiting) -> Overwrites {
+    fn leave(&mut self, awaiting: &Awaiting) -> Current {
         let current = self.current(awaiting);
         let Some(latest) = self.latest.get_mut(&awaiting.key) else {
             return current;
         };
         assert!(latest.open > 0, "a write leaves once");
         latest.open -= 1;
-        latest.unsure -= usize::from(awaiting.effects.iter().any(Effect::stands_above));
+        latest.unsure -= usize::from(awaiting.effects.iter().any(Effect::is_unsure));
         if latest.open == 0 {
             self.latest.remove(&awaiting.key);
         }
@@ -256,7 +275,9 @@ impl Quorum {
     pub fn learn(&mut self, actor: ActorId, after: Hlc, upto: Hlc, taught: &[Teaching]) {
         self.each_taught(after, upto, taught, |turn, awaiting, teaching| {
             let place = turn.place;
-            if let Some(lesson) = &mut awaiting.lesson {
+            let mut effects = awaiting.effects.iter();
+            let is_about_it = effects.any(|effect| effect.about() == teaching.about);
+            if let Some(lesson) = awaiting.lesson.as_mut().filter(|_| is_about_it) {
                 lesson.take(teaching, Learner { actor, place });
             }
         });
@@ -308,7 +329,7 @@ impl Quorum {
     }
 
     /// Ends one's waiting. Gives it, and what of it is to be done again if it is corrected.
-    pub fn take(&mut self, turn: Turn) -> Option<(Awaiting, Overwrites)> {
+    pub fn take(&mut self, turn: Turn) -> Option<(Awaiting, Current)> {
         let awaiting = self.waiting.remove(&turn)?;
         self.room -= awaiting.room;
         self.afar.remove(&turn);
@@ -316,7 +337,7 @@ impl Quorum {
         let current = if is_open {
             self.leave(&awaiting)
         } else {
-            Overwrites::default()
+            Current::default()
         };
         Some((awaiting, current))
     }

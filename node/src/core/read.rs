@@ -7,6 +7,7 @@ use crdt::StringValue;
 
 use super::{
     glob,
+    mutant::{Mutant, is_on},
     op::{Pick, Read},
     reply::{Refusal, Reply},
     sample::Sampler,
@@ -21,10 +22,10 @@ use crate::{
 pub fn read<V: View>(view: &V, key: &[u8], read: &Read, wall_ms: u64) -> Result<Reply, V::Error> {
     let position = Position::of(key);
     let head = view.head(&position, key)?;
-    let Some(head) = head
-        .as_deref()
-        .filter(|head| head.shown(wall_ms) != Shown::Absent)
-    else {
+    let Some(head) = head.as_deref().filter(|head| {
+        let is_read = is_on(Mutant::ExpiredIsRead) && head.slot() != Shown::Absent;
+        is_read || head.shown(wall_ms) != Shown::Absent
+    }) else {
         return Ok(absent(read));
     };
     if let Some(reply) = about_key(head, key, read, wall_ms) {

@@ -19,6 +19,7 @@ impl Coordinator<'_> {
     /// takes a new one all the same, for the regions that may be removing it right now: an add wins over a remove that did not see it.
     pub(super) fn add(&mut self, target: &Target<'_>, members: &[Bytes]) -> Result<Reply, Stop> {
         let is_creating = self.expect_set(target)? == Shown::Absent;
+        let is_beside = !self.is_overlaid && !self.head(target)?.string.is_empty();
         let mut expiry = self.expiry_of_addition(target)?;
         let mut added = 0;
         let (mut new, mut stamps) = (Vec::new(), Vec::new());
@@ -56,6 +57,7 @@ impl Coordinator<'_> {
             members: new,
             dots: stamps,
             is_creating,
+            is_beside,
         });
         Ok(Reply::Int(added))
     }

@@ -1,7 +1,7 @@
 //! Writes on strings: a register, and increments that stand above its floors.
 
 use bytes::{Bytes, BytesMut};
-use crdt::{Expiry, Part, StringValue, parse_integer};
+use crdt::{Context, Expiry, Part, StringValue, parse_integer};
 
 use super::{
     coordinate::{Coordinator, Effect, Overwrites, Stop, Target, clear_set},
@@ -133,7 +133,15 @@ impl Coordinator<'_> {
         let stamp = self.stamp();
         let part = self.head(target)?.string.increment(stamp, i128::from(by));
         let total = part.counts.get(&self.actor).copied().unwrap_or_default();
-        self.effects.push(Effect::Increment { total, is_creating });
+        let beside = match self.is_overlaid {
+            true => Context::new(),
+            false => self.head(target)?.set.context.clone(),
+        };
+        self.effects.push(Effect::Increment {
+            total,
+            is_creating,
+            beside,
+        });
         let parts = std::iter::once(Part::String(part)).chain(expiry);
         self.coordinate(target, parts.collect(), Question::Increment)?;
         Ok(i64::try_from(sum)
@@ -167,6 +175,14 @@ impl Coordinator<'_> {
         }
         let floors = written.floors.clone();
         parts.push(Part::String(written));
+        self.overwrites = Overwrites {
+            register: Some(Some(value.clone())),
+            expiry: match expiry {
+                SetExpiry::Keep => None,
+                SetExpiry::Clear => Some(None),
+                SetExpiry::At(at_ms) => Some(Some(at_ms)),
+            },
+        };
         if self.is_asking {
             self.effects.push(Effect::Register {
                 value,
@@ -174,14 +190,6 @@ impl Coordinator<'_> {
                 floors,
             });
         }
-        self.overwrites = Overwrites {
-            register: true,
-            expiry: expiry != SetExpiry::Keep,
-            ends_at_ms: match expiry {
-                SetExpiry::At(at_ms) => Some(at_ms),
-                SetExpiry::Keep | SetExpiry::Clear => None,
-            },
-        };
         let expiry = match expiry {
             SetExpiry::Keep => None,
             SetExpiry::Clear if is_on(Mutant::ExpiryOutlivesSet) => None,

@@ -21,7 +21,7 @@ use crdt::{
 };
 
 use super::{
-    message::Teaching,
+    message::{About, Teaching},
     mutant::{Mutant, is_on},
     working::Working,
 };
@@ -43,10 +43,7 @@ pub fn teach(
     let position = Position::of(&delta.key);
     let head = working.head(storage, &position, &delta.key)?;
     let mut teaching = Teaching::about(delta, head);
-    let addition = Addition::in_delta(delta);
-    if let Some(addition) = addition {
-        teaching.of_other_type(head, addition, wall_ms);
-    }
+    teaching.of_other_type(head, wall_ms);
     let (known_expiry, live, has_string) = (head.expiry, head.set.live, !head.string.is_empty());
     for part in &delta.parts {
         match part {
@@ -68,39 +65,17 @@ pub fn teach(
         }
     }
     // A removal that left nothing speaks for the expiry of a key that is gone. Here elements may be left that it does not know.
-    let is_emptying = addition.is_none() && is_emptying(delta);
-    let stays = is_emptying && (has_string || live > removed);
+    let stays = teaching.about == About::Removal && (has_string || live > removed);
     let written = delta.parts.iter().find_map(|part| match part {
         Part::Expiry(written) => Some(*written),
         Part::String(_) | Part::Set(_) => None,
     });
-    let written = written.or(addition.map(|_| Expiry::default()));
+    let is_addition = teaching.about.is_addition();
+    let written = written.or(is_addition.then(Expiry::default));
     if let Some(written) = written.filter(|_| !stays) {
         teaching.of_expiry(&known_expiry, &written);
     }
     Ok(Some(teaching).filter(|teaching| !teaching.is_empty()))
-}
-
-/// What a delta adds to a key, if it takes nothing away.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Addition {
-    Increment,
-    Elements,
-}
-
-impl Addition {
-    fn in_delta(delta: &Delta) -> Option<Self> {
-        delta.parts.iter().find_map(|part| match part {
-            Part::String(state) if state.register.is_none() && !state.counts.is_empty() => {
-                Some(Self::Increment)
-            }
-            Part::Set(RowsDelta {
-                named: Named::Rows(rows),
-                ..
-            }) if rows.values().any(|dots| !dots.is_empty()) => Some(Self::Elements),
-            Part::String(_) | Part::Set(_) | Part::Expiry(_) => None,
-        })
-    }
 }
 
 impl Teaching {
@@ -110,41 +85,53 @@ impl Teaching {
                 key: delta.key.clone(),
                 parts: Vec::new(),
             },
-            newest: Hlc::ZERO,
+            newest: Stamp::ZERO,
             seen: None,
             was_shown: head.slot() != Shown::Absent,
             is_text: false,
             is_other_type: false,
             is_lost: false,
+            about: About::of(delta),
         }
     }
 
     /// The newest stamp in it, of anything that could push a clock.
     pub fn newest_of_all(&self) -> Hlc {
         let seen = self.seen.as_ref().map_or(Hlc::ZERO, Context::newest_of_all);
-        seen.max(self.newest).max(self.delta.newest())
+        seen.max(self.newest.hlc).max(self.delta.newest())
     }
 
     fn is_empty(&self) -> bool {
         self.delta.parts.is_empty()
-            && self.newest == Hlc::ZERO
+            && self.newest == Stamp::ZERO
             && self.seen.is_none()
             && !self.is_text
             && !self.is_other_type
     }
 
-    /// The other type is shown here: by which stamp, so that whoever adds can say whether it knows that.
-    fn of_other_type(&mut self, head: &Head, addition: Addition, wall_ms: u64) {
-        match (addition, head.shown(wall_ms)) {
-            (Addition::Elements, Shown::String) => {
+    /// The other type is here than is added: by which stamp, so that whoever adds can say whether it knew that. Also where it is hidden: by
+    /// what was added just before, perhaps, and is about to be taken back.
+    fn of_other_type(&mut self, head: &Head, wall_ms: u64) {
+        if is_on(Mutant::OtherTypeNotTaught) {
+            return;
+        }
+        if head.is_expired(wall_ms) {
+            return;
+        }
+        match self.about {
+            About::Elements if !head.string.is_empty() => {
                 self.is_other_type = true;
-                self.newest = self.newest.max(head.string.newest());
+                // Increments are told themselves: no stamp says whether a DEL had seen them.
+                self.of_counts(&head.string, &StringState::default());
+                let text = head.string.register.as_ref();
+                let text = text.filter(|register| register.value.is_some());
+                self.newest = text.map_or(Stamp::ZERO, |register| register.stamp);
             }
-            (Addition::Increment, Shown::Set) => {
+            About::Increment if head.set.live > 0 => {
                 self.is_other_type = true;
                 self.seen = Some(head.set.context.clone());
             }
-            (Addition::Elements | Addition::Increment, _) => {}
+            About::Elements | About::Increment | About::Statement | About::Removal => {}
         }
     }
 
@@ -152,15 +139,20 @@ impl Teaching {
         if written.register.is_none() && !written.counts.is_empty() {
             self.is_text = is_text(known);
             if let Some(register) = known.register.as_ref().filter(|_| self.is_text) {
-                self.newest = register.stamp.hlc;
+                self.newest = register.stamp;
             }
             return;
         }
         let mine = known.register.as_ref().map(|register| register.stamp);
         let theirs = written.register.as_ref().map(|register| register.stamp);
-        if let Some(mine) = mine.filter(|mine| theirs.is_none_or(|theirs| *mine > theirs)) {
-            self.newest = self.newest.max(mine.hlc);
+        let mine = mine.filter(|mine| theirs.is_none_or(|theirs| *mine > theirs));
+        if let Some(mine) = mine {
+            self.newest = self.newest.max(mine);
         }
+        self.of_counts(known, written);
+    }
+
+    fn of_counts(&mut self, known: &StringState, written: &StringState) {
         let unknown: BTreeMap<_, _> = known
             .counts
             .iter()
@@ -206,12 +198,6 @@ impl Teaching {
             created: Stamp::ZERO,
         }));
     }
-}
-
-/// Whether a delta removes elements until none is left, as its coordinator saw it.
-fn is_emptying(delta: &Delta) -> bool {
-    let mut parts = delta.parts.iter();
-    parts.any(|part| matches!(part, Part::Set(rows) if matches!(rows.named, Named::Rows(_))))
 }
 
 /// Whether a value is text that is no integer.

@@ -88,7 +88,7 @@ impl Shard {
         let Some(asked) = self.endings.asked.remove(&id) else {
             return Ok(false);
         };
-        if self.read_only.is_some() {
+        if self.refuses_writes().is_some() {
             self.expiring.insert(asked.again_ms, asked.key);
             return Ok(true);
         }

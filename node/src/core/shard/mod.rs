@@ -346,6 +346,7 @@ impl Shard {
             is_shipping: self.shipper.has_destinations(),
             is_asking,
             effects: Vec::new(),
+            is_overlaid: false,
             overwrites: Overwrites::default(),
             is_queued: false,
         }

@@ -7,6 +7,7 @@
 //! Until that correction is where it is to be, a reader elsewhere sees the register at 5, which was acknowledged before either SET began. So
 //! the first one is answered with the correction of the second, and not before.
 
+use bytes::Bytes;
 use crdt::{Hlc, Stamp};
 
 use super::Shard;
@@ -23,8 +24,8 @@ pub(super) enum Overtaken {
     No,
     /// What replaced it stands above what it was taught, from this place on.
     Above(Hlc),
-    /// What replaced it does not, and waits for nobody: it is to be written again as it stands. Whoever saw it saw no more than this one
-    /// replica promises.
+    /// What replaced it does not, and waits for nobody: that is to be written again, also where what was taught has come here itself since.
+    /// Whoever saw it saw no more than this one replica promises.
     PassedBy,
     /// What replaced it does not, and nobody knows what comes of it.
     Failed,
@@ -33,12 +34,14 @@ pub(super) enum Overtaken {
 }
 
 /// How a write stands whose register, expiry or both were replaced.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Standing {
     register: Overtaken,
     expiry: Overtaken,
+    /// What replaced the register.
+    value: Option<Bytes>,
     /// When the key is to end by what replaced the expiry, in Unix milliseconds.
-    pub(super) ends_at_ms: Option<u64>,
+    ends_at_ms: Option<u64>,
 }
 
 impl Standing {
@@ -46,6 +49,7 @@ impl Standing {
     const FREE: Self = Self {
         register: Overtaken::No,
         expiry: Overtaken::No,
+        value: None,
         ends_at_ms: None,
     };
 
@@ -54,14 +58,14 @@ impl Standing {
         self.register.max(self.expiry)
     }
 
-    /// Whether the register is to be written again as it stands.
-    pub(super) fn register_stands_again(&self) -> bool {
-        self.register == Overtaken::PassedBy
+    /// The value that is to be written again, if one is; `Some(None)`: its absence.
+    pub(super) fn register_again(&self) -> Option<Option<&Bytes>> {
+        (self.register == Overtaken::PassedBy).then_some(self.value.as_ref())
     }
 
-    /// Whether the expiry is.
-    pub(super) fn expiry_stands_again(&self) -> bool {
-        self.expiry == Overtaken::PassedBy
+    /// The expiry that is to be written again, likewise.
+    pub(super) fn expiry_again(&self) -> Option<Option<u64>> {
+        (self.expiry == Overtaken::PassedBy).then_some(self.ends_at_ms)
     }
 }
 
@@ -79,10 +83,10 @@ impl Shard {
             return Ok(Standing::FREE);
         };
         let replaced = self.quorum.replaced_by(awaiting);
-        let register = replaced
-            .register
-            .zip(lesson.register_over(&awaiting.effects));
-        let expiry = replaced.expiry.zip(lesson.expiry_over(&awaiting.effects));
+        let over = lesson.register_over(&awaiting.effects);
+        let register = replaced.register.zip(over);
+        let over = lesson.expiry_over(&awaiting.effects);
+        let expiry = replaced.expiry.zip(over);
         if register.is_none() && expiry.is_none() {
             return Ok(Standing::FREE);
         }
@@ -90,21 +94,20 @@ impl Shard {
         let head = self.working.head(storage, &Position::of(&key), &key)?;
         let written = head.string.register.as_ref().map(|register| register.stamp);
         let (written, ends) = (written.unwrap_or(Stamp::ZERO), head.expiry.stamp);
-        let register = register.map(|over| match self.beside(over, written) {
-            // What was taught has come here itself since, over what is to be written again: that is gone.
-            Overtaken::PassedBy if written.actor != self.actor => Overtaken::No,
-            overtaken => overtaken,
-        });
-        let expiry = expiry.map(|over| self.beside(over, ends));
-        Ok(Standing {
-            register: register.unwrap_or(Overtaken::No),
-            expiry: expiry.unwrap_or(Overtaken::No),
-            ends_at_ms: replaced.ends_at_ms,
-        })
+        let mut standing = Standing::FREE;
+        if let Some(((later, value), taught)) = register {
+            standing.register = self.beside(later, taught, written);
+            standing.value = value;
+        }
+        if let Some(((later, ends_at_ms), taught)) = expiry {
+            standing.expiry = self.beside(later, taught, ends);
+            standing.ends_at_ms = ends_at_ms;
+        }
+        Ok(standing)
     }
 
     /// How what stands here now is beside what was taught; `later` is the write that put it here.
-    fn beside(&self, (later, taught): (Written, Hlc), here: Stamp) -> Overtaken {
+    fn beside(&self, later: Written, taught: Hlc, here: Stamp) -> Overtaken {
         if here.hlc > taught {
             return match here.actor == self.actor {
                 true => Overtaken::Above(here.hlc),

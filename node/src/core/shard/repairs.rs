@@ -153,9 +153,10 @@ impl Shard {
                 self.quorum.disturb(key);
                 self.working.join(storage, &delta)?;
             }
-            if self.is_overlaid(storage, key)? {
-                return Ok(Met::Overlays);
-            }
+        }
+        // Also where the copy brought nothing: something may have come by its own stream since the question was asked.
+        if self.is_overlaid(storage, key)? {
+            return Ok(Met::Overlays);
         }
         let mut version = ask.version;
         if page.next.is_none() {

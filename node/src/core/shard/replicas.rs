@@ -80,7 +80,10 @@ impl Shard {
         }
         // What cannot be read is said when it is carried out.
         let head = self.working.head(storage, &Position::of(&op.key), &op.key);
-        head.is_ok_and(|head| head.is_expired(now.wall_ms) || would_refuse(head, write))
+        head.is_ok_and(|head| {
+            head.is_expired(now.wall_ms)
+                || (would_refuse(head, write) && !is_on(Mutant::RefusedUnasked))
+        })
     }
 
     /// Asks enough others about a key, once it shows what this shard wrote.
@@ -318,6 +321,11 @@ impl Shard {
             match compare::digest(storage, &mut self.working, &key) {
                 Ok(digest) => {
                     if self.gates.is_news(&key, &node) && self.gates.digest(&key) != digest {
+                        if self.is_overlaid(storage, &key).unwrap_or(false) {
+                            let covered = self.gates.fail(&key);
+                            self.gates.hold(&key, covered);
+                            continue;
+                        }
                         // What it says is held against what is here now, so reads are to be answered with no less.
                         self.answer_reads(storage, &key, digest, now, out);
                     }
@@ -443,7 +451,14 @@ impl Shard {
         if is_asking {
             reach.admits_write(op.level, Partition::of(&op.key))?;
         }
+        let is_overlaid = is_asking && {
+            let head = self
+                .working
+                .head(storage, &Position::of(&op.key), &op.key)?;
+            is_beside_other_type(head, write) && self.is_overlaid(storage, &op.key)?
+        };
         let mut coordinator = self.coordinator(storage, now, is_asking);
+        coordinator.is_overlaid = is_overlaid;
         let reply = coordinator.write(&op.key, write)?;
         let effects = std::mem::take(&mut coordinator.effects);
         let overwrites = coordinator.overwrites;
@@ -518,6 +533,15 @@ fn would_refuse(head: &Head, write: &Write) -> bool {
         | Write::Persist
         | Write::Pop { .. }
         | Write::Delete => false,
+    }
+}
+
+/// Whether something of another type than is added is there, shown or hidden.
+fn is_beside_other_type(head: &Head, write: &Write) -> bool {
+    match write {
+        Write::Add { .. } => !head.string.is_empty(),
+        Write::IncrBy { .. } => head.set.live > 0,
+        _ => false,
     }
 }
 

@@ -6,6 +6,12 @@
 //! ```
 //! The same connection may have made both, and is to see what it wrote. So whatever depends on what is there waits while the key does not
 //! show what was written: until the writes were answered, corrected or given up.
+//!
+//! ```text
+//!   INCR k  ── committed, no answer yet          us-2 has a set under k: the answer will take the increment back
+//!   APPEND k x ── us-2 is asked, its set is joined, and hidden by the number until then: "1x" would remove the set
+//! ```
+//! So it is beside what created a key and may be taken back.
 
 use bytes::Bytes;
 
@@ -17,7 +23,6 @@ use crate::{
         correct::Learner,
         gate::Waiting,
         op::{Key, SetExpiry},
-        quorum::Awaiting,
     },
     placement::Position,
     storage::{
@@ -47,7 +52,8 @@ impl Shard {
             if awaiting.key != *key || awaiting.lesson.is_none() {
                 continue;
             }
-            if !self.shows(&head, awaiting) {
+            let mut effects = awaiting.effects.iter();
+            if !effects.all(|effect| self.shows(&head, key, effect)) {
                 return Ok(true);
             }
             let actor = self.actor;
@@ -66,23 +72,20 @@ impl Shard {
         Ok(false)
     }
 
-    /// Whether a head is as a write left it, where no later one replaced that.
-    fn shows(&self, head: &Head, awaiting: &Awaiting) -> bool {
-        let current = self.quorum.current(awaiting);
-        awaiting.effects.iter().all(|effect| match effect {
-            Effect::Register { value, expiry, .. } => {
-                let is_shown = !current.register || shows_register(head, value);
-                let ends = match expiry {
-                    SetExpiry::Keep => None,
-                    SetExpiry::Clear => Some(None),
-                    SetExpiry::At(at_ms) => Some(Some(*at_ms)),
-                };
-                is_shown && (!current.expiry || ends.is_none_or(|ends| head.expiry.at_ms == ends))
+    /// Whether a head is as a write left it, or the later one that replaced it; beside an addition, whether it is of no other type.
+    fn shows(&self, head: &Head, key: &Key, effect: &Effect) -> bool {
+        let (value, ends_at_ms) = self.quorum.left(key);
+        match effect {
+            Effect::Register { expiry, .. } => {
+                let is_kept = *expiry == SetExpiry::Keep || head.expiry.at_ms == ends_at_ms;
+                shows_register(head, value) && is_kept
             }
-            Effect::Delete { .. } => !current.register || head.slot() == Shown::Absent,
-            Effect::Expiry { at_ms } => !current.expiry || head.expiry.at_ms == *at_ms,
-            Effect::Remove { .. } | Effect::Add { .. } | Effect::Increment { .. } => true,
-        })
+            Effect::Delete { .. } => shows_register(head, value),
+            Effect::Expiry { .. } => head.expiry.at_ms == ends_at_ms,
+            Effect::Increment { is_creating, .. } => !is_creating || head.set.live == 0,
+            Effect::Add { is_creating, .. } => !is_creating || head.string.is_empty(),
+            Effect::Remove { .. } => true,
+        }
     }
 
     /// Waits where a key is overlaid, before all that came later. Gives what need not wait.
@@ -119,7 +122,11 @@ impl Shard {
     }
 }
 
-fn shows_register(head: &Head, value: &Bytes) -> bool {
+/// Whether a head shows a value, and no increments on it; or nothing.
+fn shows_register(head: &Head, value: Option<&Bytes>) -> bool {
+    let Some(value) = value else {
+        return head.slot() == Shown::Absent;
+    };
     let string = &head.string;
     let register = string.register.as_ref();
     let is_written = register.is_some_and(|register| register.value.as_ref() == Some(value));

@@ -50,7 +50,8 @@ impl Shard {
     /// at the next tick.
     fn work_off(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
         self.upkeep_at = None;
-        if self.read_only.is_some() {
+        // Neither by a clock that the others contradict.
+        if self.refuses_writes().is_some() {
             return;
         }
         let done = self

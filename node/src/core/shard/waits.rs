@@ -303,12 +303,12 @@ impl Shard {
         let corrected = standing.and_then(|standing| {
             let effects = &awaiting.effects;
             let mut corrected = coordinator.correct(&target, effects, current, &lesson, reply)?;
-            if standing.register_stands_again() {
-                coordinator.stand_again(&target, &lesson)?;
+            if let Some(value) = standing.register_again() {
+                coordinator.stand_again(&target, value, &lesson)?;
                 corrected.0 = true;
             }
-            if standing.expiry_stands_again() {
-                coordinator.end_again(&target, standing.ends_at_ms)?;
+            if let Some(at_ms) = standing.expiry_again() {
+                coordinator.end_again(&target, at_ms)?;
                 corrected.0 = true;
             }
             Ok((standing.overtaken(), corrected))

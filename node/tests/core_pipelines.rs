@@ -1,0 +1,348 @@
+//! Goal: one connection's commands see each other, in their order, whatever comes to the node between them.
+//!
+//! Method: requests of one connection through one replica, without waiting between them; others know something that it does not, and say so early or late.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod core_support;
+
+use core_support::{
+    WALL_MS, add, bulk, bytes,
+    missed::{Held, ONE, arrive, members, missed_by, of},
+    remove,
+    replicas::Replicas,
+    set,
+};
+use node::core::{
+    message::Message,
+    op::{Action, Condition, Read, SetExpiry, Write},
+    reply::Reply,
+};
+
+/// The second node's clock is ahead, and a key was deleted through it that the first one still has, or never had.
+fn deleted_ahead() -> (Replicas, Held) {
+    let mut three = Replicas::three();
+    three.nodes[1].wall_ms = WALL_MS + 600;
+    three.cut_off(0);
+    assert_eq!(three.write(1, "k", set("x")), Reply::Ok);
+    assert_eq!(three.write(1, "k", Write::Delete), Reply::Int(1));
+    let held = three.hold(1);
+    three.cut.clear();
+    (three, held)
+}
+
+#[test]
+fn a_connection_reads_what_it_wrote_before_in_one_pipeline() {
+    let (mut three, held) = deleted_ahead();
+    let written = three.nodes[0].request("k", Action::Write(set("a")));
+    let seen = three.nodes[0].request("k", Action::Read(Read::Get));
+    three.nodes[0].close();
+    three.deliver();
+    three.live(0..3, 5);
+    assert_eq!(three.reply(0, written), Some(Reply::Ok));
+    assert_eq!(three.reply(0, seen), Some(bulk("a")));
+    drop(held);
+}
+
+#[test]
+fn a_set_if_absent_finds_what_the_connection_set_before_in_one_pipeline() {
+    let (mut three, held) = deleted_ahead();
+    let written = three.nodes[0].request("k", Action::Write(set("a")));
+    let if_absent = Write::Set {
+        value: bytes("b"),
+        expiry: SetExpiry::Clear,
+        condition: Condition::IfAbsent,
+        return_old: false,
+    };
+    let again = three.nodes[0].request("k", Action::Write(if_absent));
+    three.nodes[0].close();
+    three.deliver();
+    three.live(0..3, 5);
+    assert_eq!(three.reply(0, written), Some(Reply::Ok));
+    assert_eq!(three.reply(0, again), Some(Reply::Nil));
+    assert_eq!(three.get(0, "k"), bulk("a"));
+    drop(held);
+}
+
+#[test]
+fn p7_an_append_appends_to_what_the_connection_set_before_in_one_pipeline() {
+    let (mut three, held) = deleted_ahead();
+    let written = three.nodes[0].request("k", Action::Write(set("a")));
+    let longer = three.nodes[0].request("k", Action::Write(Write::Append { value: bytes("b") }));
+    three.nodes[0].close();
+    three.deliver();
+    three.live(0..3, 5);
+    assert_eq!(three.reply(0, written), Some(Reply::Ok));
+    assert_eq!(three.reply(0, longer), Some(Reply::Int(2)));
+    assert_eq!(three.get(0, "k"), bulk("ab"));
+    drop(held);
+}
+
+/// Two requests of one connection through the first node, one after the other, without waiting between them.
+fn pipeline(three: &mut Replicas, first: Write, second: Action) -> (Reply, Reply) {
+    let first = three.nodes[0].request("k", Action::Write(first));
+    let second = three.nodes[0].request("k", second);
+    three.nodes[0].close();
+    three.deliver();
+    three.live(0..3, 5);
+    let first = three.reply(0, first).expect("the first is answered");
+    (
+        first,
+        three.reply(0, second).expect("the second is answered"),
+    )
+}
+
+#[test]
+fn p7_an_append_behind_a_delete_in_one_pipeline_does_not_bring_back_what_was_deleted() {
+    let mut three = Replicas::three();
+    let held = missed_by(&mut three, 0, set("old"), &Reply::Ok);
+    let append = Action::Write(Write::Append {
+        value: bytes("new"),
+    });
+    let (deleted, length) = pipeline(&mut three, Write::Delete, append);
+    assert_eq!(deleted, Reply::Int(1));
+    for node in 0..3 {
+        let shown = three.get(node, "k");
+        assert_eq!(shown, bulk("new"), "through {node}, of length {length:?}");
+    }
+    drop(held);
+}
+
+#[test]
+fn a_set_if_absent_behind_a_delete_in_one_pipeline_sets() {
+    let mut three = Replicas::three();
+    let held = missed_by(&mut three, 0, set("old"), &Reply::Ok);
+    let if_absent = Action::Write(Write::Set {
+        value: bytes("new"),
+        expiry: SetExpiry::Clear,
+        condition: Condition::IfAbsent,
+        return_old: false,
+    });
+    let replies = pipeline(&mut three, Write::Delete, if_absent);
+    assert_eq!(replies, (Reply::Int(1), Reply::Ok));
+    assert_eq!(three.get(1, "k"), bulk("new"));
+    drop(held);
+}
+
+#[test]
+fn a_connection_does_not_see_what_it_removed_before_in_one_pipeline() {
+    let mut three = Replicas::three();
+    let held = missed_by(&mut three, 0, add(&["a"]), &Reply::Int(1));
+    let (removed, seen) = pipeline(&mut three, remove(&["a"]), Action::Read(Read::Members));
+    assert_eq!(removed, Reply::Int(1));
+    assert_eq!(
+        members(&seen),
+        of(&[]),
+        "it was removed by the same connection"
+    );
+    drop(held);
+}
+
+#[test]
+fn p4_a_pop_behind_a_removal_in_one_pipeline_gives_out_nothing_that_was_removed() {
+    let mut three = Replicas::three();
+    let held = missed_by(&mut three, 0, add(&["a"]), &Reply::Int(1));
+    let pop = Action::Write(Write::Pop {
+        count: 1,
+        entropy: 7,
+    });
+    let (removed, popped) = pipeline(&mut three, remove(&["a"]), pop);
+    assert_eq!(removed, Reply::Int(1));
+    assert_eq!(popped, Reply::Array(Vec::new()), "both got the one element");
+    drop(held);
+}
+
+/// "What depends on what is there waits while the key does not show what was written before it." What stands over it may come by a stream
+/// while the question is under way, instead of with the answer.
+#[test]
+fn p7_a_read_behind_a_delete_in_one_pipeline_shows_nothing_that_comes_by_a_stream_meanwhile() {
+    let mut three = Replicas::three();
+    let held = missed_by(&mut three, 0, add(&["a"]), &Reply::Int(1));
+    let deleted = three.nodes[0].request("k", Action::Write(Write::Delete));
+    let read = three.nodes[0].request("k", Action::Read(Read::Members));
+    three.nodes[0].close();
+    let sent = three.hold(0);
+    let (asked, rows): (Held, Held) = sent
+        .into_iter()
+        .partition(|(_, message)| matches!(message, Message::Compare(_)));
+    arrive(&mut three, held); // us-2's SADD, by its stream
+    three.release(0, asked);
+    let shown = three.reply(0, read);
+    three.release(0, rows);
+    three.live(0..3, 5);
+    let shown = shown.or_else(|| three.reply(0, read));
+    assert_eq!(three.reply(0, deleted), Some(Reply::Int(1)));
+    assert_eq!(shown, Some(Reply::Set(vec![])));
+}
+
+/// The same of a SET over a value of a clock that is ahead.
+#[test]
+fn p7_a_read_behind_a_set_in_one_pipeline_shows_nothing_that_comes_by_a_stream_meanwhile() {
+    let mut three = Replicas::three();
+    three.nodes[1].wall_ms += 500;
+    let held = missed_by(&mut three, 0, set("older"), &Reply::Ok);
+    let written = three.nodes[0].request("k", Action::Write(set("newer")));
+    let read = three.nodes[0].request("k", Action::Read(Read::Get));
+    three.nodes[0].close();
+    let sent = three.hold(0);
+    let (asked, rows): (Held, Held) = sent
+        .into_iter()
+        .partition(|(_, message)| matches!(message, Message::Compare(_)));
+    arrive(&mut three, held);
+    three.release(0, asked);
+    let shown = three.reply(0, read);
+    three.release(0, rows);
+    three.live(0..3, 5);
+    let shown = shown.or_else(|| three.reply(0, read));
+    assert_eq!(three.reply(0, written), Some(Reply::Ok));
+    assert_eq!(shown, Some(bulk("newer")));
+}
+
+/// "A connection reads its own writes", also where one of them was at ONE: what its SET at a quorum is about to be written above is shown
+/// neither before nor after.
+#[test]
+fn p7_a_read_behind_a_set_at_one_behind_a_set_shows_what_the_connection_wrote() {
+    let mut three = Replicas::three();
+    three.nodes[1].wall_ms += 500;
+    let held = missed_by(&mut three, 0, set("older"), &Reply::Ok);
+    let first = three.nodes[0].request("k", Action::Write(set("newer")));
+    let second = three.nodes[0].request_at("k", Action::Write(set("newest")), ONE);
+    let read = three.nodes[0].request("k", Action::Read(Read::Get));
+    three.nodes[0].close();
+    // The question is answered before the rows are.
+    let sent = three.hold(0);
+    let (asked, rows): (Held, Held) = sent
+        .into_iter()
+        .partition(|(_, message)| matches!(message, Message::Compare(_)));
+    three.release(0, asked);
+    let shown = three.reply(0, read);
+    three.release(0, rows);
+    three.live(0..3, 5);
+    let shown = shown.or_else(|| three.reply(0, read));
+    assert_eq!(three.reply(0, first), Some(Reply::Ok));
+    assert_eq!(three.reply(0, second), Some(Reply::Ok));
+    arrive(&mut three, held);
+    three.live(0..3, 5);
+    assert_eq!(three.get(2, "k"), bulk("newest"), "it stands in the end");
+    assert_eq!(shown, Some(bulk("newest")));
+}
+
+/// A conditional write that is decided by such a view is lasting: SET NX behind a DEL.
+#[test]
+fn p7_a_setnx_behind_a_delete_succeeds_whatever_comes_by_a_stream_meanwhile() {
+    let mut three = Replicas::three();
+    three.nodes[1].wall_ms += 500;
+    let held = missed_by(&mut three, 0, set("older"), &Reply::Ok);
+    let deleted = three.nodes[0].request("k", Action::Write(Write::Delete));
+    let created = three.nodes[0].request(
+        "k",
+        Action::Write(Write::Set {
+            value: bytes("new"),
+            expiry: SetExpiry::Clear,
+            condition: Condition::IfAbsent,
+            return_old: false,
+        }),
+    );
+    three.nodes[0].close();
+    let sent = three.hold(0);
+    let (asked, rows): (Held, Held) = sent
+        .into_iter()
+        .partition(|(_, message)| matches!(message, Message::Compare(_)));
+    arrive(&mut three, held);
+    three.release(0, asked);
+    three.release(0, rows);
+    three.live(0..3, 10);
+    assert_eq!(three.reply(0, deleted), Some(Reply::Int(1)));
+    assert_eq!(three.reply(0, created), Some(Reply::Ok));
+    for node in 0..3 {
+        assert_eq!(three.get(node, "k"), bulk("new"), "through {node}");
+    }
+}
+
+/// The same of a DEL at ONE between two: SET NX decides by what the DEL did not see.
+#[test]
+fn p7_a_setnx_behind_a_set_and_a_delete_at_one_decides_by_what_the_connection_wrote() {
+    let mut three = Replicas::three();
+    three.nodes[1].wall_ms += 500;
+    let held = missed_by(&mut three, 0, set("older"), &Reply::Ok);
+    let first = three.nodes[0].request("k", Action::Write(set("newer")));
+    let second = three.nodes[0].request_at("k", Action::Write(Write::Delete), ONE);
+    let created = three.nodes[0].request(
+        "k",
+        Action::Write(Write::Set {
+            value: bytes("new"),
+            expiry: SetExpiry::Clear,
+            condition: Condition::IfAbsent,
+            return_old: false,
+        }),
+    );
+    three.nodes[0].close();
+    let sent = three.hold(0);
+    let (asked, rows): (Held, Held) = sent
+        .into_iter()
+        .partition(|(_, message)| matches!(message, Message::Compare(_)));
+    three.release(0, asked);
+    three.release(0, rows);
+    three.live(0..3, 10);
+    arrive(&mut three, held);
+    let replies = (
+        three.reply(0, first),
+        three.reply(0, second),
+        three.reply(0, created),
+    );
+    let left = three.get(2, "k");
+    assert_eq!(
+        (replies, left),
+        (
+            (Some(Reply::Ok), Some(Reply::Int(1)), Some(Reply::Ok)),
+            bulk("new")
+        )
+    );
+}
+
+/// "An acknowledged SET … is never undone by one that was acknowledged before it began", whatever the same connection wrote at ONE since.
+/// Without any question: the older value comes by its own stream before the acknowledgements.
+#[test]
+fn p7_a_set_with_one_at_one_behind_it_is_not_undone_by_an_older_one_that_comes_meanwhile() {
+    let mut three = Replicas::three();
+    three.nodes[1].wall_ms += 500;
+    let held = missed_by(&mut three, 0, set("older"), &Reply::Ok);
+    let first = three.begin(0, "k", Action::Write(set("newer")));
+    let second = three.nodes[0].request_at("k", Action::Write(set("newest")), ONE);
+    three.nodes[0].close();
+    let sent = three.hold(0);
+    arrive(&mut three, held);
+    three.release(0, sent);
+    three.live(0..3, 10);
+    assert_eq!(three.reply(0, first), Some(Reply::Ok));
+    assert_eq!(three.reply(0, second), Some(Reply::Ok));
+    for node in 0..3 {
+        let left = three.get(node, "k");
+        assert_ne!(left, bulk("older"), "through {node}");
+    }
+}
+
+/// The same with DEL at ONE behind a DEL: what was deleted at a quorum is back.
+#[test]
+fn p7_a_delete_with_a_set_and_a_delete_at_one_behind_it_is_not_undone() {
+    let mut three = Replicas::three();
+    three.nodes[1].wall_ms += 500;
+    three.write(0, "k", set("first"));
+    let held = missed_by(&mut three, 0, set("older"), &Reply::Ok);
+    let first = three.begin(0, "k", Action::Write(Write::Delete));
+    let second = three.nodes[0].request_at("k", Action::Write(set("x")), ONE);
+    let third = three.nodes[0].request_at("k", Action::Write(Write::Delete), ONE);
+    three.nodes[0].close();
+    let sent = three.hold(0);
+    arrive(&mut three, held);
+    three.release(0, sent);
+    three.live(0..3, 10);
+    assert_eq!(three.reply(0, first), Some(Reply::Int(1)));
+    assert!(three.reply(0, second).is_some() && three.reply(0, third).is_some());
+    for node in 0..3 {
+        assert_eq!(three.get(node, "k"), Reply::Nil, "through {node}");
+    }
+}

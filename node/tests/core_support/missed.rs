@@ -1,0 +1,119 @@
+//! What one replica misses and the others acknowledge.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU8,
+    sync::Arc,
+};
+
+use super::{Region, UNBOUNDED, bytes, replicas::Replicas};
+use node::{
+    core::{
+        identity::DirectoryId,
+        message::{Message, SessionId},
+        op::{Action, Condition, ExpireCondition, SetExpiry, Write},
+        reply::Reply,
+        ship::{Home, OutboxBounds},
+    },
+    level::Level,
+    names::{NodeName, RegionName},
+    placement::Placement,
+};
+
+pub const ONE: Level = Level::Replicas(NonZeroU8::MIN);
+
+pub type Held = Vec<(SessionId, Message)>;
+
+pub fn members(reply: &Reply) -> BTreeSet<String> {
+    let Reply::Set(items) = reply else {
+        panic!("no set: {reply:?}");
+    };
+    items.iter().map(super::text).collect()
+}
+
+pub fn of(elements: &[&str]) -> BTreeSet<String> {
+    elements
+        .iter()
+        .map(|element| (*element).to_owned())
+        .collect()
+}
+
+pub fn expire(at_ms: u64) -> Write {
+    Write::Expire {
+        at_ms: at_ms as i64,
+        condition: ExpireCondition::Always,
+    }
+}
+
+pub fn set_with(value: &str, expiry: SetExpiry) -> Write {
+    Write::Set {
+        value: bytes(value),
+        expiry,
+        condition: Condition::Always,
+        return_old: false,
+    }
+}
+
+/// The others acknowledge a write that one node misses. Gives what is under way to it.
+pub fn missed_by(three: &mut Replicas, node: usize, write: Write, reply: &Reply) -> Vec<Held> {
+    three.cut_off(node);
+    let through = (node + 1) % 3;
+    let id = three.begin(through, "k", Action::Write(write));
+    three.deliver();
+    for _ in 0..2 {
+        for other in (0..3).filter(|other| *other != node) {
+            three.nodes[other].pass(100);
+            three.nodes[other].tick();
+        }
+        three.nodes[node].pass(100); // its clock runs too
+        three.deliver();
+    }
+    assert_eq!(three.reply(through, id).as_ref(), Some(reply));
+    let held = (0..3).map(|node| three.hold(node)).collect();
+    three.cut.clear();
+    held
+}
+
+pub fn arrive(three: &mut Replicas, held: Vec<Held>) {
+    for (node, held) in held.into_iter().enumerate() {
+        three.release(node, held);
+    }
+}
+
+pub fn pass(three: &mut Replicas, millis: u64) {
+    three.nodes.iter_mut().for_each(|node| node.pass(millis));
+}
+
+/// One node in `us`, and three in `eu` with three replicas of each key: all joined. They keep so much of their outboxes.
+pub fn two_regions(bounds: OutboxBounds) -> Replicas {
+    let (us, eu): (RegionName, RegionName) =
+        ("us".parse().expect("a name"), "eu".parse().expect("a name"));
+    let node = |name: &str| -> NodeName { name.parse().expect("a name") };
+    let eus: BTreeSet<NodeName> = ["eu-1", "eu-2", "eu-3"].map(node).into();
+    let members = BTreeMap::from([
+        (us.clone(), BTreeSet::from([node("us-1")])),
+        (eu.clone(), eus.clone()),
+    ]);
+    let counts = BTreeMap::from([(us.clone(), 1), (eu.clone(), 3)]);
+    let placement = Arc::new(Placement::new(members, &counts));
+    let place = |region: &RegionName, node: &NodeName| Home {
+        region: region.clone(),
+        node: node.clone(),
+        placement: Arc::clone(&placement),
+        is_sloppy: false,
+    };
+    let mut places = vec![place(&us, &node("us-1"))];
+    places.extend(eus.iter().map(|node| place(&eu, node)));
+    let mut world = Replicas::joined(places.clone().into_iter());
+    world.nodes = places
+        .into_iter()
+        .zip(10..)
+        .map(|(place, id)| {
+            let is_us = place.node.as_str() == "us-1";
+            let bounds = if is_us { UNBOUNDED } else { bounds };
+            Region::at(place, DirectoryId(id), bounds)
+        })
+        .collect();
+    world.join();
+    world
+}
