@@ -39,11 +39,13 @@ pub enum Family {
     Local,
     /// A set of elements that are added once, by clients of one region alone, that is deleted, expires and is made again.
     Fading,
+    /// A counter and a set of elements that are added once, in turn, by clients of one region alone.
+    Turning,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Counter,
         Self::Balance,
         Self::Resettable,
@@ -54,6 +56,7 @@ impl Family {
         Self::Anything,
         Self::Local,
         Self::Fading,
+        Self::Turning,
     ];
 
     /// The family of a key.
@@ -77,6 +80,7 @@ impl Family {
             Self::Anything => b'a',
             Self::Local => b'l',
             Self::Fading => b'f',
+            Self::Turning => b't',
         }
     }
 }
@@ -89,17 +93,24 @@ pub struct Mix {
     reads: u64,
     expiry_ms_max: u64,
     /// Whether what a client asks at once is about one key.
-    is_on_one_key: bool,
+    pub is_on_one_key: bool,
+    /// Whether it is about one family, on a key or two.
+    pub is_focused: bool,
     /// The consistency levels that are asked for, each as often as it stands here.
     pub levels: Vec<Level>,
 }
 
 impl Mix {
-    /// A mix by chance; some families are left out, and most ask for one level alone.
-    pub fn draw(dice: &mut Dice) -> Self {
-        let weights: Vec<u64> = Family::ALL
+    /// A mix by chance; some families are left out, and most ask for one level alone. `focus` says whether it is about one family, on a
+    /// key or two: what many commands on one key come to is seldom seen where they are spread over many.
+    pub fn draw(dice: &mut Dice, focus: &mut Dice) -> Self {
+        let mut weights: Vec<u64> = Family::ALL
             .iter()
-            .map(|_| {
+            .map(|family| {
+                let dice = match family {
+                    Family::Turning => &mut *focus,
+                    _ => &mut *dice,
+                };
                 if dice.chance(650) {
                     dice.between(1, 10)
                 } else {
@@ -107,6 +118,13 @@ impl Mix {
                 }
             })
             .collect();
+        let is_focused = focus.chance(200);
+        if is_focused {
+            let chosen = *focus.pick(&FOCUSED);
+            weights = Family::ALL
+                .map(|family| u64::from(family == chosen))
+                .to_vec();
+        }
         let levels = if dice.chance(700) {
             vec![Level::LocalQuorum]
         } else {
@@ -116,14 +134,26 @@ impl Mix {
         };
         let mut mix = Self {
             weights,
-            keys: dice.between(1, 6),
+            keys: match dice.between(1, 6) {
+                _ if is_focused => focus.between(1, 2),
+                keys => keys,
+            },
             reads: dice.between(50, 400),
             expiry_ms_max: *dice.pick(&[50, 1000, 10_000]),
             is_on_one_key: dice.chance(400),
+            is_focused,
             levels,
         };
         mix.ask_something();
         mix
+    }
+
+    /// The families of the keys that are asked about.
+    pub fn families(&self) -> impl Iterator<Item = Family> {
+        let weights = Family::ALL.into_iter().zip(&self.weights);
+        weights
+            .filter(|(_, weight)| **weight > 0)
+            .map(|(family, _)| family)
     }
 
     /// Nothing of this family is asked.
@@ -140,6 +170,16 @@ impl Mix {
         }
     }
 }
+
+/// Families of which many commands on one key say something.
+const FOCUSED: [Family; 6] = [
+    Family::Fading,
+    Family::Turning,
+    Family::Register,
+    Family::Unique,
+    Family::Small,
+    Family::Resettable,
+];
 
 /// Levels that are asked for beside each other.
 const LEVELS: [Level; 8] = [
@@ -206,7 +246,9 @@ impl Workload {
         let number = self.dice.below(self.mix.keys);
         let letter = char::from(family.letter());
         let key = match family {
-            Family::Local | Family::Fading => format!("{letter}{region}-{number}"),
+            Family::Local | Family::Fading | Family::Turning => {
+                format!("{letter}{region}-{number}")
+            }
             _ => format!("{letter}{number}"),
         };
         self.about(client, Key::from(key), wall_ms)
@@ -272,6 +314,11 @@ impl Workload {
                 1 => Read::ExpiresAtMs,
                 _ => Read::Members,
             },
+            Family::Turning => match self.dice.below(4) {
+                0 => Read::Exists,
+                1 => Read::Get,
+                _ => Read::Members,
+            },
             Family::Anything | Family::Local => self.any_read(),
         }
     }
@@ -331,12 +378,20 @@ impl Workload {
             Family::Owned => set(self.value("o")),
             Family::Anything | Family::Local => self.write_anything(wall_ms),
             Family::Fading => self.write_fading(key, wall_ms),
+            Family::Turning => match self.dice.below(6) {
+                0 => Write::Delete,
+                1 | 2 => Write::IncrBy { by: 1 },
+                _ => self.add_unique(key),
+            },
         }
     }
 
     fn write_fading(&mut self, key: &Key, wall_ms: u64) -> Write {
         match self.dice.below(10) {
-            0 | 1 => Write::Delete,
+            0 => Write::Delete,
+            1 => Write::Remove {
+                members: self.added.get(key).cloned().unwrap_or_default(),
+            },
             2 | 3 => Write::Expire {
                 at_ms: self.expiry_ms(wall_ms) as i64,
                 condition: ExpireCondition::Always,

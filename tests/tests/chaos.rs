@@ -81,6 +81,8 @@ fn lose_a_write(mut run: Run) {
     let name = last.name.clone();
     let verdicts = judge(&Evidence {
         history,
+        replicas: run.scenario.topology().unwrap().replicas().into(),
+        regions: run.scenario.regions.len(),
         ending: run.ending,
         settle_bound: run.scenario.settle,
         surprises: Vec::new(),

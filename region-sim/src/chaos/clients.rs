@@ -46,7 +46,7 @@ pub struct Counts {
 }
 
 /// How clients are to behave.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Manners {
     /// What they ask is drawn from it.
     pub seed: u64,
@@ -54,6 +54,10 @@ pub struct Manners {
     pub clients: u16,
     /// The longest wait between an answer and the next command.
     pub think: Duration,
+    /// The levels that are asked for: those of the connection if none.
+    pub levels: Vec<Level>,
+    /// Whether what a client sends at once is about one key.
+    pub is_on_one_key: bool,
 }
 
 /// Clients at work.
@@ -72,7 +76,7 @@ impl Clients {
     pub fn start(nodes: &[NodeEntry], manners: Manners, begun: Instant) -> io::Result<Self> {
         let stop = StopOnDrop::default();
         let counts = Arc::new(Counts::default());
-        let source = Arc::new(Mutex::new(Source::new(manners.seed)));
+        let source = Arc::new(Mutex::new(Source::new(&manners)));
         let mut regions: Vec<Vec<Door>> = Vec::new();
         for (index, node) in nodes.iter().enumerate() {
             match regions.last_mut() {
@@ -151,11 +155,11 @@ struct Source {
 }
 
 impl Source {
-    fn new(seed: u64) -> Self {
-        let mut dice = Dice::new(seed, Stream::Workload);
+    fn new(manners: &Manners) -> Self {
+        let mut dice = Dice::new(manners.seed, Stream::Workload);
         Self {
-            long: Epochs::new("long", dice.bits(), LONG_OPERATIONS),
-            brief: Epochs::new("brief", dice.bits(), BRIEF_OPERATIONS),
+            long: Epochs::new("long", dice.bits(), LONG_OPERATIONS, manners),
+            brief: Epochs::new("brief", dice.bits(), BRIEF_OPERATIONS, manners),
             dice,
         }
     }
@@ -168,8 +172,10 @@ impl Source {
             &mut self.brief
         };
         let count = epochs.workload.pipeline();
-        let ops = (0..count).map(|_| epochs.next(client, region)).collect();
-        (ops, epochs.workload.think(think))
+        (
+            epochs.pipeline(client, region, count),
+            epochs.workload.think(think),
+        )
     }
 }
 
@@ -179,53 +185,69 @@ struct Epochs {
     name: &'static str,
     dice: Dice,
     operations: u32,
+    levels: Vec<Level>,
+    is_on_one_key: bool,
     epoch: u64,
     left: u32,
     workload: Workload,
 }
 
 impl Epochs {
-    fn new(name: &'static str, seed: u64, operations: u32) -> Self {
+    fn new(name: &'static str, seed: u64, operations: u32, manners: &Manners) -> Self {
         let mut dice = Dice::new(seed, Stream::Workload);
-        let workload = workload(&mut dice);
+        let mut levels = manners.levels.clone();
+        if levels.is_empty() {
+            levels.push(Level::default());
+        }
+        let workload = workload(&mut dice, &levels, manners.is_on_one_key);
         Self {
             name,
             dice,
             operations,
+            levels,
+            is_on_one_key: manners.is_on_one_key,
             epoch: 0,
             left: operations,
             workload,
         }
     }
 
-    fn next(&mut self, client: ClientId, region: usize) -> Op {
-        if self.left == 0 {
+    /// What a client sends at once.
+    fn pipeline(&mut self, client: ClientId, region: usize, count: usize) -> Vec<Op> {
+        if self.left < count as u32 {
             self.epoch += 1;
             self.left = self.operations;
-            self.workload = workload(&mut self.dice);
+            self.workload = workload(&mut self.dice, &self.levels, self.is_on_one_key);
         }
-        self.left -= 1;
+        self.left -= count as u32;
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let mut op = self
-            .workload
-            .next(client, region, wall.as_millis() as u64, None);
+        let mut ops: Vec<Op> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let before = ops.last().map(|op| op.key.clone());
+            let wall_ms = wall.as_millis() as u64;
+            ops.push(self.workload.next(client, region, wall_ms, before.as_ref()));
+        }
         // A key of its own in each epoch: values are unique in one only.
-        let mut key = op.key.to_vec();
-        key.extend_from_slice(format!("@{}{}", self.name, self.epoch).as_bytes());
-        op.key = key.into();
-        op
+        for op in &mut ops {
+            let mut key = op.key.to_vec();
+            key.extend_from_slice(format!("@{}{}", self.name, self.epoch).as_bytes());
+            op.key = key.into();
+        }
+        ops
     }
 }
 
-fn workload(dice: &mut Dice) -> Workload {
-    let mut mix = Mix::draw(dice);
+fn workload(dice: &mut Dice, levels: &[Level], is_on_one_key: bool) -> Workload {
+    let focus = &mut Dice::new(dice.bits(), Stream::Focus);
+    let mut mix = Mix::draw(dice, focus);
     // More than one replica: what is exact only for one shard's own order is left out.
     mix.leave_out(Family::Local);
     mix.leave_out(Family::Fading);
-    // That of the connections: the scenario's.
-    mix.levels = vec![Level::default()];
+    mix.leave_out(Family::Turning);
+    mix.levels = levels.to_vec();
+    mix.is_on_one_key = is_on_one_key;
     Workload::new(Dice::new(dice.bits(), Stream::Workload), mix)
 }
 

@@ -228,7 +228,7 @@ const fn is_set(family: Family) -> Option<bool> {
         | Family::Register
         | Family::Owned => Some(false),
         Family::Unique | Family::Small => Some(true),
-        Family::Anything | Family::Local | Family::Fading => None,
+        Family::Anything | Family::Local | Family::Fading | Family::Turning => None,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     check::{
         Violation, counters, durable, fresh,
         holding::{self, Holder},
-        linear, sets, settled,
+        levels, linear, sets, settled,
     },
     sim::ledger::Ledger,
     workload::History,
@@ -28,6 +28,10 @@ use crate::{
 pub struct Evidence {
     /// What clients asked and were told.
     pub history: History,
+    /// Replicas of each key in each region.
+    pub replicas: usize,
+    /// How many regions there are.
+    pub regions: usize,
     /// What the nodes came to.
     pub ending: Ending,
     /// How long they were given to settle.
@@ -79,7 +83,10 @@ pub fn judge(evidence: &Evidence) -> Vec<Verdict> {
         asks_regions: false,
         may_lack: false,
     };
-    for history in by_key(&evidence.history) {
+    let promised = evidence
+        .history
+        .promised(|level| levels::overlaps(level, evidence.replicas, evidence.regions));
+    for history in by_key(&promised) {
         broken.add(durable::check(&history, &world));
         broken.add(counters::check(&history, &world));
         broken.add(sets::check(&history, &world));

@@ -311,6 +311,8 @@ impl Trial {
             seed: self.seed,
             clients: self.scenario.clients,
             think: self.scenario.think,
+            levels: self.scenario.levels.clone(),
+            is_on_one_key: self.scenario.is_on_one_key,
         };
         let clients = Clients::start(&nodes, manners, begun).map_err(doing("start clients"))?;
         let wounds = Arc::new(Wounds::default());
@@ -400,6 +402,8 @@ impl Trial {
         });
         Evidence {
             history: clients::history(asked),
+            replicas: self.topology.replicas().into(),
+            regions: self.topology.regions().len(),
             ending: ending.clone(),
             settle_bound: self.scenario.settle,
             surprises,

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, fs, path::Path, str::FromStr, time::Duration};
 
+use node::level::Level;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::{
@@ -32,10 +33,14 @@ pub struct Scenario {
     /// The longest that a client waits between an answer and its next command.
     #[serde(deserialize_with = "time")]
     pub think: Duration,
+    /// The consistency levels that clients ask for, each as often as it stands here; none asks for those of its connection.
+    pub levels: Vec<Level>,
+    /// Whether what a client sends at once is about one key.
+    pub is_on_one_key: bool,
     /// The longest that the cluster may take to be settled after the last fault.
     #[serde(deserialize_with = "time")]
     pub settle: Duration,
-    /// Settings for every node's configuration, by dotted path.
+    /// Settings for every node's configuration, by dotted path; behind a node's name and a colon for that node alone.
     pub node: BTreeMap<String, toml::Value>,
     /// What strikes.
     #[serde(rename = "fault")]
@@ -53,6 +58,8 @@ impl Default for Scenario {
             rtt: Duration::from_millis(40),
             clients: 3,
             think: Duration::from_millis(15),
+            levels: Vec::new(),
+            is_on_one_key: false,
             settle: Duration::from_secs(30),
             node: BTreeMap::new(),
             faults: Vec::new(),

@@ -23,7 +23,8 @@ pub fn check(history: &History, ending: &Ending<'_>) -> Vec<Violation> {
             | Family::Owned
             | Family::Anything
             | Family::Local
-            | Family::Fading => continue,
+            | Family::Fading
+            | Family::Turning => continue,
         };
         let operations: Vec<&Operation> = history.of_key(&key).collect();
         let (low, high) = bounds(&operations);

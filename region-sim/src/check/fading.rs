@@ -91,8 +91,10 @@ fn outlived(operations: &[&Operation], read: &Operation) -> Option<String> {
     })?;
     let is_disturbed = operations.iter().any(|other| {
         let is_other = !std::ptr::eq(*other, *expire);
+        // What is added through a replica that has not heard of the expiry, by whose clock it has passed, goes on without it.
+        let goes_on = !other.added().is_empty() && !expire.is_over_before(other);
         is_other
-            && (sets_expiry(other) || is_persist(other))
+            && (sets_expiry(other) || is_persist(other) || goes_on)
             && other.is_begun_before_end_of(read)
             && !other.is_over_before(expire)
     });
@@ -108,12 +110,24 @@ fn outlived(operations: &[&Operation], read: &Operation) -> Option<String> {
 /// Whether an expiry that was surely set was surely ended before another operation began.
 fn is_ended_before(operations: &[&Operation], expire: &Operation, other: &Operation) -> bool {
     operations.iter().any(|end| {
-        let ends = match end.op.action {
+        let ends = match &end.op.action {
             Action::Write(Write::Delete | Write::Persist) => end.reply() == Some(&Reply::Int(1)),
+            Action::Write(Write::Remove { members }) => {
+                end.acknowledged().is_some() && is_emptying(operations, end, members)
+            }
             _ => false,
         };
         ends && expire.is_over_before(end) && end.is_over_before(other)
     })
+}
+
+/// Whether a removal surely left no element.
+fn is_emptying(operations: &[&Operation], removal: &Operation, members: &[Bytes]) -> bool {
+    let mut added = operations
+        .iter()
+        .filter(|add| add.is_begun_before_end_of(removal))
+        .flat_map(|add| add.added());
+    added.all(|member| members.contains(member))
 }
 
 fn sets_expiry(operation: &Operation) -> bool {

@@ -29,7 +29,8 @@ pub fn check(history: &History) -> Vec<Violation> {
             | Family::Resettable
             | Family::Anything
             | Family::Local
-            | Family::Fading => continue,
+            | Family::Fading
+            | Family::Turning => continue,
         };
         let reads = operations
             .iter()

@@ -29,6 +29,17 @@ use crate::{
     workload::{Family, History, Operation},
 };
 
+/// Whether reads at a level see what was acknowledged at it, inside a region with so many replicas of each key.
+pub fn overlaps(level: Level, replicas: usize, regions: usize) -> bool {
+    replicas == 1
+        || match level {
+            Level::Replicas(count) => usize::from(count.get()) > replicas / 2,
+            Level::LocalQuorum | Level::EachQuorum | Level::All => true,
+            // A majority of all replicas is perhaps none of this region's.
+            Level::Quorum => regions == 1,
+        }
+}
+
 /// How many replicas of a key each region keeps.
 #[derive(Debug, Clone)]
 pub struct Kept(pub Vec<usize>);
@@ -226,7 +237,8 @@ pub fn check_meetings(history: &History, ledger: &Ledger, kept: &Kept) -> Vec<Vi
             | Family::Small
             | Family::Anything
             | Family::Local
-            | Family::Fading => continue,
+            | Family::Fading
+            | Family::Turning => continue,
         };
         wrong.extend(reads.filter_map(|read| {
             let detail = format!("{read:?} has not seen {}", missed(read)?);

@@ -5,10 +5,10 @@
 //! | P1 | [`durable`], [`reference`] | what was acknowledged is there |
 //! | P2 | [`converged`] | hosts that exchanged everything hold the same |
 //! | P3 | [`counters`] | counters count what was acknowledged, and no more than was asked |
-//! | P4 | [`sets`] | elements stay until a remove saw them |
+//! | P4 | [`sets`], [`turning`] | elements stay until a remove saw them |
 //! | P6 | [`settled`], [`answered`] | after faults are over, nothing waits, and requests are answered |
 //! | levels | [`levels`] | a write is on as many replicas as its level names, and reads see it that must |
-//! | P7 | [`fresh`], [`linear`], [`order`], [`fading`] | inside a region, reads see what was acknowledged before they began |
+//! | P7 | [`fresh`], [`linear`], [`order`], [`own`], [`fading`] | inside a region, reads see what was acknowledged before they began |
 
 pub mod answered;
 pub mod converged;
@@ -20,9 +20,11 @@ pub mod holding;
 pub mod levels;
 pub mod linear;
 pub mod order;
+pub mod own;
 pub mod reference;
 pub mod sets;
 pub mod settled;
+pub mod turning;
 
 use std::fmt;
 

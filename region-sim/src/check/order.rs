@@ -28,7 +28,8 @@ pub fn check(history: &History, ending: &Ending<'_>) -> Vec<Violation> {
             | Family::Small
             | Family::Anything
             | Family::Local
-            | Family::Fading => continue,
+            | Family::Fading
+            | Family::Turning => continue,
         };
         let asked_here = |operation: &&Operation| {
             let host = operation.client % ending.hosts.len();
@@ -92,7 +93,7 @@ fn is_after(earlier: &Operation, later: &Operation) -> bool {
 }
 
 /// Whether a write has surely taken the place of what its client wrote before.
-fn has_replaced(write: &Operation) -> bool {
+pub(super) fn has_replaced(write: &Operation) -> bool {
     match (&write.op.action, write.reply()) {
         (Action::Write(Write::Set { condition, .. }), Some(Reply::Ok)) => {
             *condition == Condition::Always

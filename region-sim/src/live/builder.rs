@@ -183,7 +183,7 @@ impl Builder {
         let links = self.links(&topology)?;
         let parts = Parts {
             program: program::find(self.program.as_deref())?,
-            overrides: Overrides::parse(&self.settings)?,
+            overrides: Overrides::parse(&self.settings, &topology)?,
             ports: Ports::new(self.base_port)?,
             layout: Layout::open(&self.dir)?,
         };

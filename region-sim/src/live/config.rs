@@ -21,37 +21,63 @@ pub struct Doors {
     pub http: SocketAddr,
 }
 
-/// Settings that go into every node's file, by dotted path.
+/// Settings that go into the nodes' files, by dotted path.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Overrides(Vec<(Vec<String>, Value)>);
+pub(super) struct Overrides(Vec<Override>);
+
+/// One setting.
+#[derive(Debug, Clone)]
+struct Override {
+    /// The only node that has it: every node without one.
+    node: Option<String>,
+    path: Vec<String>,
+    value: Value,
+}
 
 impl Overrides {
     /// Reads pairs of a dotted path and a TOML value; what is no TOML value is a string, so that
-    /// `5s` needs no quotes.
-    pub fn parse(settings: &[(String, String)]) -> Result<Self, Error> {
-        let parse = |(key, value): &(String, String)| {
-            let path: Vec<String> = key.split('.').map(str::to_owned).collect();
-            if path.iter().any(String::is_empty) {
-                return Err(Error::Usage(format!(
-                    "'{key}' is no dotted path like hints.window"
-                )));
-            }
-            if OURS.contains(&key.as_str()) || OURS.contains(&path[0].as_str()) {
-                return Err(Error::Usage(format!("{key} is set by the launcher")));
-            }
-            Ok((path, typed(value)))
-        };
+    /// `5s` needs no quotes. A path that begins with a node's name and a colon is for that node alone.
+    pub fn parse(settings: &[(String, String)], topology: &Topology) -> Result<Self, Error> {
         settings
             .iter()
-            .map(parse)
+            .map(|(key, value)| Override::parse(key, value, topology))
             .collect::<Result<_, _>>()
             .map(Self)
     }
 
-    fn apply(&self, config: &mut Table) -> Result<(), Error> {
+    fn apply(&self, node: &str, config: &mut Table) -> Result<(), Error> {
         self.0
             .iter()
-            .try_for_each(|(path, value)| put(config, path, value.clone()))
+            .filter(|setting| setting.node.as_deref().is_none_or(|only| only == node))
+            .try_for_each(|setting| put(config, &setting.path, setting.value.clone()))
+    }
+}
+
+impl Override {
+    fn parse(key: &str, value: &str, topology: &Topology) -> Result<Self, Error> {
+        let (node, key) = match key.split_once(':') {
+            Some((node, key)) => (Some(node.to_owned()), key),
+            None => (None, key),
+        };
+        if let Some(node) = &node
+            && !topology.members().any(|(name, _)| name.as_str() == node)
+        {
+            return Err(Error::Usage(format!("there is no node {node}")));
+        }
+        let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+        if path.iter().any(String::is_empty) {
+            return Err(Error::Usage(format!(
+                "'{key}' is no dotted path like hints.window"
+            )));
+        }
+        if OURS.contains(&key) || OURS.contains(&path[0].as_str()) {
+            return Err(Error::Usage(format!("{key} is set by the launcher")));
+        }
+        Ok(Self {
+            node,
+            path,
+            value: typed(value),
+        })
     }
 }
 
@@ -100,7 +126,7 @@ impl NodeConfig<'_> {
     /// Writes the file.
     pub fn write(&self) -> Result<(), Error> {
         let mut config = self.table(&self.layout.node(self.name));
-        self.overrides.apply(&mut config)?;
+        self.overrides.apply(self.name, &mut config)?;
         replace_file(
             &self.layout.node(self.name).config(),
             config.to_string().as_bytes(),
@@ -214,13 +240,17 @@ mod tests {
         (key.to_owned(), value.to_owned())
     }
 
+    fn topology() -> Topology {
+        Topology::new("demo", &["us".to_owned(), "eu".to_owned()], 3, None).unwrap()
+    }
+
     fn written(settings: &[(String, String)]) -> Table {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::open(dir.path()).unwrap();
         std::fs::create_dir_all(layout.node("us-1").dir()).unwrap();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let config = NodeConfig {
-            topology: &Topology::new("demo", &["us".to_owned(), "eu".to_owned()], 3, None).unwrap(),
+            topology: &topology(),
             layout: &layout,
             name: "us-1",
             region: "us",
@@ -230,7 +260,7 @@ mod tests {
                 http: any,
             },
             dial: BTreeMap::from([("eu-1".to_owned(), "127.0.0.1:9001".parse().unwrap())]),
-            overrides: &Overrides::parse(settings).unwrap(),
+            overrides: &Overrides::parse(settings, &topology()).unwrap(),
         };
         config.write().unwrap();
         std::fs::read_to_string(layout.node("us-1").config())
@@ -284,6 +314,16 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_may_be_for_one_node_alone() {
+        let config = written(&[
+            pair("storage.shards", "4"),
+            pair("us-1:storage.shards", "2"),
+            pair("us-2:storage.shards", "3"),
+        ]);
+        assert_eq!(config["storage"]["shards"].as_integer(), Some(2));
+    }
+
+    #[test]
     fn settings_that_hold_the_cluster_together_are_refused() {
         for (key, value) in [
             ("node.name", "x"),
@@ -292,10 +332,15 @@ mod tests {
             ("members.us", "[]"),
             ("a..b", "1"),
             ("", "1"),
+            ("us-1:node.name", "x"),
+            ("us-1:", "1"),
+            ("us-4:storage.shards", "1"),
         ] {
-            assert!(Overrides::parse(&[pair(key, value)]).is_err(), "{key}");
+            let parsed = Overrides::parse(&[pair(key, value)], &topology());
+            assert!(parsed.is_err(), "{key}");
         }
-        let through_a_value = Overrides::parse(&[pair("a", "1"), pair("a.b", "2")]).unwrap();
-        assert!(through_a_value.apply(&mut Table::new()).is_err());
+        let settings = [pair("a", "1"), pair("a.b", "2")];
+        let through_a_value = Overrides::parse(&settings, &topology()).unwrap();
+        assert!(through_a_value.apply("us-1", &mut Table::new()).is_err());
     }
 }

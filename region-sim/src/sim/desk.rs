@@ -5,7 +5,8 @@ use std::time::Duration;
 use node::core::{RequestId, reply::Reply};
 
 use super::{
-    agenda::Agenda, dice::Dice, ledger::Ledger, network::Network, plan::Plan, trace::Trace,
+    agenda::Agenda, coverage::Coverage, dice::Dice, ledger::Ledger, network::Network, plan::Plan,
+    trace::Trace,
 };
 use crate::check::{Violation, reference::Reference};
 
@@ -32,6 +33,8 @@ pub struct Desk {
     pub replies: Vec<(RequestId, Reply)>,
     /// When hosts went on under another number.
     pub renewals: Vec<Duration>,
+    /// How often what happened.
+    pub coverage: Coverage,
     /// What should not have happened.
     pub violations: Vec<Violation>,
 }

@@ -27,6 +27,8 @@ pub enum Stream {
     Rare = 7,
     /// Which single messages are lost, doubled or overtaken, and in which worlds.
     Mishaps = 8,
+    /// In which worlds clients ask about one kind of keys, and which.
+    Focus = 9,
 }
 
 impl Dice {

@@ -2,8 +2,10 @@
 
 pub mod agenda;
 pub mod clock;
+pub mod coverage;
 pub mod desk;
 pub mod dice;
+mod explain;
 pub mod fault;
 pub mod host;
 pub mod ledger;
@@ -33,6 +35,7 @@ use clap::Args;
 use node::{core::op::Key, level::Level};
 
 use self::{
+    coverage::Coverage,
     fault::FaultKind,
     plan::Plan,
     trace::TraceMode,
@@ -62,6 +65,12 @@ pub struct SimArgs {
     /// Prints what happens, line by line.
     #[arg(long)]
     pub trace: bool,
+    /// Says what this seed's world is like, and what it came to.
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "seed", "trace"])]
+    pub explain: Option<u64>,
+    /// Says in the end how often everything happened that can, and what never did.
+    #[arg(long)]
+    pub coverage: bool,
     /// Of what happens to keys, prints only what happens to this one.
     #[arg(long, requires = "trace")]
     pub key: Option<String>,
@@ -91,14 +100,20 @@ impl SimArgs {
 /// # Errors
 /// Where standard output cannot be written.
 pub fn run(args: &SimArgs, out: &mut impl Write) -> std::io::Result<bool> {
-    let seeds = args.seed.map_or(args.seeds.clone(), |seed| seed..seed + 1);
+    let seed = args.seed.or(args.explain);
+    let seeds = seed.map_or(args.seeds.clone(), |seed| seed..seed + 1);
     let variation = args.variation();
+    if let Some(seed) = args.explain {
+        write!(out, "{}", Plan::draw(seed, &variation))?;
+    }
+    let mut coverage = Coverage::default();
     let begun = Instant::now();
     let (mut passed, mut failed, mut simulated, mut slowest) = (0u64, 0u64, 0.0, 0.0f64);
     for (seed, outcomes) in run_each(seeds, &variation, args.trace_mode()) {
         for line in outcomes.trace.lines() {
             writeln!(out, "{line}")?;
         }
+        coverage.add(&outcomes.coverage);
         simulated += outcomes.simulated.as_secs_f64();
         let settled = outcomes.settled_after.unwrap_or_default();
         slowest = slowest.max(settled.as_secs_f64());
@@ -111,6 +126,9 @@ pub fn run(args: &SimArgs, out: &mut impl Write) -> std::io::Result<bool> {
         if !args.trace && failed <= SHRUNK_MAX {
             tell_smallest(seed, &variation, &outcomes, out)?;
         }
+    }
+    if args.coverage || args.explain.is_some() {
+        write!(out, "{coverage}")?;
     }
     if !args.trace {
         // Not in a trace: that is the same however long it took.
@@ -198,6 +216,7 @@ pub fn outcomes_of(seed: u64, variation: &Variation, mode: TraceMode) -> Outcome
             simulated: std::time::Duration::ZERO,
             events: 0,
             history: History::default(),
+            coverage: Coverage::default(),
             settled_after: None,
         }
     })

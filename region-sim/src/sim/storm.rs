@@ -69,6 +69,7 @@ impl World {
         if kind.replaces_disk() && !self.may_forget(host) {
             return;
         }
+        self.desk.coverage.fault(kind);
         self.desk.trace.line(self.desk.now, || {
             format!("{kind:?} strikes n{host}, n{other}")
         });

@@ -73,6 +73,8 @@ impl World {
             // Elsewhere a disk that is replaced takes what was acknowledged with it.
             wrong.extend(check::fresh::check(&promised));
             wrong.extend(check::linear::check(&promised));
+            wrong.extend(check::own::check(&promised, &ending));
+            wrong.extend(check::turning::check(&promised));
             let is_timely = !self.desk.plan.has_wild_clocks();
             wrong.extend(check::fading::check(&promised, is_timely));
         }

@@ -7,6 +7,7 @@ use node::core::{message::SessionId, op::Op};
 
 use super::{
     agenda::{Agenda, Event, HostIndex},
+    coverage::Coverage,
     desk::Desk,
     dice::{Dice, Stream},
     fault::Fault,
@@ -62,6 +63,8 @@ pub struct Outcomes {
     pub events: u64,
     /// What clients asked, and were told.
     pub history: History,
+    /// How often what happened.
+    pub coverage: Coverage,
     /// From the end of the last fault until nothing waited any more.
     pub settled_after: Option<Duration>,
 }
@@ -95,6 +98,7 @@ impl World {
             reference: Reference::default(),
             replies: Vec::new(),
             renewals: Vec::new(),
+            coverage: Coverage::default(),
             violations: Vec::new(),
             plan,
         };
@@ -140,6 +144,7 @@ impl World {
             simulated: self.desk.now,
             events: self.events,
             history: self.history,
+            coverage: self.desk.coverage,
             settled_after: self.settled_after,
         }
     }
@@ -238,7 +243,8 @@ impl World {
             let Op { key, action, level } = &op;
             format!("n{host} is asked #{id} {key:?} {action:?} at {level}")
         });
-        if !self.hosts[host].ask(id, op, &mut self.desk) {
+        let is_behind = self.history.is_behind(id);
+        if !self.hosts[host].ask(id, op, is_behind, &mut self.desk) {
             self.abandon(id, Outcome::Refused);
         }
     }
@@ -252,6 +258,7 @@ impl World {
     fn deliver_replies(&mut self) {
         for (id, reply) in std::mem::take(&mut self.desk.replies) {
             let id = id.0 as OperationId;
+            self.desk.coverage.reply(&reply);
             if self.history.complete(id, &reply, self.desk.now) {
                 self.check_level(id);
                 self.completed(id);

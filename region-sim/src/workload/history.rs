@@ -147,6 +147,14 @@ impl History {
             .filter(move |operation| operation.op.key == key)
     }
 
+    /// Whether what its client asked just before has no answer yet.
+    pub fn is_behind(&self, id: OperationId) -> bool {
+        let client = self.operations[id].client;
+        let before = self.operations[..id].iter().rev();
+        let mut before = before.take_while(|operation| operation.client == client);
+        before.any(|operation| operation.outcome == Outcome::Pending)
+    }
+
     /// What quorums promise something about: of the rest, reads are left out, and writes may have been done at any time or never.
     /// `is_promised`: of which level.
     pub fn promised(&self, is_promised: impl Fn(Level) -> bool) -> Self {

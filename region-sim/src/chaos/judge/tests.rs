@@ -27,6 +27,8 @@ fn run() -> Evidence {
             nodes: vec![node("us-1"), node("us-2")],
             ..Ending::default()
         },
+        replicas: 2,
+        regions: 1,
         settle_bound: ms(30_000),
         ..Evidence::default()
     }

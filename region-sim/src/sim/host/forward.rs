@@ -116,6 +116,7 @@ impl Host {
                 id: number,
                 op,
                 wall_ms,
+                is_behind: false,
             };
             self.take_in(asked, desk);
         }

@@ -141,6 +141,8 @@ struct Asked {
     id: RequestId,
     op: Op,
     wall_ms: u64,
+    /// Whether its connection waits for the answer to what it asked before.
+    is_behind: bool,
 }
 
 #[derive(Debug)]

@@ -201,6 +201,7 @@ impl Host {
 
     /// A message arrives on a session.
     pub fn message(&mut self, session: SessionId, message: Message, desk: &mut Desk) {
+        desk.coverage.message(&message);
         desk.trace.message(&message, desk.now, || {
             format!("n{} gets on {session:?} {}", self.index, shown(&message))
         });
@@ -416,6 +417,7 @@ impl Host {
         let Some(process) = &mut self.process else {
             return;
         };
+        desk.coverage.renewal();
         desk.renewals.push(desk.now);
         let (identity, renewal) = process.identity.renewed(draw);
         process.identity = identity;

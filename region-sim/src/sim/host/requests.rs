@@ -21,7 +21,7 @@ use crate::{
 
 impl Host {
     /// A client's operation arrives. Gives whether there is a process to take it.
-    pub fn ask(&mut self, id: OperationId, op: Op, desk: &mut Desk) -> bool {
+    pub fn ask(&mut self, id: OperationId, op: Op, is_behind: bool, desk: &mut Desk) -> bool {
         if self.process.is_none() {
             return false;
         }
@@ -29,6 +29,7 @@ impl Host {
             id: RequestId(id as u64),
             op,
             wall_ms: self.clock.wall_ms(desk.now),
+            is_behind,
         };
         if self.home().holds(Position::of(&asked.op.key).partition) {
             self.take_in(asked, desk);
@@ -61,7 +62,9 @@ impl Host {
         let is_beside = desk.dice.chance(desk.plan.direct_reads) || is_over;
         // Where other replicas are asked, only a shard can.
         let asks_nobody = !desk.plan.asks_others(asked.op.level);
-        if is_read && !is_half_written && is_beside && asks_nobody {
+        // Reads behind a write of their connection go where that goes.
+        let may_overtake = !asked.is_behind || is_over;
+        if is_read && !is_half_written && is_beside && asks_nobody && may_overtake {
             let reply = read_committed(&*self.storage, &asked);
             return self.answer(&asked, reply, desk);
         }

@@ -322,6 +322,7 @@ impl Host {
     }
 
     fn report(&mut self, event: CoreEvent, desk: &mut Desk) {
+        desk.coverage.event(&event);
         desk.trace
             .line(desk.now, || format!("n{} reports {event:?}", self.index));
         match event {
