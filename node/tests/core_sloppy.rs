@@ -159,6 +159,40 @@ fn a_stand_in_does_not_count_for_what_it_was_sent_before_it_stood_in() {
     assert_eq!(five.nodes.reply(five.holds[0], id), Some(Reply::Ok));
 }
 
+/// A node that was believed dead for a moment, on a session that goes on: its answer to what it was sent before comes late.
+#[test]
+fn a_stand_in_does_not_count_for_a_late_answer_to_what_it_was_sent_before_it_stood_in() {
+    let mut five = Five::new(true);
+    let through = five.holds[0];
+    five.cut_off();
+    let id = five.nodes.begin(through, KEY, Action::Write(set("v")));
+    five.nodes.deliver_from(through);
+    let late = five
+        .stand_ins
+        .map(|at| std::mem::take(&mut five.nodes.nodes[at].returned));
+    assert!(late.iter().all(|answers| !answers.is_empty()));
+    for alive in [
+        &[through][..],
+        &[through, five.stand_ins[0], five.stand_ins[1]],
+    ] {
+        let trusted = alive.iter().map(|at| NODES[*at].parse().unwrap());
+        let trusted = Arc::new(trusted.collect::<BTreeSet<NodeName>>());
+        five.nodes.nodes[through].input(Input::Trusted(trusted));
+    }
+    // What it is sent again now, as a hint, is under way.
+    let again = five.nodes.hold(through);
+    for (at, answers) in five.stand_ins.into_iter().zip(late) {
+        five.nodes.nodes[at].returned.extend(answers);
+    }
+    five.nodes.deliver();
+    assert_eq!(five.nodes.reply(through, id), None, "nobody else has it");
+    five.nodes.release(through, again);
+    five.nodes.mend();
+    five.trust(&[0, 1, 2, 3, 4]);
+    five.nodes.deliver();
+    assert_eq!(five.nodes.reply(through, id), Some(Reply::Ok));
+}
+
 #[test]
 fn all_means_replicas() {
     let mut five = Five::new(true);

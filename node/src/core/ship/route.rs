@@ -96,6 +96,7 @@ impl Route {
                 destination: whose.destination,
                 is_shared: self.is_shared,
                 directory: met.directory,
+                session: met.session,
                 taken: met.taken(actor),
                 awaited: whose
                     .awaited

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     core::{
         identity::DirectoryId,
-        message::{Message, Ship, Taken},
+        message::{Message, SessionId, Ship, Taken},
         mutant::{Mutant, is_on},
     },
     storage::{Family, Storage, StorageError, record::cursor::Cursor},
@@ -27,6 +27,10 @@ pub(super) struct Stream {
     pub(super) cursor: Cursor,
     pub(super) is_cursor_stored: bool,
     pub(super) sent: Hlc,
+    /// The session that it was begun on last, and how far it ever was sent on that: answers to it may still come, also where it was sent
+    /// again from an earlier place, or the destination was not believed to live for a while.
+    begun_on: Option<SessionId>,
+    furthest: Hlc,
     pub(super) in_flight: Flight,
     pub(super) pending_rows: u64,
     pub(super) pending_since: Hlc,
@@ -128,6 +132,7 @@ pub(super) struct Place<'a> {
     pub(super) destination: &'a Destination,
     pub(super) is_shared: bool,
     pub(super) directory: DirectoryId,
+    pub(super) session: SessionId,
     /// What the node there says it has taken; `None` where it was not asked: a node that renewed its actors often does not ask about
     /// the oldest.
     pub(super) taken: Option<Hlc>,
@@ -196,14 +201,18 @@ impl Stream {
             self.sent = awaited.max(log.trimmed);
         }
         self.answers.begin(self.sent);
-        self.assigned_after = self.sent;
+        if self.begun_on.replace(place.session) != Some(place.session) {
+            self.furthest = Hlc::ZERO;
+        }
+        self.furthest = self.furthest.max(self.sent);
+        self.assigned_after = self.furthest;
         Ok(())
     }
 
     /// The destination stands in for others than before: what was sent so far was sent without their rows, so its answers to that
     /// say nothing about these.
     pub(super) fn reassign(&mut self) {
-        self.assigned_after = self.assigned_after.max(self.sent);
+        self.assigned_after = self.assigned_after.max(self.furthest);
     }
 
     /// Whether a directory is the one that took what was taken, as far as is known.
@@ -408,6 +417,7 @@ impl Stream {
         assert!(last > self.sent, "a stream only goes on");
         self.in_flight.depart(self.sent, last, carries, bytes);
         self.sent = last;
+        self.furthest = self.furthest.max(last);
     }
 
     /// Rows up to `filled` came without a gap: those that were in flight when they were trimmed are not lacking.
