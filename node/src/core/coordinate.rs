@@ -62,6 +62,15 @@ pub struct Overwrites {
     pub expiry: Option<Option<u64>>,
 }
 
+/// What of a write no later write of this shard has replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Current {
+    /// The register.
+    pub register: bool,
+    /// When the key ends.
+    pub expiry: bool,
+}
+
 /// What a write did, in terms that can be done again over what it did not know. Persisted nowhere.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {

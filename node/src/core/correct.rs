@@ -15,11 +15,10 @@ use crdt::{
 };
 
 use super::{
-    coordinate::{Coordinator, Effect, Floors, Target},
+    coordinate::{Coordinator, Current, Effect, Floors, Target},
     message::Teaching,
     mutant::{Mutant, is_on},
     op::SetExpiry,
-    quorum::Current,
     reply::{Refusal, Reply},
     working::Question,
 };

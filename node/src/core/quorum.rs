@@ -17,7 +17,7 @@ use crdt::{ActorId, Hlc};
 
 use super::{
     RequestId,
-    coordinate::{Effect, Overwrites},
+    coordinate::{Current, Effect, Overwrites},
     correct::{Learner, Lesson},
     message::Teaching,
     op::Key,
@@ -74,15 +74,6 @@ pub struct Quorum {
     afar: BTreeSet<Turn>,
     next_number: u64,
     room: Room,
-}
-
-/// What of a write no later write of this shard has replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Current {
-    /// The register.
-    pub register: bool,
-    /// When the key ends.
-    pub expiry: bool,
 }
 
 /// The writes that replaced what a write wrote, and what by.
