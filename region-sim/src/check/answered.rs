@@ -42,6 +42,8 @@ pub struct Asked<'a> {
     pub are_short: bool,
     /// Whether so few do in every region that the others have one in common with every majority.
     pub are_whole_enough: bool,
+    /// The same for majorities of the replicas of all regions together.
+    pub are_whole_enough_together: bool,
     /// When nodes went on under another number: a shard that was far ahead, and idle since, does so when it is first asked.
     pub renewals: &'a [Duration],
 }
@@ -53,7 +55,9 @@ impl Asked<'_> {
             Level::Replicas(count) => usize::from(count.get()) <= self.replicas && !self.are_short,
             Level::LocalQuorum => self.are_whole_enough,
             // Marks of whole regions rest where rows were dropped.
-            Level::EachQuorum | Level::Quorum | Level::All => !self.may_lack,
+            Level::Quorum => !self.may_lack && self.are_whole_enough_together,
+            Level::EachQuorum => !self.may_lack && self.are_whole_enough,
+            Level::All => !self.may_lack,
         };
         let is_beside_renewal = self.renewals.iter().any(|at| {
             let from = asked.invoked.saturating_sub(GREETING);

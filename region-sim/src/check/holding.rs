@@ -1,6 +1,10 @@
 //! What the hosts hold in the end, read from their storage without the help of the shards that wrote it.
 
-use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use crdt::{ActorId, Delta, Hlc, KeyState, Rows};
@@ -95,11 +99,21 @@ impl Ending<'_> {
     /// Whether so few hosts of each region lack writes for good that the others have one in common with every majority of replicas.
     pub fn are_whole_enough(&self, replicas: usize) -> bool {
         self.hosts.iter().all(|host| {
-            let others = self.hosts.iter();
-            let short =
-                others.filter(|other| other.is_short && other.home.region == host.home.region);
-            replicas <= 1 || short.count() <= replicas / 2
+            let short = self.short();
+            let beside = short.filter(|other| other.home.region == host.home.region);
+            replicas <= 1 || beside.count() <= replicas / 2
         })
+    }
+
+    /// The same for majorities of the replicas of all regions, each of which keeps so many.
+    pub fn are_whole_enough_together(&self, replicas: usize) -> bool {
+        let regions: BTreeSet<_> = self.hosts.iter().map(|host| &host.home.region).collect();
+        let replicas = replicas * regions.len();
+        replicas <= 1 || self.short().count() <= replicas / 2
+    }
+
+    fn short(&self) -> impl Iterator<Item = &Holder> {
+        self.hosts.iter().filter(|host| host.is_short)
     }
 }
 

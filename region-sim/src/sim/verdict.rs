@@ -51,6 +51,8 @@ impl World {
                 may_lack: ending.may_lack,
                 are_short: ending.hosts.iter().any(|host| host.is_short),
                 are_whole_enough: ending.are_whole_enough(self.desk.plan.replicas),
+                are_whole_enough_together: ending
+                    .are_whole_enough_together(self.desk.plan.replicas),
             };
             wrong.extend(check::answered::check(&self.history, &ending, &asked));
         }
