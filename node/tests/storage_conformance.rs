@@ -241,3 +241,21 @@ fn the_folder_of_a_database_holds_no_heap_of_logs() {
     let reports: Vec<_> = names.filter(|name| name.starts_with("LOG")).collect();
     assert!(reports.len() <= 2, "{reports:?}");
 }
+
+#[test]
+fn every_write_has_a_newer_number_and_nothing_else_has() {
+    let mut rocks = Rocks::new();
+    let mut newest = rocks.engine().newest_change();
+    for number in 0..3 {
+        commit(rocks.engine(), number);
+        let after = rocks.engine().newest_change();
+        assert!(after > newest, "a sync that is left out would miss it");
+        newest = after;
+        numbers(rocks.engine());
+        rocks.engine().sync().unwrap();
+        assert_eq!(rocks.engine().newest_change(), newest);
+    }
+    rocks.reopen();
+    commit(rocks.engine(), 3);
+    assert!(rocks.engine().newest_change() > newest);
+}

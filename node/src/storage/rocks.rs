@@ -133,6 +133,12 @@ impl RocksStorage {
         outcome.map_err(|reason| self.failed(reason))
     }
 
+    /// The number of the newest change that is written; it grows with each. `None` while there is no database.
+    pub fn newest_change(&self) -> Option<u64> {
+        let leased = self.handle.try_lease()?;
+        leased.ok().map(|db| db.latest_sequence_number())
+    }
+
     /// What it holds and uses now; zeros for what cannot be known.
     pub fn stats(&self) -> RocksStats {
         let disk = disk_bytes(&self.path);
