@@ -348,3 +348,182 @@ fn p7_an_expiry_is_not_ended_by_a_removal_with_an_add_behind_it_through_a_replic
         assert_eq!(ends, Reply::Int(at as i64), "through {node}");
     }
 }
+
+/// An increment after the end of a text is refused for that, by a replica that has not heard of the end yet.
+#[test]
+fn p7_an_increment_is_not_refused_for_text_that_has_ended() {
+    let mut three = Replicas::three();
+    three.write(0, "k", set_with("text", SetExpiry::At(WALL_MS + 5000)));
+    three.live(0..3, 5);
+    // us-3 does not hear that the key has ended.
+    three.cut_off(2);
+    pass(&mut three, 10_000);
+    three.live(0..3, 10);
+    assert_eq!(three.get(0, "k"), Reply::Nil);
+    let held: Vec<Held> = (0..3).map(|node| three.hold(node)).collect();
+    three.cut.clear();
+    three.cut_off(1); // and answers first
+    let counted = three.begin(0, "k", Action::Write(incr(1)));
+    // The rows of the end come on the stream before the increment: in one message, or lost and declined.
+    three.deliver();
+    three.live(0..3, 10);
+    three.mend();
+    three.live(0..3, 10);
+    let reply = three.reply(0, counted);
+    arrive(&mut three, held);
+    assert_eq!(reply, Some(Reply::Int(1)));
+}
+
+/// An INCR through us-2, which did not end the key itself.
+#[test]
+fn p7_an_increment_is_not_refused_for_text_that_another_replica_ended() {
+    let mut three = Replicas::three();
+    three.write(0, "k", set_with("text", SetExpiry::At(WALL_MS + 5000)));
+    three.live(0..3, 5);
+    three.cut.extend([(0, 2), (2, 0)]);
+    pass(&mut three, 10_000);
+    three.live(0..3, 20);
+    three.cut_off(0); // us-3 still has not heard of the end, us-2 has.
+    let counted = three.begin(1, "k", Action::Write(incr(1)));
+    three.deliver();
+    three.live(1..3, 10);
+    let reply = three.reply(1, counted);
+    let shown = (
+        three.nodes[1].storage_value("k"),
+        three.nodes[2].storage_value("k"),
+    );
+    assert_eq!(reply, Some(Reply::Int(1)), "{shown:?}");
+}
+
+/// Elements are left that the replica does not know: the end of the set is still to come.
+#[test]
+fn a_removal_through_a_replica_that_missed_an_element_ends_no_expiry() {
+    let mut three = Replicas::three();
+    let at = WALL_MS + 60_000;
+    three.write(0, "k", add(&["a"]));
+    assert_eq!(three.write(0, "k", expire(at)), Reply::Int(1));
+    three.live(0..3, 3);
+    let held = missed_by(&mut three, 0, add(&["b"]), &Reply::Int(1));
+    assert_eq!(three.write(0, "k", remove(&["a"])), Reply::Int(1));
+    for node in 0..3 {
+        let ends = three.read(node, "k", Read::ExpiresAtMs);
+        assert_eq!(ends, Reply::Int(at as i64), "through {node}");
+    }
+    drop(held);
+}
+
+/// What us-1 has heard of a set of others is only that it will end.
+fn knows_only_the_end(first: Write) -> (Replicas, Vec<Held>, u64) {
+    let mut three = Replicas::three();
+    let at = WALL_MS + 60_000;
+    // Through us-2; us-1 hears nothing.
+    let held = missed_by(&mut three, 0, first, &Reply::Int(1));
+    // Through us-3: all hear of it.
+    assert_eq!(three.write(2, "k", expire(at)), Reply::Int(1));
+    three.live(0..3, 2);
+    (three, held, at)
+}
+
+#[test]
+fn an_add_through_a_replica_that_knows_only_the_expiry_does_not_end_that() {
+    for (first, second) in [(add(&["a"]), add(&["b"])), (incr(1), incr(1))] {
+        let (mut three, held, at) = knows_only_the_end(first);
+        let added = three.write(0, "k", second);
+        for node in 0..3 {
+            let ends = three.read(node, "k", Read::ExpiresAtMs);
+            assert_eq!(ends, Reply::Int(at as i64), "through {node}; {added:?}");
+        }
+        drop(held);
+    }
+}
+
+#[test]
+fn a_removal_of_nothing_through_a_replica_that_knows_only_the_expiry_does_not_end_that() {
+    let (mut three, held, at) = knows_only_the_end(add(&["a"]));
+    assert_eq!(three.write(0, "k", remove(&["x"])), Reply::Int(0));
+    for node in 0..3 {
+        let ends = three.read(node, "k", Read::ExpiresAtMs);
+        assert_eq!(ends, Reply::Int(at as i64), "through {node}");
+    }
+    drop(held);
+}
+
+/// A string that has ended does not come back behind a set that was made after it.
+#[test]
+fn what_has_ended_does_not_come_back_behind_a_value_of_another_type() {
+    let mut three = Replicas::three();
+    let held = missed_by(
+        &mut three,
+        0,
+        set_with("v", SetExpiry::At(WALL_MS + 5000)),
+        &Reply::Ok,
+    );
+    pass(&mut three, 5500);
+    assert_eq!(three.write(0, "k", add(&["a"])), Reply::Int(1));
+    three.live(0..3, 40);
+    assert_eq!(three.write(0, "k", remove(&["a"])), Reply::Int(1));
+    for node in 0..3 {
+        assert_eq!(three.get(node, "k"), Reply::Nil, "through {node}");
+    }
+    drop(held);
+}
+
+#[test]
+fn p7_an_increment_is_not_refused_for_text_whose_time_is_up() {
+    let mut three = Replicas::three();
+    let held = missed_by(
+        &mut three,
+        0,
+        set_with("v", SetExpiry::At(WALL_MS + 5000)),
+        &Reply::Ok,
+    );
+    pass(&mut three, 5500);
+    assert_eq!(three.write(0, "k", incr(1)), Reply::Int(1));
+    drop(held);
+}
+
+/// An expiry that ended with the set of that time does not come back to the next one: EXPIRE, SREM of the last element, SADD in one pipeline;
+/// another client's EXPIRE runs beside it.
+#[test]
+fn an_expire_that_ended_with_its_set_is_not_done_again_over_the_next_one() {
+    let mut three = Replicas::three();
+    three.write(0, "k", add(&["a"]));
+    three.live(0..3, 2);
+    three.nodes[1].wall_ms += 500;
+    // The question of EXPIRE is answered; then the other client's EXPIRE is acknowledged.
+    let at = WALL_MS + 60_000;
+    let first = three.nodes[0].request("k", Action::Write(expire(at)));
+    let second = three.nodes[0].request("k", Action::Write(remove(&["a"])));
+    let third = three.nodes[0].request("k", Action::Write(add(&["b"])));
+    three.nodes[0].close();
+    let questions = three.hold(0);
+    let mut whom = 0;
+    for (session, message) in questions {
+        whom = session.0 as usize % 10;
+        three.take(whom, true, session, message);
+    }
+    for (session, message) in three.hold(whom) {
+        three.take(0, false, session, message);
+    }
+    let rows = three.hold(0);
+    assert!(!rows.is_empty());
+    three.cut_off(0);
+    let other = three.begin(1, "k", Action::Write(expire(WALL_MS + 100_000)));
+    three.deliver();
+    three.live(1..3, 3);
+    assert_eq!(three.reply(1, other), Some(Reply::Int(1)));
+    three.cut.clear();
+    three.release(0, rows);
+    three.live(0..3, 10);
+    let replies = (
+        three.reply(0, first),
+        three.reply(0, second),
+        three.reply(0, third),
+    );
+    let ends = three.read(0, "k", Read::ExpiresAtMs);
+    let shown = members(&three.read(0, "k", Read::Members));
+    assert!(
+        ends == Reply::Int(-1) || ends == Reply::Int(WALL_MS as i64 + 100_000),
+        "{ends:?} {replies:?} {shown:?}"
+    );
+}

@@ -204,3 +204,100 @@ fn what_a_taker_dropped_before_it_passed_it_on_is_on_no_majority() {
     world.live(0..4, 5);
     assert_eq!(world.reply(US, quorum), Some(Reply::Ok));
 }
+
+/// Carries everything, but for the n-th message; gives how many there were.
+fn deliver_but(world: &mut Replicas, count: &mut usize, lost: usize) {
+    loop {
+        let mut moved = false;
+        for node in 0..world.nodes.len() {
+            let sent = std::mem::take(&mut world.nodes[node].sent);
+            let returned = std::mem::take(&mut world.nodes[node].returned);
+            for (session, message) in sent.into_iter().chain(returned) {
+                *count += 1;
+                if *count == lost {
+                    continue;
+                }
+                let (from, to) = (session.0 as usize / 10 % 10, session.0 as usize % 10);
+                let other = if node == from { to } else { from };
+                world.take(other, node == from, session, message);
+                moved = true;
+            }
+        }
+        if !moved {
+            return;
+        }
+    }
+}
+
+/// Each of the first sixty messages is lost once. Whoever asked is answered, and everything goes on and arrives.
+#[test]
+fn p6_a_lost_message_between_regions_holds_nothing_up() {
+    for level in ["all", "each_quorum", "quorum"] {
+        let mut lost = 0;
+        loop {
+            lost += 1;
+            let mut world = core_support::missed::two_regions(core_support::UNBOUNDED);
+            world.live(0..4, 3);
+            let mut count = 0;
+            let mut ids = Vec::new();
+            for (node, key) in [(0, "a"), (1, "b"), (2, "a")] {
+                ids.push((
+                    node,
+                    world.nodes[node].request_at(
+                        key,
+                        Action::Write(set(key)),
+                        level.parse().unwrap(),
+                    ),
+                ));
+                world.nodes[node].close();
+            }
+            for _ in 0..150 {
+                deliver_but(&mut world, &mut count, lost);
+                for node in 0..4 {
+                    world.nodes[node].pass(100);
+                    world.nodes[node].tick();
+                    world.nodes[node].save_inbox();
+                }
+            }
+            let replies: Vec<_> = ids
+                .into_iter()
+                .map(|(node, id)| world.reply(node, id))
+                .collect();
+            assert!(
+                replies.iter().all(Option::is_some),
+                "{level}, {lost} lost: {replies:?}"
+            );
+            let again =
+                world.nodes[0].request_at("c", Action::Write(set("c")), level.parse().unwrap());
+            world.nodes[0].close();
+            world.live(0..4, 10);
+            assert_eq!(
+                world.reply(0, again),
+                Some(Reply::Ok),
+                "{level}, {lost} lost"
+            );
+            for node in 0..4 {
+                for key in ["a", "b", "c"] {
+                    assert_eq!(
+                        world.nodes[node].storage_value(key).as_deref(),
+                        Some(key),
+                        "{level}, {lost} lost, {node}"
+                    );
+                }
+                let lags: Vec<_> = world.nodes[node]
+                    .shard
+                    .shipper()
+                    .lags()
+                    .map(|(_, lag)| lag.rows)
+                    .collect();
+                assert!(
+                    lags.iter().all(|rows| *rows == 0),
+                    "{level}, {lost} lost, {node}: {lags:?}"
+                );
+            }
+            if lost > 60 || lost > count {
+                break;
+            }
+        }
+    }
+}

@@ -10,7 +10,7 @@
 mod core_support;
 
 use core_support::{
-    WALL_MS, add, bulk, bytes,
+    WALL_MS, add, bulk, bytes, incr,
     missed::{Held, ONE, arrive, members, missed_by, of},
     remove,
     replicas::Replicas,
@@ -345,4 +345,115 @@ fn p7_a_delete_with_a_set_and_a_delete_at_one_behind_it_is_not_undone() {
     for node in 0..3 {
         assert_eq!(three.get(node, "k"), Reply::Nil, "through {node}");
     }
+}
+
+/// "A connection reads its own writes", at ONE too: what came by a stream stands over its SET, which is about to be written above that.
+#[test]
+fn p7_a_read_at_one_behind_a_set_shows_what_the_connection_wrote() {
+    let mut three = Replicas::three();
+    three.nodes[1].wall_ms += 500;
+    let held = missed_by(&mut three, 0, set("older"), &Reply::Ok);
+    let written = three.begin(0, "k", Action::Write(set("newer")));
+    let rows = three.hold(0);
+    arrive(&mut three, held);
+    let read = three.nodes[0].request_at("k", Action::Read(Read::Get), ONE);
+    three.nodes[0].close();
+    three.release(0, rows);
+    three.live(0..3, 10);
+    assert_eq!(three.reply(0, written), Some(Reply::Ok));
+    assert_eq!(three.reply(0, read), Some(bulk("newer")));
+}
+
+/// The same, and it is lasting: APPEND at ONE appends to what is about to be replaced, and stands above the SET.
+#[test]
+fn p7_an_append_at_one_behind_a_set_appends_to_what_the_connection_wrote() {
+    let mut three = Replicas::three();
+    three.nodes[1].wall_ms += 500;
+    let held = missed_by(&mut three, 0, set("older"), &Reply::Ok);
+    let written = three.begin(0, "k", Action::Write(set("newer")));
+    let rows = three.hold(0);
+    arrive(&mut three, held);
+    let longer =
+        three.nodes[0].request_at("k", Action::Write(Write::Append { value: bytes("!") }), ONE);
+    three.nodes[0].close();
+    three.release(0, rows);
+    three.live(0..3, 10);
+    let replies = (three.reply(0, written), three.reply(0, longer));
+    for node in 0..3 {
+        assert_eq!(
+            three.get(node, "k"),
+            bulk("newer!"),
+            "through {node}; {replies:?}"
+        );
+    }
+}
+
+/// And with a removal: what the connection removed is popped again.
+#[test]
+fn p4_a_pop_at_one_behind_a_removal_gives_nothing_that_the_connection_removed() {
+    let mut three = Replicas::three();
+    let held = missed_by(&mut three, 0, add(&["a"]), &Reply::Int(1));
+    let removed = three.begin(0, "k", Action::Write(remove(&["a"])));
+    let rows = three.hold(0);
+    arrive(&mut three, held);
+    let popped = three.nodes[0].request_at(
+        "k",
+        Action::Write(Write::Pop {
+            count: 1,
+            entropy: 1,
+        }),
+        ONE,
+    );
+    three.nodes[0].close();
+    three.release(0, rows);
+    three.live(0..3, 10);
+    assert_eq!(three.reply(0, removed), Some(Reply::Int(1)));
+    assert_eq!(three.reply(0, popped), Some(Reply::Array(vec![])));
+}
+
+/// Under a new number, within its sessions.
+#[test]
+fn p7_a_renewed_actor_is_taught_as_before() {
+    let mut three = Replicas::three();
+    three.nodes[1].wall_ms += 500;
+    assert_eq!(three.write(0, "c", incr(5)), Reply::Int(5));
+    three.nodes[0].renew(99);
+    three.nodes[0].close();
+    three.live(0..3, 3);
+    let held = missed_by(&mut three, 0, set("older"), &Reply::Ok);
+    let written = three.begin(0, "k", Action::Write(set("newer")));
+    three.deliver_from(0);
+    for node in 1..3 {
+        three.nodes[node].returned.clear(); // the answers are lost
+    }
+    three.live(0..3, 15);
+    assert_eq!(three.reply(0, written), Some(Reply::Ok));
+    assert_eq!(three.write(0, "c", incr(1)), Reply::Int(6));
+    for node in 0..3 {
+        assert_eq!(three.get(node, "k"), bulk("newer"), "through {node}");
+        assert_eq!(three.get(node, "c"), bulk("6"), "through {node}");
+    }
+    arrive(&mut three, held);
+    three.live(0..3, 10);
+    for node in 0..3 {
+        assert_eq!(three.get(node, "k"), bulk("newer"), "through {node}");
+    }
+}
+
+/// SREM at a quorum, SADD at ONE behind it: what the removal is taught does not take the element away again.
+#[test]
+fn p7_an_add_at_one_behind_a_removal_stays() {
+    let mut three = Replicas::three();
+    three.nodes[1].wall_ms += 500;
+    let held = missed_by(&mut three, 0, add(&["a", "b"]), &Reply::Int(2));
+    let removed = three.nodes[0].request("k", Action::Write(remove(&["a"])));
+    let added = three.nodes[0].request_at("k", Action::Write(add(&["a"])), ONE);
+    let read = three.nodes[0].request("k", Action::Read(Read::Members));
+    three.nodes[0].close();
+    three.deliver();
+    three.live(0..3, 10);
+    assert_eq!(three.reply(0, removed), Some(Reply::Int(1)));
+    assert_eq!(three.reply(0, added), Some(Reply::Int(1)));
+    assert_eq!(members(&three.reply(0, read).unwrap()), of(&["a", "b"]));
+    drop(held);
 }

@@ -209,3 +209,55 @@ fn all_means_replicas() {
         "{reply:?}"
     );
 }
+
+/// Sloppy: those who stand in were sent the write before that, without its row; they leave the placement and come back within their
+/// sessions; their answers come late.
+#[test]
+fn p1_a_stand_in_that_was_placed_anew_does_not_count_for_late_answers() {
+    let place = |node: &str, nodes: &[&str]| {
+        let mut home = home("us", node, &[("us", nodes)], 3);
+        home.is_sloppy = true;
+        home
+    };
+    let homes: Vec<_> = NODES.iter().map(|node| place(node, &NODES)).collect();
+    let region = homes[0].placement.region(&homes[0].region).unwrap();
+    let partition = Partition::of(b"k");
+    let index = |node: &NodeName| {
+        NODES
+            .iter()
+            .position(|name| *name == node.as_str())
+            .unwrap()
+    };
+    let order: Vec<usize> = region
+        .preferred_nodes(partition)
+        .chain(region.stand_ins(partition))
+        .map(index)
+        .collect();
+    let mut five = Replicas::joined(homes.clone().into_iter());
+    let through = order[0];
+    five.cut_off(order[1]);
+    five.cut_off(order[2]);
+    let id = five.begin(through, "k", Action::Write(set("v")));
+    five.deliver_from(through);
+    let late: Vec<_> = order[3..]
+        .iter()
+        .map(|at| (*at, std::mem::take(&mut five.nodes[*at].returned)))
+        .collect();
+    assert!(late.iter().all(|(_, answers)| !answers.is_empty()));
+    // The two are not placed for a moment.
+    let three: Vec<&str> = order[..3].iter().map(|at| NODES[*at]).collect();
+    let before = Arc::clone(&homes[0].placement);
+    let fewer = place(NODES[through], &three).placement;
+    five.nodes[through].input(Input::Placed(fewer));
+    five.nodes[through].input(Input::Placed(before));
+    let trusted = [through, order[3], order[4]].map(|at| NODES[at].parse().unwrap());
+    let trusted: BTreeSet<NodeName> = trusted.into();
+    five.nodes[through].input(Input::Trusted(Arc::new(trusted)));
+    let again = five.hold(through);
+    for (at, answers) in late {
+        five.nodes[at].returned.extend(answers);
+    }
+    five.deliver();
+    assert_eq!(five.reply(through, id), None, "nobody else has it");
+    drop(again);
+}

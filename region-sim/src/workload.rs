@@ -41,11 +41,13 @@ pub enum Family {
     Fading,
     /// A counter and a set of elements that are added once, in turn, by clients of one region alone.
     Turning,
+    /// Everything, by one client that asks the hosts of a region in turn.
+    Single,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Counter,
         Self::Balance,
         Self::Resettable,
@@ -57,6 +59,7 @@ impl Family {
         Self::Local,
         Self::Fading,
         Self::Turning,
+        Self::Single,
     ];
 
     /// The family of a key.
@@ -81,6 +84,7 @@ impl Family {
             Self::Local => b'l',
             Self::Fading => b'f',
             Self::Turning => b't',
+            Self::Single => b'w',
         }
     }
 }
@@ -108,6 +112,7 @@ impl Mix {
             .iter()
             .map(|family| {
                 let dice = match family {
+                    Family::Single => return 0,
                     Family::Turning => &mut *focus,
                     _ => &mut *dice,
                 };
@@ -120,10 +125,7 @@ impl Mix {
             .collect();
         let is_focused = focus.chance(200);
         if is_focused {
-            let chosen = *focus.pick(&FOCUSED);
-            weights = Family::ALL
-                .map(|family| u64::from(family == chosen))
-                .to_vec();
+            weights = only(*focus.pick(&FOCUSED));
         }
         let levels = if dice.chance(700) {
             vec![Level::LocalQuorum]
@@ -156,6 +158,12 @@ impl Mix {
             .map(|(family, _)| family)
     }
 
+    /// Everything is asked, at a level whose reads see its writes, and nothing else counts.
+    pub fn ask_of_single_keys(&mut self) {
+        self.weights = only(Family::Single);
+        self.levels = vec![Level::LocalQuorum];
+    }
+
     /// Nothing of this family is asked.
     pub fn leave_out(&mut self, family: Family) {
         for (weight, other) in self.weights.iter_mut().zip(Family::ALL) {
@@ -169,6 +177,11 @@ impl Mix {
             self.weights[0] = 1;
         }
     }
+}
+
+fn only(chosen: Family) -> Vec<u64> {
+    let weight = |family| u64::from(family == chosen);
+    Family::ALL.map(weight).to_vec()
 }
 
 /// Families of which many commands on one key say something.
@@ -217,6 +230,11 @@ impl Workload {
     /// How long a client waits.
     pub fn think(&mut self, max: Duration) -> Duration {
         Duration::from_micros(self.dice.between(100, max.as_micros().max(100) as u64))
+    }
+
+    /// Which of so many hosts a client asks now that goes from one to another.
+    pub fn wander(&mut self, hosts: usize) -> usize {
+        self.dice.below(hosts as u64) as usize
     }
 
     /// How many operations a client asks at once.
@@ -319,7 +337,7 @@ impl Workload {
                 1 => Read::Get,
                 _ => Read::Members,
             },
-            Family::Anything | Family::Local => self.any_read(),
+            Family::Anything | Family::Local | Family::Single => self.any_read(),
         }
     }
 
@@ -376,7 +394,7 @@ impl Workload {
             Family::Small => self.write_small(),
             Family::Register => self.write_register(),
             Family::Owned => set(self.value("o")),
-            Family::Anything | Family::Local => self.write_anything(wall_ms),
+            Family::Anything | Family::Local | Family::Single => self.write_anything(wall_ms),
             Family::Fading => self.write_fading(key, wall_ms),
             Family::Turning => match self.dice.below(6) {
                 0 => Write::Delete,

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use crdt::{Clock, Context, Count, Delta, Hlc, Part, Stamp, StringState};
+use crdt::{Clock, Count, Delta, Hlc, Part, Stamp, StringState};
 
 use super::{
     message::About,
@@ -40,8 +40,8 @@ pub struct Coordinator<'a> {
     pub(super) is_shipping: bool,
     /// Whether other replicas are waited for: they may know what this one does not.
     pub(super) is_asking: bool,
-    /// Whether the key shows what may be taken back: a value of another type beside it is nothing that the write knew of.
-    pub(super) is_overlaid: bool,
+    /// Whether the key was begun by an addition that may still be refused: what is added to that may be too.
+    pub(super) is_beginning: bool,
     /// What the write came to, for its correction.
     pub(super) effects: Vec<Effect>,
     /// What of the key it took the place of.
@@ -88,22 +88,22 @@ pub enum Effect {
         missed: Vec<Bytes>,
         is_emptying: bool,
     },
-    /// Elements were added, with these dots; `members` were not there. `is_creating`: nothing was under the key. `is_beside`: a
-    /// string was hidden there.
+    /// Elements were added, with these dots: some that were not there, and some again. `is_creating`: nothing was under the key. `is_beginning`: nor was anything
+    /// before what this shard is waiting with.
     Add {
-        members: Vec<Bytes>,
-        dots: Vec<(Bytes, Stamp)>,
+        added: Vec<(Bytes, Stamp)>,
+        again: Vec<(Bytes, Stamp)>,
         is_creating: bool,
-        is_beside: bool,
+        is_beginning: bool,
     },
     /// The expiry was set or cleared.
     Expiry { at_ms: Option<u64> },
-    /// A number was added: this actor's count came to `total`. `is_creating`: nothing was under the key. `beside`: what was known of a
-    /// set there.
+    /// A number was added: this actor's count came from `before` to `total`. `is_creating` and `is_beginning`: as with an element.
     Increment {
+        before: Count,
         total: Count,
         is_creating: bool,
-        beside: Context,
+        is_beginning: bool,
     },
 }
 
@@ -115,6 +115,17 @@ impl Effect {
             Self::Remove { .. } => About::Removal,
             Self::Add { .. } => About::Elements,
             Self::Increment { .. } => About::Increment,
+        }
+    }
+
+    /// Whether it added something where nothing was.
+    pub fn is_creating(&self) -> bool {
+        match self {
+            Self::Add { is_creating, .. } | Self::Increment { is_creating, .. } => *is_creating,
+            Self::Register { .. }
+            | Self::Delete { .. }
+            | Self::Remove { .. }
+            | Self::Expiry { .. } => false,
         }
     }
 
@@ -293,6 +304,7 @@ impl Coordinator<'_> {
         let known = head.expiry;
         let is_left_over = head.slot() == Shown::Absent && known.at_ms.is_some();
         if is_left_over && !is_on(Mutant::ExpiryOutlivesDelete) {
+            self.overwrites.expiry = Some(None);
             return Ok(Some(self.expiry_at(None)));
         }
         let is_known = is_asking && known.stamp != Stamp::ZERO;

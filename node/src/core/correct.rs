@@ -22,7 +22,7 @@ use super::{
     reply::{Refusal, Reply},
     working::Question,
 };
-use crate::storage::StorageError;
+use crate::storage::{StorageError, record::head::Shown};
 
 /// What the first acknowledgements of a write taught, together.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,7 +37,16 @@ pub struct Lesson {
     counts: StringState,
     was_shown: bool,
     is_text: bool,
-    is_other_type: bool,
+    /// When a value of the other type was begun that others have.
+    beside: Stamp,
+    /// When one was that hides what was added.
+    hidden_by: Stamp,
+    /// So much of what this actor had added is over elsewhere.
+    ended: Count,
+    /// Elements of which all that was there before is over elsewhere.
+    gone: BTreeSet<Bytes>,
+    /// Others have something left under the key.
+    stays: bool,
 }
 
 /// The write that is taught. What its own actor did is no news to it; what that did *later* a replica may know as well, where
@@ -67,16 +76,22 @@ impl Lesson {
     /// Adds what one acknowledgement taught.
     pub fn take(&mut self, teaching: &Teaching, learner: Learner) {
         let is_own = learner.made_later(teaching.newest);
-        if !is_own {
+        if teaching.is_other_type && !is_own {
+            self.beside = self.beside.max(teaching.newest);
+            if teaching.is_hidden {
+                self.hidden_by = self.hidden_by.max(teaching.newest);
+            }
+        } else if !is_own {
             self.newest = self.newest.max(teaching.newest);
             self.is_text |= teaching.is_text;
         }
+        self.ended.join(&teaching.ended);
+        self.gone.extend(teaching.gone.iter().cloned());
+        self.stays |= teaching.stays;
         if let Some(seen) = &teaching.seen {
             self.seen.union(&seen.difference(&learner.later()));
         }
         self.was_shown |= teaching.was_shown;
-        // Of a set it is said by what was seen of it.
-        self.is_other_type |= teaching.is_other_type && !is_own;
         for part in &teaching.delta.parts {
             match part {
                 Part::String(taught) => {
@@ -153,6 +168,15 @@ impl Lesson {
         self.expiry.stamp != Stamp::ZERO
     }
 
+    /// When the value of the other type was begun for which an addition is refused: any where it began the key, else one that hides it.
+    fn other_type(&self, is_beginning: bool) -> Option<Stamp> {
+        let begun = match is_beginning {
+            true => self.beside,
+            false => self.hidden_by,
+        };
+        (begun > Stamp::ZERO).then_some(begun)
+    }
+
     /// Whether others knew that the key ends.
     fn has_end(&self) -> bool {
         self.expiry.at_ms.is_some()
@@ -194,11 +218,15 @@ impl Lesson {
             } => {
                 let mut members = members.iter();
                 members.any(|member| self.present.contains_key(member))
-                    || (*is_emptying && self.has_expiry())
+                    || (*is_emptying && self.has_expiry() && !self.stays)
             }
             Effect::Expiry { .. } => self.has_expiry(),
-            Effect::Increment { .. } => self.is_text || self.is_other_type || self.has_end(),
-            Effect::Add { .. } => self.is_other_type || self.has_end(),
+            Effect::Increment { is_beginning, .. } => {
+                self.is_text || self.other_type(*is_beginning).is_some() || self.has_end()
+            }
+            Effect::Add { is_beginning, .. } => {
+                self.other_type(*is_beginning).is_some() || self.has_end()
+            }
         }
     }
 }
@@ -255,40 +283,44 @@ impl Coordinator<'_> {
                         .iter()
                         .filter_map(|member| Some((member.clone(), lesson.present.get(member)?)));
                     parts.push(Part::Set(crdt::rows::remove(taught)));
-                    parts.extend(lesson.end_of_expiry().filter(|_| *is_emptying));
+                    let is_emptied = *is_emptying && !lesson.stays;
+                    parts.extend(lesson.end_of_expiry().filter(|_| is_emptied));
                 }
                 Effect::Expiry { at_ms } if current.expiry => {
                     parts.push(self.expiry_at(*at_ms));
                 }
                 Effect::Increment {
+                    before,
                     total,
                     is_creating,
-                    beside,
+                    is_beginning,
                 } => {
-                    if lesson.is_text && !self.is_overwritten(target, lesson.newest)? {
-                        parts.push(self.take_back(*total));
-                        reply = Refusal::NotAnInteger.into();
-                    } else if lesson.is_other_type
-                        && !beside.covers(&lesson.seen)
-                        && !self.is_set_gone(target, &lesson.seen)?
-                    {
-                        parts.push(self.take_back(*total));
-                        reply = Refusal::WrongType.into();
+                    let refusal = self.refusal_of_increment(target, *is_beginning, lesson)?;
+                    let taken_back = self.take_back(target, *before, *total, lesson)?;
+                    if let Some((refusal, taken_back)) = refusal.zip(taken_back) {
+                        parts.push(taken_back);
+                        reply = refusal.into();
                     } else {
                         parts.extend(self.end_of_end(target, *is_creating, lesson)?);
                     }
                 }
                 Effect::Add {
-                    dots,
+                    added,
+                    again,
                     is_creating,
-                    is_beside,
-                    ..
+                    is_beginning,
                 } => {
-                    if lesson.is_other_type
-                        && !is_beside
-                        && !self.is_string_gone(target, lesson.newest)?
-                    {
-                        parts.push(remove_dots(dots));
+                    let is_refused = match lesson.other_type(*is_beginning) {
+                        Some(begun) => !self.is_string_gone(target, begun)?,
+                        None => false,
+                    };
+                    // What was added again had been there before the other value hid it, unless that is over: then it stays with the set.
+                    let again = again
+                        .iter()
+                        .filter(|(member, _)| lesson.gone.contains(member));
+                    let taken_back = remove_dots(added.iter().chain(again));
+                    if let Some(taken_back) = taken_back.filter(|_| is_refused) {
+                        parts.push(taken_back);
                         reply = Refusal::WrongType.into();
                     } else {
                         parts.extend(self.end_of_end(target, *is_creating, lesson)?);
@@ -338,7 +370,7 @@ impl Coordinator<'_> {
         lesson: &Lesson,
     ) -> Result<Part, StorageError> {
         let stamp = self.stamp();
-        let was_empty = self.head(target)?.string.is_empty();
+        let is_beginning = self.head(target)?.slot() != Shown::String;
         let mut taught = StringState {
             floors: lesson.counts_as_floors(),
             ..StringState::default()
@@ -356,7 +388,7 @@ impl Coordinator<'_> {
             }),
             counts: BTreeMap::new(),
             floors: taught.floors,
-            created: if was_empty && value.is_some() {
+            created: if is_beginning && value.is_some() {
                 stamp
             } else {
                 Stamp::ZERO
@@ -377,24 +409,37 @@ impl Coordinator<'_> {
     /// increment, and have been corrected above that text.
     fn is_overwritten(&mut self, target: &Target<'_>, text: Stamp) -> Result<bool, StorageError> {
         let register = self.head(target)?.string.register.as_ref();
-        Ok(register.is_some_and(|register| register.stamp > text))
+        Ok(register.is_some_and(|register| {
+            register.stamp > text || (register.stamp == text && register.value.is_none())
+        }))
     }
 
-    /// Whether the string that is shown elsewhere is deleted here. Where another one took its place, a string is there all the same.
-    fn is_string_gone(&mut self, target: &Target<'_>, shown: Stamp) -> Result<bool, StorageError> {
+    /// Why an increment comes to nothing that anybody sees, if it does.
+    fn refusal_of_increment(
+        &mut self,
+        target: &Target<'_>,
+        is_beginning: bool,
+        lesson: &Lesson,
+    ) -> Result<Option<Refusal>, StorageError> {
+        if let Some(begun) = lesson.other_type(is_beginning)
+            && !self.is_set_gone(target, begun)?
+        {
+            return Ok(Some(Refusal::WrongType));
+        }
+        let is_behind_text = lesson.is_text && !self.is_overwritten(target, lesson.newest)?;
+        Ok(is_behind_text.then_some(Refusal::NotAnInteger))
+    }
+
+    /// Whether the string that is shown elsewhere, begun then, has come here and is gone; another one may have been begun since.
+    fn is_string_gone(&mut self, target: &Target<'_>, begun: Stamp) -> Result<bool, StorageError> {
         let string = &self.head(target)?.string;
-        let register = string
-            .register
-            .as_ref()
-            .map_or(Stamp::ZERO, |text| text.stamp);
-        Ok(string.is_empty() && register >= shown)
+        Ok(string.created > begun || (string.is_empty() && string.created == begun))
     }
 
-    /// Whether the set that is shown elsewhere is removed here: all that was seen of it was seen here, and nothing is left. It may also have
-    /// come here since the write, and be there.
-    fn is_set_gone(&mut self, target: &Target<'_>, seen: &Context) -> Result<bool, StorageError> {
+    /// The same of a set.
+    fn is_set_gone(&mut self, target: &Target<'_>, begun: Stamp) -> Result<bool, StorageError> {
         let set = &self.head(target)?.set;
-        Ok(seen.is_empty() || (set.live == 0 && set.context.covers(seen)))
+        Ok(set.created > begun || (set.live == 0 && set.created == begun))
     }
 
     /// What is added after the end of a key, or to one of which nothing is left but its end, does not end with that. What ended may show
@@ -413,25 +458,37 @@ impl Coordinator<'_> {
         Ok(ends.then(|| self.expiry_at(None)))
     }
 
-    /// Raises the floor over this actor's own increments, which would wait behind text: up to the total that the write came to, and not
-    /// over what was added since. The text may have come here meanwhile, in a SET that saw them: then nothing rises.
-    fn take_back(&self, total: Count) -> Part {
-        Part::String(StringState {
-            floors: [(self.actor, total)].into(),
-            ..StringState::default()
-        })
+    /// The floor over this actor's own increments that a refusal takes back: up to the total that the write came to, and not over what was
+    /// added since. Only where all that the actor added before is over already, because a floor would end that as well. Where it is not, the
+    /// value was counted up before the other one hid it, and beside that: the increment stays with it, and is not refused.
+    fn take_back(
+        &mut self,
+        target: &Target<'_>,
+        before: Count,
+        total: Count,
+        lesson: &Lesson,
+    ) -> Result<Option<Part>, StorageError> {
+        let actor = self.actor;
+        let mut ended = lesson.ended;
+        let known = self.head(target)?.string.floors.get(&actor).copied();
+        ended.join(&known.unwrap_or_default());
+        let is_alone = before.above(Some(&ended)) == (0, 0);
+        Ok(is_alone.then(|| {
+            Part::String(StringState {
+                floors: [(actor, total)].into(),
+                ..StringState::default()
+            })
+        }))
     }
 }
 
 /// The removal of these dots, and of no others of the same elements.
-fn remove_dots(dots: &[(Bytes, Stamp)]) -> Part {
-    let dots: Vec<(Bytes, Dots<()>)> = dots
-        .iter()
+fn remove_dots<'a>(added: impl Iterator<Item = &'a (Bytes, Stamp)>) -> Option<Part> {
+    let dots: Vec<(Bytes, Dots<()>)> = added
         .map(|(member, stamp)| (member.clone(), Dots::single(*stamp, ())))
         .collect();
-    Part::Set(crdt::rows::remove(
-        dots.iter().map(|(member, dots)| (member.clone(), dots)),
-    ))
+    let removed = dots.iter().map(|(member, dots)| (member.clone(), dots));
+    (!dots.is_empty()).then(|| Part::Set(crdt::rows::remove(removed)))
 }
 
 /// The reply with what others had counted in.
@@ -447,7 +504,10 @@ fn counted(effects: &[Effect], lesson: &Lesson, reply: Reply) -> Reply {
         known.count() as i64
     };
     let count = effects.iter().fold(count, |count, effect| match effect {
-        Effect::Add { members, .. } => (count - known(members)).max(0),
+        Effect::Add { added, .. } => {
+            let members: Vec<Bytes> = added.iter().map(|(member, _)| member.clone()).collect();
+            (count - known(&members)).max(0)
+        }
         Effect::Remove { missed, .. } => count + known(missed),
         Effect::Delete { .. } if lesson.has_more_to_delete() => count.max(1),
         _ => count,

@@ -80,6 +80,10 @@ struct Gate {
     /// Replicas that knew more. What they say when they are asked again came since, and makes no other answer: where a key is
     /// written all the time there would be no end to it.
     heard: Vec<NodeName>,
+    /// How often a copy of several pages was compared from its first one to its last.
+    walks: u32,
+    /// How often what is here was asked about once more, because it had changed.
+    rounds: u32,
     /// Replicas that hold the answer.
     holding: Vec<NodeName>,
     /// Replicas that are still to be heard of, of those that were asked or can be.
@@ -114,6 +118,8 @@ pub struct Opened {
     pub answers: Vec<Answer>,
     /// Copies differed, and were brought together.
     pub is_repaired: bool,
+    /// The digest of the copy that others were asked about, where it was asked about seldom enough to be asked about again.
+    pub asked_about: Option<u128>,
 }
 
 impl Gates {
@@ -184,6 +190,7 @@ impl Gates {
         covered: Vec<Waiting>,
         needed: usize,
         others: Vec<(NodeName, SessionId)>,
+        digest: u128,
         now: Duration,
     ) -> Vec<(NodeName, SessionId)> {
         assert!(
@@ -195,7 +202,9 @@ impl Gates {
         let first: Vec<_> = others.drain(..needed).collect();
         let gate = self.gates.entry(key).or_default();
         gate.heard.clear();
+        gate.walks = 0;
         gate.differed = false;
+        gate.digest = digest;
         // An answer to the question before says nothing about this one.
         gate.version = gate.version.wrapping_add(1);
         gate.covered = covered;
@@ -274,6 +283,30 @@ impl Gates {
     pub fn is_news(&self, key: &Key, node: &NodeName) -> bool {
         let gate = self.gates.get(key);
         gate.is_some_and(|gate| !gate.heard.contains(node))
+    }
+
+    /// A copy of several pages was compared to its end. Gives whether what was joined of it may be of two moments: an earlier page may have
+    /// changed there meanwhile. Where a key is written all the time there would be no end to it.
+    pub fn may_be_torn(&mut self, key: &Key) -> bool {
+        let Some(gate) = self.gates.get_mut(key) else {
+            return false;
+        };
+        gate.walks += 1;
+        gate.walks < WALKS_MAX
+    }
+
+    /// The question about a key is asked once more.
+    pub fn ask_once_more(&mut self, key: &Key) {
+        if let Some(gate) = self.gates.get_mut(key) {
+            gate.rounds += 1;
+        }
+    }
+
+    /// What is asked about a key now is asked for the first time.
+    pub fn begin_anew(&mut self, key: &Key) {
+        if let Some(gate) = self.gates.get_mut(key) {
+            gate.rounds = 0;
+        }
     }
 
     /// Reads are answered so from now on. Gives who held the answer before, and is to be asked again.
@@ -491,6 +524,7 @@ impl Gate {
             covered: std::mem::take(&mut self.covered),
             answers: std::mem::take(&mut self.answers),
             is_repaired: self.differed,
+            asked_about: (self.rounds < ROUNDS_MAX).then_some(self.digest),
         };
         *waiting -= room(&ended.covered);
         waiting.bytes -= bytes(&ended.answers);
@@ -546,6 +580,11 @@ fn share_a_question(one: &Op, next: &Op) -> bool {
     };
     are_alike && one.level == next.level
 }
+
+/// So often a copy of several pages is compared for one question, at most.
+const WALKS_MAX: u32 = 4;
+/// So often a write that decides by what is here has others asked once more, because that has changed since they were.
+const ROUNDS_MAX: u32 = 2;
 
 /// Who is silent is asked again after so long where there is nobody else: above a round trip and a slow disk together.
 const ASK_AGAIN: Duration = Duration::from_millis(600);

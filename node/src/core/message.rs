@@ -5,7 +5,7 @@
 //! may or may not have arrived, so every message is idempotent, and a stream starts again at its cursor.
 
 use bytes::Bytes;
-use crdt::{ActorId, Context, Delta, Dots, Hlc, Named, Part, RowsDelta, Stamp};
+use crdt::{ActorId, Context, Count, Delta, Dots, Hlc, Named, Part, RowsDelta, Stamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -152,7 +152,7 @@ pub struct Teaching {
     /// Increments above the write's floors, dots of the elements that it names, an expiry that would win over the write's: to be joined.
     /// Its key is the teaching's.
     pub delta: Delta,
-    /// The newest stamp of a register that would win over the write's.
+    /// The newest stamp of a register that would win over the write's; of a value of the other type than what was added, when that was begun.
     pub newest: Stamp,
     /// What was seen of the set, where the write removes all of it.
     pub seen: Option<Context>,
@@ -160,8 +160,16 @@ pub struct Teaching {
     pub was_shown: bool,
     /// Whether the value is text that is no integer.
     pub is_text: bool,
-    /// Whether a value of another type is shown there, which the write would hide or be hidden by.
+    /// Whether a value of the other type than what was added is there.
     pub is_other_type: bool,
+    /// Whether it hides what was added.
+    pub is_hidden: bool,
+    /// So much of what the writer of a number had added is over there: removed, or overwritten.
+    pub ended: Count,
+    /// Of the elements that were added, those of which all that was there before is over there.
+    pub gone: Vec<Bytes>,
+    /// Whether something is left under the key there, behind a removal that left nothing where it was made.
+    pub stays: bool,
     /// Whether the write could not be joined there, because a row of the key is damaged: that replica does not have it.
     pub is_lost: bool,
     /// What kind of write it is about. Others on the same key, shipped with it, learn nothing from it.
@@ -220,6 +228,10 @@ impl Teaching {
             was_shown: false,
             is_text: false,
             is_other_type: false,
+            is_hidden: false,
+            ended: Count::new(Hlc::ZERO),
+            gone: Vec::new(),
+            stays: false,
             is_lost: true,
             about: About::Statement,
         }

@@ -118,6 +118,26 @@ pub enum Mutant {
     CorrectionForgetsCounts,
     /// A key whose expiry has passed is read until it has ended.
     ExpiredIsRead,
+    /// A key is ended without asking anybody whether it has ended.
+    EndNotAsked,
+    /// What seems to have ended is written without asking anybody.
+    EndedNotAsked,
+    /// A key is shown while this shard's own writes on it are unsure.
+    UnsureShown,
+    /// No write is taught a newer expiry.
+    ExpiryNotTaught,
+    /// A SET or DEL is not taught a newer register.
+    RegisterNotTaught,
+    /// A write that a later one replaced is answered before that one stands above what was taught.
+    OvertakenAnswered,
+    /// A correction goes above what the same shard wrote later.
+    CorrectedOverLater,
+    /// What an outbox lost counts as taken.
+    LostCounts,
+    /// The removal of the last element leaves the expiry.
+    EmptiedKeepsExpiry,
+    /// A key is begun by an addition without asking anybody what is there.
+    BegunUnasked,
 }
 
 /// What [`Mutant::CountsAdded`] does in the place of a join.
@@ -183,7 +203,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 54] = [
+        pub const ALL: [Self; 64] = [
             Self::OutboxRowNotStored,
             Self::HintNotStored,
             Self::AnsweredBeforeCommit,
@@ -238,6 +258,16 @@ mod switch {
             Self::OtherTypeNotTaught,
             Self::CorrectionForgetsCounts,
             Self::ExpiredIsRead,
+            Self::EndNotAsked,
+            Self::EndedNotAsked,
+            Self::UnsureShown,
+            Self::ExpiryNotTaught,
+            Self::RegisterNotTaught,
+            Self::OvertakenAnswered,
+            Self::CorrectedOverLater,
+            Self::LostCounts,
+            Self::EmptiedKeepsExpiry,
+            Self::BegunUnasked,
         ];
     }
 
@@ -247,6 +277,6 @@ mod switch {
             assert!(Mutant::ALL[at] as usize == at + 1, "each once, in order");
             at += 1;
         }
-        assert!(Mutant::ALL.len() == Mutant::ExpiredIsRead as usize);
+        assert!(Mutant::ALL.len() == Mutant::BegunUnasked as usize);
     };
 }

@@ -20,6 +20,7 @@ use super::{
     coordinate::{Current, Effect, Overwrites},
     correct::{Learner, Lesson},
     message::Teaching,
+    mutant::{Mutant, is_on},
     op::Key,
     reply::Reply,
     room::Room,
@@ -117,6 +118,8 @@ struct Latest {
     open: usize,
     /// Those of them that are unsure ([`Effect::is_unsure`]).
     unsure: usize,
+    /// Whether one of them was an addition that began the key.
+    is_begun: bool,
     /// Whether something of others came to the key meanwhile.
     is_disturbed: bool,
 }
@@ -147,6 +150,7 @@ impl Quorum {
         let latest = self.latest.entry(key.clone()).or_default();
         latest.open += 1;
         latest.unsure += usize::from(effects.iter().any(Effect::is_unsure));
+        latest.is_begun |= effects.iter().any(Effect::is_creating);
         latest.note(overwrites, number, true);
         number
     }
@@ -165,7 +169,9 @@ impl Quorum {
     /// What of a write no later write of this shard has replaced.
     pub fn current(&self, awaiting: &Awaiting) -> Current {
         let latest = self.latest.get(&awaiting.key);
-        let is_latest = |written: Written| written.number <= awaiting.number;
+        let is_latest = |written: Written| {
+            written.number <= awaiting.number || is_on(Mutant::CorrectedOverLater)
+        };
         latest.map_or_else(Current::default, |latest| Current {
             register: is_latest(latest.register),
             expiry: is_latest(latest.expiry),
@@ -228,6 +234,11 @@ impl Quorum {
                 .latest
                 .get(key)
                 .is_some_and(|latest| latest.unsure > 0 && latest.is_disturbed)
+    }
+
+    /// Whether a key was begun by an addition since when some write on it was always waiting.
+    pub fn is_begun(&self, key: &Key) -> bool {
+        !self.latest.is_empty() && self.latest.get(key).is_some_and(|latest| latest.is_begun)
     }
 
     /// How much waits.

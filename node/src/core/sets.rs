@@ -19,19 +19,15 @@ impl Coordinator<'_> {
     /// takes a new one all the same, for the regions that may be removing it right now: an add wins over a remove that did not see it.
     pub(super) fn add(&mut self, target: &Target<'_>, members: &[Bytes]) -> Result<Reply, Stop> {
         let is_creating = self.expect_set(target)? == Shown::Absent;
-        let is_beside = !self.is_overlaid && !self.head(target)?.string.is_empty();
         let mut expiry = self.expiry_of_addition(target)?;
         let mut added = 0;
-        let (mut new, mut stamps) = (Vec::new(), Vec::new());
+        let (mut new, mut again) = (Vec::new(), Vec::new());
         for member in members {
             let dots = self.dots(target, member)?;
             if !dots.is_empty() && !self.is_shipping {
                 continue;
             }
             added += i64::from(dots.is_empty());
-            if dots.is_empty() && self.is_asking {
-                new.push(member.clone());
-            }
             let is_shared = added > 1 && is_on(Mutant::OneDotForAll);
             let stamp = if is_shared {
                 Stamp::new(self.clock.last(), self.actor)
@@ -48,16 +44,21 @@ impl Coordinator<'_> {
                 set.live == 0,
             );
             if self.is_asking {
-                stamps.push((member.clone(), stamp));
+                let which = if dots.is_empty() {
+                    &mut new
+                } else {
+                    &mut again
+                };
+                which.push((member.clone(), stamp));
             }
             let parts = std::iter::once(Part::Set(delta)).chain(expiry.take());
             self.coordinate(target, parts.collect(), Question::Add)?;
         }
         self.effects.push(Effect::Add {
-            members: new,
-            dots: stamps,
+            added: new,
+            again,
             is_creating,
-            is_beside,
+            is_beginning: is_creating || self.is_beginning,
         });
         Ok(Reply::Int(added))
     }
@@ -147,10 +148,12 @@ impl Coordinator<'_> {
         let is_asking = self.is_asking;
         let head = self.head(target)?;
         let is_empty = head.slot() == Shown::Absent;
-        if is_empty && (is_asking || head.expiry.at_ms.is_some()) {
+        let has_end = head.expiry.at_ms.is_some() && !is_on(Mutant::EmptiedKeepsExpiry);
+        if is_empty && (is_asking || has_end) {
             let ended = Part::Expiry(head.expiry.ended());
             let nothing: [(Bytes, &Dots<()>); 0] = [];
             let emptied = Part::Set(rows::remove(nothing));
+            self.overwrites.expiry = Some(None);
             self.place();
             self.coordinate(target, vec![emptied, ended], Question::Remove)?;
         }

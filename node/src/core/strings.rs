@@ -1,7 +1,7 @@
 //! Writes on strings: a register, and increments that stand above its floors.
 
 use bytes::{Bytes, BytesMut};
-use crdt::{Context, Expiry, Part, StringValue, parse_integer};
+use crdt::{Expiry, Part, StringState, StringValue, parse_integer};
 
 use super::{
     coordinate::{Coordinator, Effect, Overwrites, Stop, Target, clear_set},
@@ -131,16 +131,16 @@ impl Coordinator<'_> {
         let is_creating = self.slot(target)? == Shown::Absent;
         let expiry = self.expiry_of_addition(target)?;
         let stamp = self.stamp();
-        let part = self.head(target)?.string.increment(stamp, i128::from(by));
-        let total = part.counts.get(&self.actor).copied().unwrap_or_default();
-        let beside = match self.is_overlaid {
-            true => Context::new(),
-            false => self.head(target)?.set.context.clone(),
-        };
+        let actor = self.actor;
+        let known = &self.head(target)?.string;
+        let part = known.increment(stamp, i128::from(by));
+        let count = |state: &StringState| state.counts.get(&actor).copied().unwrap_or_default();
+        let (before, total) = (count(known), count(&part));
         self.effects.push(Effect::Increment {
+            before,
             total,
             is_creating,
-            beside,
+            is_beginning: is_creating || self.is_beginning,
         });
         let parts = std::iter::once(Part::String(part)).chain(expiry);
         self.coordinate(target, parts.collect(), Question::Increment)?;
@@ -170,6 +170,10 @@ impl Coordinator<'_> {
             parts.push(Part::Set(crdt::rows::clear(&head.set.context)));
         }
         let mut written = head.string.set(stamp, Some(value.clone()));
+        if head.slot() != Shown::String {
+            // Also where a string is hidden: what it says of its beginning would hide this one behind a set that others still have.
+            written.created = stamp;
+        }
         if is_on(Mutant::FloorsNotRaised) {
             written.floors.clear();
         }

@@ -7,17 +7,18 @@
 //!   SET, DEL: context           what else was seen of the set         it would stay, and may hide the string
 //!   EXPIRE: stamp               a newer expiry                        the same
 //!   DEL, last SREM: expiry      a newer expiry                        it would end what is made afterwards
-//!   INCR: counts                that the value is text                it must not hide it
-//!   INCR, SADD                  a value of the other type             the same
+//!   INCR: counts                that the value is text                nobody sees the increment
+//!   INCR, SADD: when begun      a later value of the other type       nobody sees what was added
 //!   INCR, SADD: expiry          a newer expiry                        it has passed, and would end what is added
+//!   last SREM: expiry           that something is left                its end would be lost
 //! ```
 //! Taken before the join, because afterwards both are one.
 
 use std::collections::BTreeMap;
 
 use crdt::{
-    Context, Delta, Dots, Expiry, Hlc, Named, Part, RowsDelta, Stamp, StringState, StringValue,
-    parse_integer,
+    Context, Count, Delta, Dots, Expiry, Hlc, Named, Part, RowsDelta, Stamp, StringState,
+    StringValue, parse_integer,
 };
 
 use super::{
@@ -43,11 +44,16 @@ pub fn teach(
     let position = Position::of(&delta.key);
     let head = working.head(storage, &position, &delta.key)?;
     let mut teaching = Teaching::about(delta, head);
-    teaching.of_other_type(head, wall_ms);
+    if !head.is_expired(wall_ms) {
+        teaching.of_addition(head, delta);
+    }
     let (known_expiry, live, has_string) = (head.expiry, head.set.live, !head.string.is_empty());
     for part in &delta.parts {
         match part {
-            Part::String(state) => teaching.of_string(&head.string, state),
+            Part::String(state) if teaching.about != About::Increment => {
+                teaching.of_string(&head.string, state);
+            }
+            Part::String(_) => {}
             Part::Set(rows) => teaching.of_clear(head, rows),
             Part::Expiry(_) => {}
         }
@@ -58,8 +64,16 @@ pub fn teach(
         let Named::Rows(named) = &rows.named else {
             continue;
         };
+        let mut is_seen = teaching.is_other_type;
+        if is_seen {
+            let head = working.head(storage, &position, &delta.key)?;
+            is_seen = has_seen_what_it_replaced(&head.set.context, rows);
+        }
         for element in named.keys() {
             let dots = working.row(storage, &position, &delta.key, element)?;
+            if is_seen && dots.is_empty() {
+                teaching.gone.push(element.clone());
+            }
             removed += u64::from(!dots.is_empty());
             teaching.of_row(element, dots, rows);
         }
@@ -70,6 +84,8 @@ pub fn teach(
         Part::Expiry(written) => Some(*written),
         Part::String(_) | Part::Set(_) => None,
     });
+    // Whoever emptied the set says so with the end of its expiry.
+    teaching.stays = stays && written.is_some();
     let is_addition = teaching.about.is_addition();
     let written = written.or(is_addition.then(Expiry::default));
     if let Some(written) = written.filter(|_| !stays) {
@@ -90,6 +106,10 @@ impl Teaching {
             was_shown: head.slot() != Shown::Absent,
             is_text: false,
             is_other_type: false,
+            is_hidden: false,
+            ended: Count::default(),
+            gone: Vec::new(),
+            stays: false,
             is_lost: false,
             about: About::of(delta),
         }
@@ -107,46 +127,59 @@ impl Teaching {
             && self.seen.is_none()
             && !self.is_text
             && !self.is_other_type
+            && !self.stays
     }
 
-    /// The other type is here than is added: by which stamp, so that whoever adds can say whether it knew that. Also where it is hidden: by
-    /// what was added just before, perhaps, and is about to be taken back.
-    fn of_other_type(&mut self, head: &Head, wall_ms: u64) {
+    /// The value is text, or one of the other type is there: also one that is hidden by what was added, where that began the key. Of two
+    /// that begin a key beside each other, whichever comes second to a replica that both of them need is told of the other, and so never both
+    /// are acknowledged. By which stamp, so that whoever adds can say whether it knew of that.
+    fn of_addition(&mut self, head: &Head, delta: &Delta) {
         if is_on(Mutant::OtherTypeNotTaught) {
             return;
         }
-        if head.is_expired(wall_ms) {
-            return;
-        }
+        let (string, set) = (&head.string, &head.set);
         match self.about {
-            About::Elements if !head.string.is_empty() => {
-                self.is_other_type = true;
-                // Increments are told themselves: no stamp says whether a DEL had seen them.
-                self.of_counts(&head.string, &StringState::default());
-                let text = head.string.register.as_ref();
-                let text = text.filter(|register| register.value.is_some());
-                self.newest = text.map_or(Stamp::ZERO, |register| register.stamp);
+            About::Elements => {
+                let begun = delta
+                    .parts
+                    .iter()
+                    .fold(set.created, |begun, part| match part {
+                        Part::Set(rows) => begun.max(rows.created),
+                        Part::String(_) | Part::Expiry(_) => begun,
+                    });
+                self.is_other_type = !string.is_empty();
+                self.is_hidden = self.is_other_type && string.created >= begun;
+                self.newest = string.created;
             }
-            About::Increment if head.set.live > 0 => {
-                self.is_other_type = true;
-                self.seen = Some(head.set.context.clone());
+            About::Increment => {
+                let Some(written) = delta.parts.iter().find_map(as_string) else {
+                    return;
+                };
+                let begun = string.created.max(written.created);
+                self.is_other_type = set.live > 0;
+                self.is_hidden = self.is_other_type && set.created > begun;
+                self.is_text = !self.is_other_type && is_text(string);
+                let text = string.register.as_ref().map(|register| register.stamp);
+                self.newest = match self.is_other_type {
+                    true => set.created,
+                    false => text.unwrap_or_default(),
+                };
+                let mut adders = written.counts.keys();
+                let ended = adders.next().and_then(|adder| string.floors.get(adder));
+                self.ended = ended.copied().unwrap_or_default();
             }
-            About::Elements | About::Increment | About::Statement | About::Removal => {}
+            About::Statement | About::Removal => {}
+        }
+        if !self.is_other_type && !self.is_text {
+            self.newest = Stamp::ZERO;
         }
     }
 
     fn of_string(&mut self, known: &StringState, written: &StringState) {
-        if written.register.is_none() && !written.counts.is_empty() {
-            self.is_text = is_text(known);
-            if let Some(register) = known.register.as_ref().filter(|_| self.is_text) {
-                self.newest = register.stamp;
-            }
-            return;
-        }
         let mine = known.register.as_ref().map(|register| register.stamp);
         let theirs = written.register.as_ref().map(|register| register.stamp);
         let mine = mine.filter(|mine| theirs.is_none_or(|theirs| *mine > theirs));
-        if let Some(mine) = mine {
+        if let Some(mine) = mine.filter(|_| !is_on(Mutant::RegisterNotTaught)) {
             self.newest = self.newest.max(mine);
         }
         self.of_counts(known, written);
@@ -170,7 +203,7 @@ impl Teaching {
     }
 
     fn of_expiry(&mut self, known: &Expiry, written: &Expiry) {
-        if known.stamp > written.stamp {
+        if known.stamp > written.stamp && !is_on(Mutant::ExpiryNotTaught) {
             self.delta.parts.push(Part::Expiry(*known));
         }
     }
@@ -197,6 +230,28 @@ impl Teaching {
             named: Named::Rows(rows),
             created: Stamp::ZERO,
         }));
+    }
+}
+
+/// Whether an addition replaced only dots that a context has seen. Those of its own actor come before it on one stream.
+fn has_seen_what_it_replaced(seen: &Context, added: &RowsDelta<()>) -> bool {
+    let Named::Rows(rows) = &added.named else {
+        return false;
+    };
+    let mut seen = seen.clone();
+    for new in rows.values().flat_map(Dots::stamps) {
+        let before = seen.newest(new.actor).unwrap_or(Hlc::ZERO);
+        if before < new.hlc {
+            seen.insert_interval(new.actor, before, new.hlc);
+        }
+    }
+    seen.covers(&added.context)
+}
+
+fn as_string(part: &Part) -> Option<&StringState> {
+    match part {
+        Part::String(state) => Some(state),
+        Part::Set(_) | Part::Expiry(_) => None,
     }
 }
 

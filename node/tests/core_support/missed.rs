@@ -117,3 +117,14 @@ pub fn two_regions(bounds: OutboxBounds) -> Replicas {
     world.join();
     world
 }
+
+/// What a node sent on its way to one other, and nothing else, arrives.
+pub fn only(three: &mut Replicas, from: usize, to: usize) {
+    let sent = three.hold(from);
+    let session = three.session(from, to);
+    let (now, later): (Held, Held) = sent.into_iter().partition(|(of, _)| *of == session);
+    for (session, message) in now {
+        three.take(to, true, session, message);
+    }
+    three.nodes[from].sent.extend(later);
+}

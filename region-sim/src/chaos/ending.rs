@@ -228,7 +228,9 @@ const fn is_set(family: Family) -> Option<bool> {
         | Family::Register
         | Family::Owned => Some(false),
         Family::Unique | Family::Small => Some(true),
-        Family::Anything | Family::Local | Family::Fading | Family::Turning => None,
+        Family::Anything | Family::Local | Family::Single | Family::Fading | Family::Turning => {
+            None
+        }
     }
 }
 

@@ -23,6 +23,7 @@ pub fn check(history: &History, ending: &Ending<'_>) -> Vec<Violation> {
             | Family::Owned
             | Family::Anything
             | Family::Local
+            | Family::Single
             | Family::Fading
             | Family::Turning => continue,
         };

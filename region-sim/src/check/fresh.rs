@@ -29,6 +29,7 @@ pub fn check(history: &History) -> Vec<Violation> {
             | Family::Resettable
             | Family::Anything
             | Family::Local
+            | Family::Single
             | Family::Fading
             | Family::Turning => continue,
         };

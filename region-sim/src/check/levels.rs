@@ -237,6 +237,7 @@ pub fn check_meetings(history: &History, ledger: &Ledger, kept: &Kept) -> Vec<Vi
             | Family::Small
             | Family::Anything
             | Family::Local
+            | Family::Single
             | Family::Fading
             | Family::Turning => continue,
         };

@@ -8,7 +8,7 @@
 //! | P4 | [`sets`], [`turning`] | elements stay until a remove saw them |
 //! | P6 | [`settled`], [`answered`] | after faults are over, nothing waits, and requests are answered |
 //! | levels | [`levels`] | a write is on as many replicas as its level names, and reads see it that must |
-//! | P7 | [`fresh`], [`linear`], [`order`], [`own`], [`fading`] | inside a region, reads see what was acknowledged before they began |
+//! | P7 | [`fresh`], [`linear`], [`order`], [`own`], [`fading`], [`single`] | inside a region, reads see what was acknowledged before they began |
 
 pub mod answered;
 pub mod converged;
@@ -24,6 +24,7 @@ pub mod own;
 pub mod reference;
 pub mod sets;
 pub mod settled;
+pub mod single;
 pub mod turning;
 
 use std::fmt;

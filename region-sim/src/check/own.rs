@@ -29,6 +29,7 @@ pub fn check(history: &History, ending: &Ending<'_>) -> Vec<Violation> {
             | Family::Small
             | Family::Anything
             | Family::Local
+            | Family::Single
             | Family::Fading
             | Family::Turning => continue,
         };

@@ -30,7 +30,7 @@ struct Known {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     Sure(Option<Entry>),
     /// A clock went back over an expiry: the key may be there or not.
     Unsure,
@@ -43,9 +43,9 @@ impl Default for State {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
+pub(super) struct Entry {
     value: Value,
-    expires_ms: Option<u64>,
+    pub(super) expires_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl Reference {
 }
 
 /// What is certain after an answer, where nothing was before.
-fn determined(action: &Action, reply: &Reply) -> State {
+pub(super) fn determined(action: &Action, reply: &Reply) -> State {
     match (action, reply) {
         (
             Action::Write(Write::Set {
@@ -196,13 +196,13 @@ fn held(storage: &dyn Storage, key: &Key) -> Option<Entry> {
     Some(Entry { value, expires_ms })
 }
 
-fn seen(entry: &Option<Entry>, wall_ms: u64) -> Option<&Entry> {
+pub(super) fn seen(entry: &Option<Entry>, wall_ms: u64) -> Option<&Entry> {
     entry
         .as_ref()
         .filter(|entry| entry.expires_ms.is_none_or(|at_ms| at_ms > wall_ms))
 }
 
-fn agree(expected: &Reply, reply: &Reply) -> bool {
+pub(super) fn agree(expected: &Reply, reply: &Reply) -> bool {
     match (expected, reply) {
         (Reply::Set(_), Reply::Set(_)) => {
             let (mut expected, mut reply) = (bulks(expected), bulks(reply));
@@ -235,7 +235,12 @@ fn text(bytes: Vec<u8>, expires_ms: Option<u64>) -> Entry {
 }
 
 /// Does what an action does, and gives the reply. Where Redis draws by lot, `actual` says what was drawn.
-fn apply(slot: &mut Option<Entry>, action: &Action, wall_ms: u64, actual: &Reply) -> Reply {
+pub(super) fn apply(
+    slot: &mut Option<Entry>,
+    action: &Action,
+    wall_ms: u64,
+    actual: &Reply,
+) -> Reply {
     match action {
         Action::Read(what) => look(seen(slot, wall_ms), what, actual),
         Action::Write(write) => {

@@ -144,6 +144,7 @@ impl Coverage {
             FaultKind::Isolate => "fault: isolate",
             FaultKind::Reset => "fault: reset",
             FaultKind::Lossy => "fault: lossy",
+            FaultKind::Behind => "fault: rows held up",
             FaultKind::SlowDisk => "fault: slow disk",
             FaultKind::FullDisk => "fault: full disk",
             FaultKind::FailingDisk => "fault: failing disk",
@@ -169,7 +170,7 @@ impl fmt::Display for Coverage {
 }
 
 /// Everything that is counted.
-const RULES: [&str; 67] = [
+const RULES: [&str; 68] = [
     "fault: kill",
     "fault: power loss",
     "fault: stop",
@@ -178,6 +179,7 @@ const RULES: [&str; 67] = [
     "fault: isolate",
     "fault: reset",
     "fault: lossy",
+    "fault: rows held up",
     "fault: slow disk",
     "fault: full disk",
     "fault: failing disk",

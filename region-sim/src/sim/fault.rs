@@ -23,6 +23,8 @@ pub enum FaultKind {
     Reset,
     /// Messages between two hosts take much longer, and some are lost and sent again.
     Lossy,
+    /// Rows do not get from one host to another for a while, and everything else does: a replica is behind, and hears of it.
+    Behind,
     /// Commits take much longer.
     SlowDisk,
     /// A disk is nearly full: its node takes no writes.
@@ -50,7 +52,7 @@ impl FromStr for FaultKind {
     type Err = UnknownFault;
 
     fn from_str(name: &str) -> Result<Self, UnknownFault> {
-        let mut kinds = Self::ALL.into_iter().chain([Self::FarStart]);
+        let mut kinds = Self::ALL.into_iter().chain([Self::Behind, Self::FarStart]);
         kinds
             .find(|kind| kind.name() == name)
             .ok_or_else(|| UnknownFault(name.to_owned()))
@@ -66,6 +68,8 @@ pub enum Fault {
     Isolated(HostIndex),
     /// Messages between two hosts suffer.
     Lossy { from: HostIndex, to: HostIndex },
+    /// Rows from one host are held up on their way to another.
+    Behind { from: HostIndex, to: HostIndex },
     /// Commits take much longer.
     SlowDisk(HostIndex),
     /// The node takes no writes.
@@ -90,6 +94,7 @@ impl FaultKind {
             Self::Isolate => "isolate",
             Self::Reset => "reset",
             Self::Lossy => "lossy",
+            Self::Behind => "behind",
             Self::SlowDisk => "slow-disk",
             Self::FullDisk => "full-disk",
             Self::FailingDisk => "failing-disk",
@@ -101,7 +106,7 @@ impl FaultKind {
         }
     }
 
-    /// All but [`FaultKind::FarStart`], which a plan draws by itself.
+    /// All but [`FaultKind::Behind`] and [`FaultKind::FarStart`], which a plan draws by itself.
     const ALL: [Self; 15] = [
         Self::Kill,
         Self::PowerLoss,

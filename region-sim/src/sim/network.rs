@@ -94,6 +94,8 @@ struct Wire {
     usual: Settings,
     cuts: u32,
     cut_since: Option<Duration>,
+    /// By so many faults rows are held up.
+    row_stops: u32,
 }
 
 #[derive(Debug)]
@@ -110,6 +112,8 @@ struct Lane {
     queue: VecDeque<Message>,
     /// What arrives once more, behind one that is sent later.
     again: Vec<Message>,
+    /// Rows that are held up.
+    held: Vec<Message>,
     last_arrival: Duration,
 }
 
@@ -158,6 +162,7 @@ impl Network {
                 usual,
                 cuts: 0,
                 cut_since: None,
+                row_stops: 0,
             }
         };
         let links = (0..hosts)
@@ -197,6 +202,40 @@ impl Network {
         if wire.cuts == 0 {
             wire.link.set_cut(false);
             wire.cut_since = None;
+        }
+    }
+
+    /// Holds up rows from one host to another, and what is said of their stream; these stops add up.
+    pub fn hold_rows_up(&mut self, from: HostIndex, to: HostIndex) {
+        self.links[from][to].row_stops += 1;
+    }
+
+    /// Ends one stop. Behind the last one what was held up goes on, in its order, on the sessions that are left.
+    pub fn let_rows_through(
+        &mut self,
+        from: HostIndex,
+        to: HostIndex,
+        now: Duration,
+        agenda: &mut Agenda,
+    ) {
+        let wire = &mut self.links[from][to];
+        wire.row_stops = wire.row_stops.saturating_sub(1);
+        if wire.row_stops > 0 {
+            return;
+        }
+        for (id, session) in &mut self.sessions {
+            for lane in 0..2 {
+                if session.ends[lane].host != from || session.ends[1 - lane].host != to {
+                    continue;
+                }
+                let state = &mut session.lanes[lane];
+                state.last_arrival = state.last_arrival.max(now);
+                for message in std::mem::take(&mut state.held) {
+                    state.queue.push_back(message);
+                    let session = *id;
+                    agenda.at(state.last_arrival, Event::Arrive { session, lane });
+                }
+            }
         }
     }
 
@@ -291,6 +330,13 @@ impl Network {
             return;
         };
         let state = &mut session.lanes[lane];
+        let is_of_stream = matches!(
+            message,
+            Message::Ship(_) | Message::Promise { .. } | Message::Skip { .. }
+        );
+        if is_of_stream && self.links[from][to].row_stops > 0 {
+            return state.held.push(message);
+        }
         state.last_arrival = state.last_arrival.max(now + delay);
         let arrivals = state.push(message, self.mishaps, &mut self.mishap_dice);
         for _ in 0..arrivals {
@@ -370,6 +416,7 @@ impl Network {
             return None;
         }
         for lane in &mut session.lanes {
+            lane.held.clear();
             if !self.has_stragglers || self.dice.chance(500) {
                 lane.queue.clear();
             }

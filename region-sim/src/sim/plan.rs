@@ -32,8 +32,10 @@ pub struct Plan {
     pub nodes: usize,
     /// How many of them hold each key; the others forward.
     pub replicas: usize,
-    /// Clients in each region.
+    /// Clients of each host.
     pub clients: usize,
+    /// Whether there is one client in all, that asks one host now and another one then.
+    pub is_single: bool,
     /// Operations that all clients together ask while faults strike.
     pub operations: usize,
     /// Faults strike for so long.
@@ -170,6 +172,7 @@ impl Plan {
             nodes,
             replicas,
             clients,
+            is_single: false,
             operations,
             storm,
             think_max,
@@ -209,6 +212,7 @@ impl Plan {
         };
         if plan.mix.is_focused {
             plan.thin_out();
+            plan.fall_behind(&mut Dice::new(seed, Stream::Behind));
         }
         plan.draw_far_start(&mut dice);
         plan.draw_gossip(&mut dice);
@@ -219,7 +223,7 @@ impl Plan {
             plan.mix.levels = vec![level];
             plan.is_level_forced = true;
         }
-        if plan.has_waiting_requests() || nodes > 1 {
+        if plan.has_waiting_requests() || plan.nodes > 1 {
             // Replies come when others have answered, so not in the order in which one model would give them.
             plan.mix.leave_out(Family::Local);
         }
@@ -231,6 +235,30 @@ impl Plan {
         self.clients = self.clients.min(2);
         self.delay = (self.delay.0 / 4, self.delay.1 / 4);
         self.jitter_max = self.jitter_max.min(millis(20));
+    }
+
+    /// In half of the worlds that ask about a key or two: three replicas, of which one now and then misses rows of another one, while
+    /// all of them answer. What a write must learn from others, and what a read must ask them, shows there and hardly elsewhere.
+    fn fall_behind(&mut self, dice: &mut Dice) {
+        if !dice.chance(500) {
+            return;
+        }
+        self.is_single = dice.chance(500);
+        let regions = match self.is_single {
+            true => 1,
+            false => *dice.pick(&[1, 1, 1, 2]),
+        };
+        if self.is_single {
+            self.mix.ask_of_single_keys();
+        }
+        (self.nodes, self.replicas, self.clients) = (3, 3, 3);
+        self.regions = (0..regions * 3)
+            .map(|_| HostPlan::draw(dice, true))
+            .collect();
+        self.faults = vec![(FaultKind::Behind, millis(dice.between(200, 1500)))];
+        (self.unsent, self.unanswered, self.refused) = (0, 0, 0);
+        self.mishaps = Mishaps::NONE;
+        (self.outbox_window, self.outbox_bytes) = (Duration::from_secs(3 * 3600), 1 << 30);
     }
 
     /// Where the outbox may drop rows, it may drop some that are stamped far ahead: they are in no outbox then, and stay so stamped.

@@ -108,6 +108,10 @@ impl World {
                 from: host,
                 to: other,
             }),
+            FaultKind::Behind => self.begin_fault(Fault::Behind {
+                from: host,
+                to: other,
+            }),
             FaultKind::SlowDisk => self.begin_fault(Fault::SlowDisk(host)),
             FaultKind::FullDisk => self.begin_fault(Fault::FullDisk(host)),
             FaultKind::FailingDisk => self.begin_fault(Fault::FailingDisk(host)),
@@ -139,6 +143,9 @@ impl World {
                 }
             }
             Fault::Lossy { from, to } => network.set_lossy(from, to, false),
+            Fault::Behind { from, to } => {
+                network.let_rows_through(from, to, self.desk.now, &mut self.desk.agenda);
+            }
             Fault::SlowDisk(host) => self.hosts[host].slow -= 1,
             Fault::FullDisk(host) => {
                 self.hosts[host].full -= 1;
@@ -200,6 +207,10 @@ impl World {
                 }
             }
             Fault::Lossy { from, to } => network.set_lossy(from, to, true),
+            Fault::Behind { from, to } => {
+                most = Duration::from_millis(1500);
+                network.hold_rows_up(from, to);
+            }
             Fault::SlowDisk(host) => self.hosts[host].slow += 1,
             Fault::FullDisk(host) => {
                 self.hosts[host].full += 1;

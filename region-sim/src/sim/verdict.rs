@@ -77,6 +77,7 @@ impl World {
             wrong.extend(check::linear::check(&promised));
             wrong.extend(check::own::check(&promised, &ending));
             wrong.extend(check::turning::check(&promised));
+            wrong.extend(check::single::check(&promised));
             let is_timely = !self.desk.plan.has_wild_clocks();
             wrong.extend(check::fading::check(&promised, is_timely));
         }

@@ -48,6 +48,8 @@ pub struct World {
 struct Client {
     host: usize,
     waiting_for: usize,
+    /// It will ask.
+    is_thinking: bool,
 }
 
 /// What came of a world.
@@ -77,10 +79,15 @@ impl World {
         let hosts: Vec<Host> = (0..plan.regions.len())
             .map(|index| Host::new(index, &plan, Arc::clone(&placement)))
             .collect();
-        let clients = (0..plan.clients * hosts.len())
+        let clients_count = match plan.is_single {
+            true => 1,
+            false => plan.clients * hosts.len(),
+        };
+        let clients = (0..clients_count)
             .map(|client| Client {
                 host: client % hosts.len(),
                 waiting_for: 0,
+                is_thinking: false,
             })
             .collect();
         let desk = Desk {
@@ -195,6 +202,10 @@ impl World {
     }
 
     fn invoke(&mut self, client: ClientId) {
+        self.clients[client].is_thinking = false;
+        if self.desk.plan.is_single {
+            self.clients[client].host = self.workload.wander(self.hosts.len());
+        }
         let host = self.clients[client].host;
         let region = host / self.desk.plan.nodes;
         let wall_ms = self.hosts[host].clock.wall_ms(self.desk.now);
@@ -228,6 +239,7 @@ impl World {
             (Some(_), None) => self.desk.plan.think_max.min(THINK_AFTER),
             (None, None) => self.desk.plan.think_max,
         };
+        self.clients[client].is_thinking = true;
         let pause = self.workload.think(longest);
         self.desk
             .agenda
@@ -460,11 +472,15 @@ impl World {
 
     /// Clients ask more.
     fn go_on(&mut self, operations: usize) {
-        let is_idle = self.budget == 0;
         self.budget += self.clients.len() * operations;
         for client in 0..self.clients.len() {
             // The others think, or will when they were answered.
-            if is_idle && self.clients[client].waiting_for == 0 {
+            let Client {
+                is_thinking,
+                waiting_for,
+                ..
+            } = self.clients[client];
+            if !is_thinking && waiting_for == 0 {
                 self.invoke_after_thinking(client);
             }
         }

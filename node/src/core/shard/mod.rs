@@ -345,8 +345,8 @@ impl Shard {
             value_bytes_max: self.config.value_bytes_max,
             is_shipping: self.shipper.has_destinations(),
             is_asking,
+            is_beginning: false,
             effects: Vec::new(),
-            is_overlaid: false,
             overwrites: Overwrites::default(),
             is_queued: false,
         }

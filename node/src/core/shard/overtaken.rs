@@ -12,7 +12,10 @@ use crdt::{Hlc, Stamp};
 
 use super::Shard;
 use crate::{
-    core::quorum::{Awaiting, Outcome, Turn, Written},
+    core::{
+        mutant::{Mutant, is_on},
+        quorum::{Awaiting, Outcome, Turn, Written},
+    },
     placement::Position,
     storage::{Storage, StorageError},
 };
@@ -79,6 +82,9 @@ impl Shard {
         let Some(awaiting) = self.quorum.get(turn) else {
             return Ok(Standing::FREE);
         };
+        if is_on(Mutant::OvertakenAnswered) {
+            return Ok(Standing::FREE);
+        }
         let Some(lesson) = awaiting.lesson.as_ref().filter(|lesson| !lesson.is_empty()) else {
             return Ok(Standing::FREE);
         };

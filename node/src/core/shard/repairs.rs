@@ -212,7 +212,9 @@ impl Shard {
         // Also where nothing was lacking: what it knows may have come here by another way since reads were answered.
         let digest = compare::digest(storage, &mut self.working, key)?;
         let version = self.answer_reads(storage, key, digest, now, out);
-        self.gates.heard(key, &ask.node);
+        if walk.from == 0 || !self.gates.may_be_torn(key) {
+            self.gates.heard(key, &ask.node);
+        }
         // Rows of an earlier page may have changed here since that was sent: whether all of them are there is asked once more.
         Ok(if walk.from > 0 {
             version.wrapping_sub(1)

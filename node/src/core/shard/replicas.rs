@@ -57,7 +57,8 @@ impl Shard {
 
     fn admit(&mut self, storage: &dyn Storage, waiting: Waiting, now: Now, out: &mut Vec<Output>) {
         if !self.reach(now).asks_others(waiting.op.level) {
-            return self.carry_out(storage, waiting, now);
+            self.carry_out_in_order(storage, vec![waiting], now);
+            return;
         }
         if let Some(refusal) = self.is_crowded() {
             return self.reply(waiting.id, refusal.into());
@@ -65,12 +66,36 @@ impl Shard {
         if self.is_to_be_asked(storage, &waiting.op, now) {
             self.question_in_order(storage, vec![kept(waiting)], now, out);
         } else {
-            self.carry_out(storage, waiting, now);
+            self.carry_out_in_order(storage, vec![waiting], now);
         }
     }
 
+    /// Carries out what asks nobody first, once the key shows what this shard wrote, where that is answered with or decided by. Gives
+    /// whether it was carried out.
+    fn carry_out_in_order(
+        &mut self,
+        storage: &dyn Storage,
+        waiting: Vec<Waiting>,
+        now: Now,
+    ) -> bool {
+        let is_free = |waiting: &Waiting| {
+            let Op { key, action, .. } = &waiting.op;
+            !tells_what_is_there(action) || !self.quorum.is_disturbed(key)
+        };
+        let free = match waiting.iter().all(is_free) {
+            true => Some(waiting),
+            false => self.hold_if_overlaid(storage, waiting.into_iter().map(kept).collect()),
+        };
+        let is_carried_out = free.is_some();
+        for waiting in free.into_iter().flatten() {
+            self.carry_out(storage, waiting, now);
+        }
+        is_carried_out
+    }
+
     /// Whether others are to be asked first: the request answers with what is there or decides by it, or what is here would have it end
-    /// the key or be refused. Others may know that it is not so any more.
+    /// the key or be refused, or begin one. Others may know that it is not so any more: a value of another type is not to be hidden, and
+    /// what was begun over one could not be taken back by a process that dies.
     fn is_to_be_asked(&mut self, storage: &dyn Storage, op: &Op, now: Now) -> bool {
         let Action::Write(write) = &op.action else {
             return true;
@@ -81,8 +106,10 @@ impl Shard {
         // What cannot be read is said when it is carried out.
         let head = self.working.head(storage, &Position::of(&op.key), &op.key);
         head.is_ok_and(|head| {
-            head.is_expired(now.wall_ms)
+            (head.is_expired(now.wall_ms) && !is_on(Mutant::EndedNotAsked))
                 || (would_refuse(head, write) && !is_on(Mutant::RefusedUnasked))
+                || (would_begin(head, write) && !is_on(Mutant::BegunUnasked))
+                || would_empty(head, write)
         })
     }
 
@@ -141,7 +168,7 @@ impl Shard {
         let Asked { needed, others } = asked;
         let first = self
             .gates
-            .close(key.clone(), covered, needed, others, now.mono);
+            .close(key.clone(), covered, needed, others, digest, now.mono);
         self.answer_reads(storage, &key, digest, now, out);
         for whom in first {
             self.begin_asking(&key, whom, digest, now, out);
@@ -263,6 +290,7 @@ impl Shard {
             covered,
             answers,
             is_repaired,
+            asked_about,
         } = opened;
         if is_repaired {
             let requests = covered.len() as u64;
@@ -272,6 +300,10 @@ impl Shard {
             let Some(covered) = self.hold_if_overlaid(storage, covered) else {
                 return;
             };
+            if self.has_changed(storage, key, &covered, asked_about) {
+                self.question(storage, covered, now, out);
+                return self.gates.ask_once_more(key);
+            }
             for waiting in covered {
                 self.carry_out(storage, waiting, now);
             }
@@ -287,6 +319,24 @@ impl Shard {
         self.go_on(storage, key, now, out);
     }
 
+    /// Whether a write would decide by something that came here since others were asked: they may not have it, and a later read that asks
+    /// them would not see what this write saw. They are asked once more then, and are sent it.
+    fn has_changed(
+        &mut self,
+        storage: &dyn Storage,
+        key: &Key,
+        covered: &[Waiting],
+        asked_about: Option<u128>,
+    ) -> bool {
+        let mut covered = covered.iter();
+        let decides = covered.any(|waiting| depends_on_what_is_there(&waiting.op.action));
+        let Some(asked_about) = asked_about.filter(|_| decides) else {
+            return false;
+        };
+        // What cannot be read is said when it is carried out.
+        compare::digest(storage, &mut self.working, key).is_ok_and(|now| now != asked_about)
+    }
+
     pub(super) fn go_on(
         &mut self,
         storage: &dyn Storage,
@@ -297,14 +347,15 @@ impl Shard {
         loop {
             let next = self.gates.next(key);
             let Some(first) = next.first() else { return };
+            self.gates.begin_anew(key);
             let op = first.op.clone();
             let asks =
                 self.reach(now).asks_others(op.level) && self.is_to_be_asked(storage, &op, now);
             if asks {
                 return self.question_in_order(storage, next, now, out);
             }
-            for waiting in next {
-                self.carry_out(storage, waiting, now);
+            if !self.carry_out_in_order(storage, next, now) {
+                return;
             }
         }
     }
@@ -451,14 +502,9 @@ impl Shard {
         if is_asking {
             reach.admits_write(op.level, Partition::of(&op.key))?;
         }
-        let is_overlaid = is_asking && {
-            let head = self
-                .working
-                .head(storage, &Position::of(&op.key), &op.key)?;
-            is_beside_other_type(head, write) && self.is_overlaid(storage, &op.key)?
-        };
+        let is_beginning = is_asking && self.quorum.is_begun(&op.key);
         let mut coordinator = self.coordinator(storage, now, is_asking);
-        coordinator.is_overlaid = is_overlaid;
+        coordinator.is_beginning = is_beginning;
         let reply = coordinator.write(&op.key, write)?;
         let effects = std::mem::take(&mut coordinator.effects);
         let overwrites = coordinator.overwrites;
@@ -536,13 +582,29 @@ fn would_refuse(head: &Head, write: &Write) -> bool {
     }
 }
 
-/// Whether something of another type than is added is there, shown or hidden.
-fn is_beside_other_type(head: &Head, write: &Write) -> bool {
+/// Whether an addition finds nothing under its key.
+fn would_begin(head: &Head, write: &Write) -> bool {
+    let is_addition = matches!(write, Write::Add { .. } | Write::IncrBy { .. });
+    is_addition && head.slot() == Shown::Absent
+}
+
+/// Whether a removal may leave nothing that an expiry was about, so that it ends that.
+fn would_empty(head: &Head, write: &Write) -> bool {
     match write {
-        Write::Add { .. } => !head.string.is_empty(),
-        Write::IncrBy { .. } => head.set.live > 0,
+        Write::Remove { members } => {
+            head.expiry.at_ms.is_some() && head.set.live <= members.len() as u64
+        }
         _ => false,
     }
+}
+
+/// Whether a request answers with what is there, or decides by it, whomever it asks.
+fn tells_what_is_there(action: &Action) -> bool {
+    depends_on_what_is_there(action)
+        || matches!(
+            action,
+            Action::Write(Write::IncrBy { .. } | Write::Add { .. } | Write::Remove { .. })
+        )
 }
 
 /// A request that is kept for a while: its key may be a slice of a connection's read buffer, which must not live as long.

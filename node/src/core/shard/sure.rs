@@ -22,6 +22,7 @@ use crate::{
         coordinate::Effect,
         correct::Learner,
         gate::Waiting,
+        mutant::{Mutant, is_on},
         op::{Key, SetExpiry},
     },
     placement::Position,
@@ -39,7 +40,7 @@ impl Shard {
         storage: &dyn Storage,
         key: &Key,
     ) -> Result<bool, StorageError> {
-        if !self.quorum.is_disturbed(key) {
+        if !self.quorum.is_disturbed(key) || is_on(Mutant::UnsureShown) {
             return Ok(false);
         }
         let position = Position::of(key);

@@ -81,7 +81,8 @@ impl Host {
 
     /// A shard replies.
     pub(super) fn reply(&mut self, shard: usize, id: RequestId, reply: Reply, desk: &mut Desk) {
-        let may_overtake = desk.plan.has_waiting_requests();
+        // What asks others, also whether a key has ended, and what waits behind that.
+        let may_overtake = desk.plan.has_waiting_requests() || desk.plan.nodes > 1;
         let asked = self.process.as_mut().and_then(|process| {
             let handled = &mut process.workers[shard].handled;
             let at = handled.iter().position(|asked| asked.id == id)?;
