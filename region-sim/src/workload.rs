@@ -96,6 +96,8 @@ pub struct Mix {
     keys: u64,
     reads: u64,
     expiry_ms_max: u64,
+    /// Of a thousand times, how often a client asks several things at once.
+    pipelines: u64,
     /// Whether what a client asks at once is about one key.
     pub is_on_one_key: bool,
     /// Whether it is about one family, on a key or two.
@@ -142,6 +144,7 @@ impl Mix {
             },
             reads: dice.between(50, 400),
             expiry_ms_max: *dice.pick(&[50, 1000, 10_000]),
+            pipelines: 150,
             is_on_one_key: dice.chance(400),
             is_focused,
             levels,
@@ -161,7 +164,15 @@ impl Mix {
     /// Everything is asked, at a level whose reads see its writes, and nothing else counts.
     pub fn ask_of_single_keys(&mut self) {
         self.weights = only(Family::Single);
+        self.keys = FLAVOURS;
+        self.pipelines = 400;
+        self.is_on_one_key = true;
         self.levels = vec![Level::LocalQuorum];
+    }
+
+    /// Keys are to end within so many milliseconds.
+    pub fn end_within(&mut self, millis: u64) {
+        self.expiry_ms_max = millis;
     }
 
     /// Nothing of this family is asked.
@@ -183,6 +194,9 @@ fn only(chosen: Family) -> Vec<u64> {
     let weight = |family| u64::from(family == chosen);
     Family::ALL.map(weight).to_vec()
 }
+
+/// What single keys are used as, by their number: a string, a set, a set that ends, anything.
+const FLAVOURS: u64 = 4;
 
 /// Families of which many commands on one key say something.
 const FOCUSED: [Family; 6] = [
@@ -239,7 +253,7 @@ impl Workload {
 
     /// How many operations a client asks at once.
     pub fn pipeline(&mut self) -> usize {
-        if self.dice.chance(150) {
+        if self.dice.chance(self.mix.pipelines) {
             self.dice.between(2, 8) as usize
         } else {
             1
@@ -394,7 +408,13 @@ impl Workload {
             Family::Small => self.write_small(),
             Family::Register => self.write_register(),
             Family::Owned => set(self.value("o")),
-            Family::Anything | Family::Local | Family::Single => self.write_anything(wall_ms),
+            Family::Anything | Family::Local => self.write_anything(wall_ms),
+            Family::Single => match key.last() {
+                Some(b'0') => self.write_string(),
+                Some(b'1') => self.write_small(),
+                Some(b'2') => self.write_ending(wall_ms),
+                _ => self.write_anything(wall_ms),
+            },
             Family::Fading => self.write_fading(key, wall_ms),
             Family::Turning => match self.dice.below(6) {
                 0 => Write::Delete,
@@ -460,6 +480,45 @@ impl Workload {
             },
             2..=9 => Write::Remove { members },
             _ => Write::Add { members },
+        }
+    }
+
+    /// A string: replaced, counted up, added to.
+    fn write_string(&mut self) -> Write {
+        match self.dice.below(10) {
+            0 | 1 => Write::Delete,
+            2 => Write::GetDel,
+            3 => Write::Append {
+                value: self.value("7"),
+            },
+            4 | 5 => Write::IncrBy {
+                by: self.dice.between_signed(1, 5),
+            },
+            6 => Write::Set {
+                value: self.value("t"),
+                expiry: SetExpiry::Clear,
+                condition: *self.dice.pick(&[Condition::IfAbsent, Condition::IfPresent]),
+                return_old: self.dice.chance(300),
+            },
+            _ => set(Bytes::from(self.dice.below(100).to_string())),
+        }
+    }
+
+    /// A set that is to end, and is prolonged.
+    fn write_ending(&mut self, wall_ms: u64) -> Write {
+        match self.dice.below(10) {
+            0 => Write::Delete,
+            1 => Write::Remove {
+                members: (0..5).map(|n| Bytes::from(format!("m{n}"))).collect(),
+            },
+            2..=4 => Write::Expire {
+                at_ms: self.expiry_ms(wall_ms) as i64,
+                condition: ExpireCondition::Always,
+            },
+            5 | 6 => Write::Persist,
+            _ => Write::Add {
+                members: vec![self.small_member()],
+            },
         }
     }
 

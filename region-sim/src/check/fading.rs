@@ -27,7 +27,7 @@ pub fn check(history: &History, is_timely: bool) -> Vec<Violation> {
             .iter()
             .filter(|operation| matches!(operation.op.action, Action::Read(_)));
         wrong.extend(reads.filter_map(|read| {
-            let detail = lost(&operations, read)
+            let detail = lost(&operations, read, is_timely)
                 .or_else(|| inherited(&operations, read))
                 .or_else(|| outlived(&operations, read).filter(|_| is_timely))?;
             let detail = format!("{read:?} under {key:?}: {detail}");
@@ -37,8 +37,8 @@ pub fn check(history: &History, is_timely: bool) -> Vec<Violation> {
     wrong
 }
 
-/// Something is not there that nothing has removed, and no expiry that still held.
-fn lost(operations: &[&Operation], read: &Operation) -> Option<String> {
+/// Something is not there that nothing has removed, and no expiry that still held when it was due.
+fn lost(operations: &[&Operation], read: &Operation, is_timely: bool) -> Option<String> {
     let is_gone = |member: &Bytes| match (&read.op.action, read.reply()) {
         (Action::Read(Read::Members), Some(Reply::Set(shown))) => {
             !shown.contains(&Reply::Bulk(member.clone()))
@@ -54,7 +54,8 @@ fn lost(operations: &[&Operation], read: &Operation) -> Option<String> {
             let is_later = other.is_begun_before_end_of(read) && !other.is_over_before(add);
             let is_running = sets_expiry(other)
                 && other.is_begun_before_end_of(read)
-                && !is_ended_before(operations, other, add);
+                && !is_ended_before(operations, other, add)
+                && !(is_timely && is_replaced_in_time(operations, other));
             (is_removal(other) && is_later) || is_running
         };
         if operations.iter().any(|other| may_end(&other)) {
@@ -118,6 +119,26 @@ fn is_ended_before(operations: &[&Operation], expire: &Operation, other: &Operat
             _ => false,
         };
         ends && expire.is_over_before(end) && end.is_over_before(other)
+    })
+}
+
+/// Whether an expiry that was surely set was surely ended, or another one set in its place, while it was not due by any clock.
+fn is_replaced_in_time(operations: &[&Operation], expire: &Operation) -> bool {
+    let Action::Write(Write::Expire { at_ms, .. }) = expire.op.action else {
+        return false;
+    };
+    operations.iter().any(|later| {
+        let is_statement = matches!(
+            later.op.action,
+            Action::Write(Write::Persist | Write::Expire { .. })
+        );
+        let is_done = is_statement && later.reply() == Some(&Reply::Int(1));
+        let done_ms = later.completed.map(|end| {
+            crate::sim::clock::EPOCH_MS + i64::try_from(end.as_millis()).unwrap_or(i64::MAX)
+        });
+        is_done
+            && expire.is_over_before(later)
+            && done_ms.is_some_and(|done_ms| done_ms + GRACE_MS < at_ms)
     })
 }
 

@@ -29,8 +29,8 @@ pub enum Stream {
     Mishaps = 8,
     /// In which worlds clients ask about one kind of keys, and which.
     Focus = 9,
-    /// In which worlds replicas are behind each other while nothing else breaks.
-    Behind = 10,
+    /// In which of these only one kind of thing goes wrong, and which.
+    Narrow = 10,
 }
 
 impl Dice {

@@ -34,6 +34,10 @@ pub struct Plan {
     pub replicas: usize,
     /// Clients of each host.
     pub clients: usize,
+    /// Whether only one kind of thing goes wrong.
+    pub is_narrow: bool,
+    /// Whether it is about hosts that stand in for replicas.
+    pub stands_in: bool,
     /// Whether there is one client in all, that asks one host now and another one then.
     pub is_single: bool,
     /// Operations that all clients together ask while faults strike.
@@ -172,6 +176,8 @@ impl Plan {
             nodes,
             replicas,
             clients,
+            is_narrow: false,
+            stands_in: false,
             is_single: false,
             operations,
             storm,
@@ -212,7 +218,7 @@ impl Plan {
         };
         if plan.mix.is_focused {
             plan.thin_out();
-            plan.fall_behind(&mut Dice::new(seed, Stream::Behind));
+            plan.narrow(&mut Dice::new(seed, Stream::Narrow));
         }
         plan.draw_far_start(&mut dice);
         plan.draw_gossip(&mut dice);
@@ -237,12 +243,20 @@ impl Plan {
         self.jitter_max = self.jitter_max.min(millis(20));
     }
 
-    /// In half of the worlds that ask about a key or two: three replicas, of which one now and then misses rows of another one, while
-    /// all of them answer. What a write must learn from others, and what a read must ask them, shows there and hardly elsewhere.
-    fn fall_behind(&mut self, dice: &mut Dice) {
-        if !dice.chance(500) {
-            return;
+    /// In most of the worlds that ask about a key or two only one kind of thing goes wrong, and often: what many kinds together come to
+    /// once in thousands of worlds shows there.
+    fn narrow(&mut self, dice: &mut Dice) {
+        match dice.below(10) {
+            0..=4 => self.fall_behind(dice),
+            5 => self.let_others_stand_in(dice),
+            6 => self.let_outboxes_drop(dice),
+            _ => {}
         }
+    }
+
+    /// Three replicas, of which one now and then misses rows of another one, while all of them answer: what a write must learn from
+    /// others, and what a read must ask them.
+    fn fall_behind(&mut self, dice: &mut Dice) {
         self.is_single = dice.chance(500);
         let regions = match self.is_single {
             true => 1,
@@ -251,11 +265,41 @@ impl Plan {
         if self.is_single {
             self.mix.ask_of_single_keys();
         }
-        (self.nodes, self.replicas, self.clients) = (3, 3, 3);
-        self.regions = (0..regions * 3)
+        self.settle_in(regions, 3, dice);
+        // Some keys are left alone for long.
+        self.think_max *= *dice.pick(&[1, 1, 6]);
+        // Also later than rows are held up.
+        self.mix.end_within(*dice.pick(&[1000, 5000, 10_000]));
+        self.faults = vec![(FaultKind::Behind, millis(dice.between(200, 1500)))];
+    }
+
+    /// Five nodes that stand in for three replicas, some of which are away.
+    fn let_others_stand_in(&mut self, dice: &mut Dice) {
+        self.settle_in(1, 5, dice);
+        self.faults = vec![
+            (FaultKind::Isolate, millis(dice.between(1500, 4000))),
+            (FaultKind::Kill, millis(dice.between(3000, 6000))),
+        ];
+        self.stands_in = true;
+    }
+
+    /// Three replicas, for which little is kept while they are away.
+    fn let_outboxes_drop(&mut self, dice: &mut Dice) {
+        self.settle_in(1, 3, dice);
+        self.outbox_bytes = dice.between(300, 2000);
+        self.faults = vec![
+            (FaultKind::Isolate, millis(dice.between(1500, 4000))),
+            (FaultKind::Cut, millis(dice.between(1500, 4000))),
+        ];
+    }
+
+    /// Regions of so many nodes that keep three replicas, and nothing goes wrong by itself.
+    fn settle_in(&mut self, regions: usize, nodes: usize, dice: &mut Dice) {
+        self.is_narrow = true;
+        (self.nodes, self.replicas, self.clients) = (nodes, 3, 3);
+        self.regions = (0..regions * nodes)
             .map(|_| HostPlan::draw(dice, true))
             .collect();
-        self.faults = vec![(FaultKind::Behind, millis(dice.between(200, 1500)))];
         (self.unsent, self.unanswered, self.refused) = (0, 0, 0);
         self.mishaps = Mishaps::NONE;
         (self.outbox_window, self.outbox_bytes) = (Duration::from_secs(3 * 3600), 1 << 30);
@@ -264,7 +308,7 @@ impl Plan {
     /// Where the outbox may drop rows, it may drop some that are stamped far ahead: they are in no outbox then, and stay so stamped.
     fn draw_far_start(&mut self, dice: &mut Dice) {
         let mean = millis(dice.between(1500, 8000));
-        if dice.chance(200) && !self.has_tight_outbox() {
+        if dice.chance(200) && !self.has_tight_outbox() && !self.is_narrow {
             self.faults.push((FaultKind::FarStart, mean));
         }
     }
@@ -272,6 +316,7 @@ impl Plan {
     fn draw_gossip(&mut self, dice: &mut Dice) {
         let interval = millis(*dice.pick(&[200, 200, 500]));
         let (gossips, is_sloppy) = (dice.chance(500), dice.chance(500));
+        let (gossips, is_sloppy) = (gossips || self.stands_in, is_sloppy || self.stands_in);
         self.gossip_interval = (gossips && self.regions.len() > 1).then_some(interval);
         self.is_sloppy = is_sloppy && self.gossip_interval.is_some() && self.nodes > self.replicas;
     }

@@ -208,7 +208,7 @@ impl World {
             }
             Fault::Lossy { from, to } => network.set_lossy(from, to, true),
             Fault::Behind { from, to } => {
-                most = Duration::from_millis(1500);
+                most = Duration::from_millis(*self.storm.dice.pick(&[300, 1500, 6000]));
                 network.hold_rows_up(from, to);
             }
             Fault::SlowDisk(host) => self.hosts[host].slow += 1,
