@@ -118,24 +118,12 @@ pub enum Mutant {
     CorrectionForgetsCounts,
     /// A key whose expiry has passed is read until it has ended.
     ExpiredIsRead,
-    /// A key is ended without asking anybody whether it has ended.
-    EndNotAsked,
-    /// What seems to have ended is written without asking anybody.
-    EndedNotAsked,
     /// A key is shown while this shard's own writes on it are unsure.
     UnsureShown,
-    /// No write is taught a newer expiry.
-    ExpiryNotTaught,
     /// A SET or DEL is not taught a newer register.
     RegisterNotTaught,
-    /// A write that a later one replaced is answered before that one stands above what was taught.
-    OvertakenAnswered,
     /// A correction goes above what the same shard wrote later.
     CorrectedOverLater,
-    /// What an outbox lost counts as taken.
-    LostCounts,
-    /// The removal of the last element leaves the expiry.
-    EmptiedKeepsExpiry,
     /// A key is begun by an addition without asking anybody what is there.
     BegunUnasked,
 }
@@ -203,7 +191,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 64] = [
+        pub const ALL: [Self; 58] = [
             Self::OutboxRowNotStored,
             Self::HintNotStored,
             Self::AnsweredBeforeCommit,
@@ -258,15 +246,9 @@ mod switch {
             Self::OtherTypeNotTaught,
             Self::CorrectionForgetsCounts,
             Self::ExpiredIsRead,
-            Self::EndNotAsked,
-            Self::EndedNotAsked,
             Self::UnsureShown,
-            Self::ExpiryNotTaught,
             Self::RegisterNotTaught,
-            Self::OvertakenAnswered,
             Self::CorrectedOverLater,
-            Self::LostCounts,
-            Self::EmptiedKeepsExpiry,
             Self::BegunUnasked,
         ];
     }

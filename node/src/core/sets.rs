@@ -148,8 +148,7 @@ impl Coordinator<'_> {
         let is_asking = self.is_asking;
         let head = self.head(target)?;
         let is_empty = head.slot() == Shown::Absent;
-        let has_end = head.expiry.at_ms.is_some() && !is_on(Mutant::EmptiedKeepsExpiry);
-        if is_empty && (is_asking || has_end) {
+        if is_empty && (is_asking || head.expiry.at_ms.is_some()) {
             let ended = Part::Expiry(head.expiry.ended());
             let nothing: [(Bytes, &Dots<()>); 0] = [];
             let emptied = Part::Set(rows::remove(nothing));

@@ -12,10 +12,7 @@ use crdt::{Hlc, Stamp};
 
 use super::Shard;
 use crate::{
-    core::{
-        mutant::{Mutant, is_on},
-        quorum::{Awaiting, Outcome, Turn, Written},
-    },
+    core::quorum::{Awaiting, Outcome, Turn, Written},
     placement::Position,
     storage::{Storage, StorageError},
 };
@@ -82,9 +79,6 @@ impl Shard {
         let Some(awaiting) = self.quorum.get(turn) else {
             return Ok(Standing::FREE);
         };
-        if is_on(Mutant::OvertakenAnswered) {
-            return Ok(Standing::FREE);
-        }
         let Some(lesson) = awaiting.lesson.as_ref().filter(|lesson| !lesson.is_empty()) else {
             return Ok(Standing::FREE);
         };

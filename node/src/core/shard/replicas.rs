@@ -106,7 +106,7 @@ impl Shard {
         // What cannot be read is said when it is carried out.
         let head = self.working.head(storage, &Position::of(&op.key), &op.key);
         head.is_ok_and(|head| {
-            (head.is_expired(now.wall_ms) && !is_on(Mutant::EndedNotAsked))
+            head.is_expired(now.wall_ms)
                 || (would_refuse(head, write) && !is_on(Mutant::RefusedUnasked))
                 || (would_begin(head, write) && !is_on(Mutant::BegunUnasked))
                 || would_empty(head, write)

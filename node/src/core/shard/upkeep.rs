@@ -122,7 +122,7 @@ impl Shard {
             self.expiring.insert(again_ms, key.clone());
             return Ok(());
         }
-        if asks_others && !is_on(Mutant::EndNotAsked) {
+        if asks_others {
             self.ask_whether_it_ends(storage, key, now, out);
             return Ok(());
         }

@@ -10,12 +10,7 @@ use super::{
     stream::{Span, Stream},
 };
 use crate::{
-    core::{
-        identity::is_relay,
-        inbox::RelayMark,
-        message::SessionId,
-        mutant::{Mutant, is_on},
-    },
+    core::{identity::is_relay, inbox::RelayMark, message::SessionId},
     names::NodeName,
     placement::Partition,
 };
@@ -67,9 +62,6 @@ impl Progress<'_> {
     }
 
     fn is_lost(&self, place: Hlc) -> bool {
-        if is_on(Mutant::LostCounts) {
-            return false;
-        }
         self.lost.is_some_and(|span| span.contains(place))
     }
 }
