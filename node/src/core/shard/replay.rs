@@ -258,8 +258,11 @@ impl Shard {
         for (actor, kept) in plan.seam.kept {
             self.end(actor, kept, &plan.rows);
             if is_relay(actor) {
-                // The inbox waits for places that are given up: what it took stands at new ones, none of them after the last.
-                let place = restamp.newest();
+                // The inbox waits for places that are given up: what it took stands at new ones, none of them after the last of this log.
+                // Not after what else was stamped anew: this log may never come that far. What is in no row any more was passed on.
+                let own = plan.rows.iter().filter(|row| row.actor == actor);
+                let last = own.map(|row| restamp.time(row.last)).max();
+                let place = last.unwrap_or(Hlc::ZERO);
                 out.push(Output::Relocated { kept, place });
             }
         }
