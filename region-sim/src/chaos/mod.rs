@@ -321,7 +321,8 @@ impl Trial {
             .await;
         let asked = blocking(move || clients.finish()).await?;
         progress.say("the faults are over: waiting until nothing waits any more");
-        let ending = self.ending(nodes.clone(), &asked).await?;
+        // Where they listen now: one whose port was taken while it was down came back at another.
+        let ending = self.ending(self.cluster.nodes(), &asked).await?;
         let samples = blocking(move || samplers.finish()).await?;
         let wounds = wounds.all();
         let evidence = self.evidence(&asked, &ending, &wounds);
