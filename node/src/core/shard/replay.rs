@@ -259,10 +259,10 @@ impl Shard {
             self.end(actor, kept, &plan.rows);
             if is_relay(actor) {
                 // The inbox waits for places that are given up: what it took stands at new ones, none of them after the last of this log.
-                // Not after what else was stamped anew: this log may never come that far. What is in no row any more was passed on.
+                // Not after what else was stamped anew: this log may never come that far. Where it has no row left, its end will do.
                 let own = plan.rows.iter().filter(|row| row.actor == actor);
                 let last = own.map(|row| restamp.time(row.last)).max();
-                let place = last.unwrap_or(Hlc::ZERO);
+                let place = last.unwrap_or(kept);
                 out.push(Output::Relocated { kept, place });
             }
         }
