@@ -84,9 +84,13 @@ pub(super) const NAMES_MAX: usize = 1024;
 /// Recent refusals that are kept for people to look at.
 pub const REFUSALS_MAX: usize = 32;
 
-/// How often each side says that it lives: three times before it is taken for dead. Everything about noticing the death of a session
-/// follows from it; that of a node is noticed by gossip. Twice as often cost an idle node of nine a tenth of its processor time.
+/// How often the side that dialled asks whether the other one lives, and is answered: three times before either is taken for dead.
+/// Everything about noticing the death of a session follows from it; that of a node is noticed by gossip. Twice as often cost an idle
+/// node of nine a tenth of its processor time.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How often the other side asks, for the round trip and the clock of a peer that it does not dial itself.
+pub(super) const HEARTBEAT_ACCEPTED: Duration = Duration::from_secs(5);
 
 /// A session on which nothing was heard for so long is closed as down. Too short, and a lost packet on a
 /// long path kills sessions; too long, and a dead peer is believed in.

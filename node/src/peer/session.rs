@@ -24,7 +24,10 @@ use super::{
     DatagramError, Direction, Event, Peer, Recollection, Refused, SessionId, datagram,
     ending::{End, Ending},
     greeting::Greeted,
-    limits::{CONTROL_BYTES_MAX, DRAIN_MAX, FRAME_BYTES_MAX, HEARTBEAT, SILENCE_MAX, WRITE_BYTES},
+    limits::{
+        CONTROL_BYTES_MAX, DRAIN_MAX, FRAME_BYTES_MAX, HEARTBEAT, HEARTBEAT_ACCEPTED, SILENCE_MAX,
+        WRITE_BYTES,
+    },
     lock,
     path::{Grown, Path},
     pulse::{Pulse, Reading, Verdict},
@@ -414,7 +417,7 @@ async fn outgrow(session: &Session, connection: &Connection) -> End {
         return std::future::pending().await;
     }
     let mut path = Path::default();
-    let mut samples = heartbeats();
+    let mut samples = together(HEARTBEAT);
     loop {
         samples.tick().await;
         let Some(answer) = session.reading().answer else {
@@ -427,13 +430,22 @@ async fn outgrow(session: &Session, connection: &Connection) -> End {
     }
 }
 
+/// The side that dialled asks for signs of life, and each side hears the other by that: the accepter the questions, the dialler their
+/// answers. The accepter asks now and then only, for the round trip and the clock.
+fn heartbeat_of(direction: Direction) -> Duration {
+    match direction {
+        Direction::Dialled => HEARTBEAT,
+        Direction::Accepted => HEARTBEAT_ACCEPTED,
+    }
+}
+
 /// Ticks that fall together with those of all sessions of this process: the thread wakes once for all of them.
-fn heartbeats() -> Interval {
+fn together(every: Duration) -> Interval {
     static FIRST: OnceLock<time::Instant> = OnceLock::new();
     let now = time::Instant::now();
-    let passed = now.duration_since(*FIRST.get_or_init(|| now)).as_nanos() % HEARTBEAT.as_nanos();
-    let left = HEARTBEAT - Duration::from_nanos(passed as u64);
-    let mut ticks = interval_at(now + left, HEARTBEAT);
+    let passed = now.duration_since(*FIRST.get_or_init(|| now)).as_nanos() % every.as_nanos();
+    let left = every - Duration::from_nanos(passed as u64);
+    let mut ticks = interval_at(now + left, every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks
 }
@@ -451,7 +463,7 @@ async fn beat(
     };
     // At once: the round trip is to be known.
     let mut letter = ping();
-    let mut beats = heartbeats();
+    let mut beats = together(heartbeat_of(session.direction));
     loop {
         writer
             .write(&[encode_control(session.version, &letter)])
