@@ -72,7 +72,7 @@ fn registers(
     let worlds = plans.filter(|(_, plan, _)| plan.replicas > 1 && plan.region_count() == 1);
     worlds.flat_map(|(seed, plan, variation)| {
         let recorded = sim::outcomes_of(seed, &variation, TraceMode::Off).history;
-        let history = recorded.promised(|level| plan.overlaps(level));
+        let history = recorded.promised(|operation| plan.overlaps(operation.op.level));
         let keys = history.keys().into_iter();
         let owned = keys.filter(|(_, family)| *family == Family::Owned);
         let registers: Vec<_> = owned.map(|(key, _)| accesses(&history, &key)).collect();

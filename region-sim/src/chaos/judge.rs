@@ -80,12 +80,12 @@ pub fn judge(evidence: &Evidence) -> Vec<Verdict> {
         hosts: holders(&evidence.ending.nodes),
         settled_after: evidence.ending.settled_after,
         are_replicas: true,
-        asks_regions: false,
+        asks_others: true,
         may_lack: false,
     };
-    let promised = evidence
-        .history
-        .promised(|level| levels::overlaps(level, evidence.replicas, evidence.regions));
+    let promised = evidence.history.promised(|operation| {
+        levels::overlaps(operation.op.level, evidence.replicas, evidence.regions)
+    });
     for history in by_key(&promised) {
         broken.add(durable::check(&history, &world));
         broken.add(counters::check(&history, &world));

@@ -4,7 +4,13 @@
 use std::time::Duration;
 
 use crdt::{ActorId, Hlc};
-use node::{core::ship::Destination, level::Level};
+use node::{
+    core::{
+        op::{Action, Write},
+        ship::Destination,
+    },
+    level::Level,
+};
 
 use super::{Violation, holding::Ending};
 use crate::workload::{History, Operation, Outcome};
@@ -38,6 +44,8 @@ pub struct Asked<'a> {
     pub replicas: usize,
     /// Whether a region may lack rows for good.
     pub may_lack: bool,
+    /// What a shard keeps for others, in bytes: a write that is larger is for nobody else.
+    pub row_bytes_max: u64,
     /// Whether a replica lacks writes that others have: what asks several may be refused then.
     pub are_short: bool,
     /// Whether so few do in every region that the others have one in common with every majority.
@@ -63,7 +71,18 @@ impl Asked<'_> {
             let from = asked.invoked.saturating_sub(GREETING);
             from <= *at && asked.completed.is_none_or(|end| *at <= end + DECLINING)
         });
-        asked.invoked >= self.from && can_be_met && !is_beside_renewal
+        asked.invoked >= self.from
+            && can_be_met
+            && !is_beside_renewal
+            && self.row_bytes_max > MEMBER_BYTES * members(&asked.op.action)
+    }
+}
+
+/// How many elements a write names.
+fn members(action: &Action) -> u64 {
+    match action {
+        Action::Write(Write::Add { members } | Write::Remove { members }) => members.len() as u64,
+        Action::Read(_) | Action::Write(_) => 1,
     }
 }
 
@@ -71,6 +90,7 @@ impl Asked<'_> {
 pub fn check(history: &History, ending: &Ending<'_>, asked: &Asked<'_>) -> Vec<Violation> {
     let operations = history.operations.iter();
     let late = operations.filter(|operation| asked.covers(operation));
+    let late = late.filter(|operation| !stood_in_line(history, operation));
     let mut wrong: Vec<Violation> = late.filter_map(unanswered).collect();
     // Where bounds dropped rows, or a disk was lost, marks rest below what is missing until that is repaired.
     if !ending.may_lack {
@@ -80,6 +100,24 @@ pub fn check(history: &History, ending: &Ending<'_>, asked: &Asked<'_>) -> Vec<V
         }));
     }
     wrong
+}
+
+/// Whether others were answered about the same key meanwhile: on a long path those before it may take all the time that a request has.
+/// Where nobody is, the line itself stands still.
+fn stood_in_line(history: &History, asked: &Operation) -> bool {
+    let end = asked.completed.unwrap_or(Duration::MAX);
+    let before = history.operations.iter().filter(|other| {
+        other.op.key == asked.op.key
+            && other.invoked <= asked.invoked
+            && (other.client, other.invoked) != (asked.client, asked.invoked)
+    });
+    let answered = before.filter(|other| {
+        matches!(other.outcome, Outcome::Replied(_))
+            && other
+                .completed
+                .is_some_and(|at| asked.invoked < at && at < end)
+    });
+    answered.count() >= LINE
 }
 
 fn unanswered(asked: &Operation) -> Option<Violation> {
@@ -103,3 +141,7 @@ fn short_of_its_end(host: usize, end: &LogEnd) -> Option<Violation> {
 const GREETING: Duration = Duration::from_secs(3);
 /// Before a renewal the others have declined what the node stamped, one after the other, and it refuses what needs them.
 const DECLINING: Duration = Duration::from_secs(1);
+/// What one takes in a row at most, with its dots.
+const MEMBER_BYTES: u64 = 64;
+/// So many before it on its key may take all the time that a request has, each a few round trips.
+const LINE: usize = 2;

@@ -40,9 +40,9 @@ fn compare(ending: &Ending<'_>, host: &Holder) -> Vec<Violation> {
     let mut doubtful: BTreeSet<&Key> = BTreeSet::new();
     for row in ending.ledger.standing() {
         // What an origin lost may have been taken before, and what it dropped too; that a host took it, a crash may have made it
-        // forget. And an actor whose old copy nobody missed goes on over what it lost.
+        // forget. An actor whose old copy nobody missed goes on over what it lost, until a read brings it back.
         let is_own = row.origin == host.index;
-        let is_here_or_not = (row.is_lost && (!is_own || ending.asks_regions))
+        let is_here_or_not = (row.is_lost && (!is_own || ending.asks_others))
             || (!is_own && ending.ledger.is_in_hole(host.index, row));
         if row.is_doubtful || is_here_or_not {
             doubtful.extend(row.deltas.iter().map(|delta| &delta.key));

@@ -34,8 +34,8 @@ pub struct Ending<'a> {
     pub settled_after: Option<Duration>,
     /// Whether hosts share regions: then nothing is lost on a disk, and all of them have everything in the end.
     pub are_replicas: bool,
-    /// Whether reads ask other regions: what a host lost may come back with their answers.
-    pub asks_regions: bool,
+    /// Whether reads ask other hosts: what a host lost may come back with their answers.
+    pub asks_others: bool,
     /// Whether a region may lack rows for good: bounds dropped them, or its data was deleted by hand.
     pub may_lack: bool,
 }

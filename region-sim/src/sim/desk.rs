@@ -10,6 +10,17 @@ use super::{
 };
 use crate::check::{Violation, reference::Reference};
 
+/// A time in which a host held an old copy of its data and nobody had noticed: no peer that took more of it was met.
+#[derive(Debug)]
+pub struct OldCopy {
+    /// Which host.
+    pub host: usize,
+    /// Since when.
+    pub from: Duration,
+    /// Until it was noticed, or all peers had said that nothing is missing.
+    pub until: Option<Duration>,
+}
+
 /// The world but for its hosts and clients.
 #[derive(Debug)]
 pub struct Desk {
@@ -33,8 +44,25 @@ pub struct Desk {
     pub replies: Vec<(RequestId, Reply)>,
     /// When hosts went on under another number.
     pub renewals: Vec<Duration>,
+    /// When hosts were old copies that nobody had noticed.
+    pub old_copies: Vec<OldCopy>,
     /// How often what happened.
     pub coverage: Coverage,
     /// What should not have happened.
     pub violations: Vec<Violation>,
+}
+
+impl Desk {
+    /// A host holds an old copy from now on.
+    pub fn begin_old_copy(&mut self, host: usize) {
+        let (from, until) = (self.now, None);
+        self.old_copies.push(OldCopy { host, from, until });
+    }
+
+    /// It is known what became of the old copy of a host.
+    pub fn end_old_copy(&mut self, host: usize) {
+        let copies = self.old_copies.iter_mut();
+        let open = copies.filter(|copy| copy.host == host && copy.until.is_none());
+        open.for_each(|copy| copy.until = Some(self.now));
+    }
 }

@@ -355,13 +355,6 @@ impl Plan {
         }
     }
 
-    /// Whether any request waits for other regions.
-    pub fn asks_regions(&self) -> bool {
-        let is_wide =
-            |level: &Level| matches!(level, Level::EachQuorum | Level::Quorum | Level::All);
-        self.region_count() > 1 && self.mix.levels.iter().any(is_wide)
-    }
-
     /// Whether any request waits for other hosts.
     pub fn has_waiting_requests(&self) -> bool {
         self.mix.levels.iter().any(|level| self.asks_others(*level))

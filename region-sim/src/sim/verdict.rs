@@ -1,13 +1,18 @@
 //! What is said of a world that has ended: the oracles, on what its hosts hold and on what its clients were told.
 
+use node::level::Level;
+
 use super::{
     host::Host,
     ledger::Ledger,
     world::{SETTLE_MAX, World},
 };
-use crate::check::{
-    self, Violation,
-    holding::{self, Ending, Holder},
+use crate::{
+    check::{
+        self, Violation,
+        holding::{self, Ending, Holder},
+    },
+    workload::Operation,
 };
 
 impl World {
@@ -39,7 +44,7 @@ impl World {
             hosts: holders,
             settled_after: self.settled_after,
             are_replicas: self.desk.plan.nodes > 1,
-            asks_regions: self.desk.plan.asks_regions(),
+            asks_others: self.desk.plan.has_waiting_requests(),
             may_lack: self.may_lack(),
         };
         wrong.extend(check::settled::check(&ending, SETTLE_MAX));
@@ -49,6 +54,7 @@ impl World {
                 replicas: self.desk.plan.replicas,
                 renewals: &self.desk.renewals,
                 may_lack: ending.may_lack,
+                row_bytes_max: self.desk.plan.outbox_bytes,
                 are_short: ending.hosts.iter().any(|host| host.is_short),
                 are_whole_enough: ending.are_whole_enough(self.desk.plan.replicas),
                 are_whole_enough_together: ending
@@ -56,9 +62,9 @@ impl World {
             };
             wrong.extend(check::answered::check(&self.history, &ending, &asked));
         }
-        let promised = self
-            .history
-            .promised(|level| self.desk.plan.overlaps(level));
+        let promised = self.history.promised(|operation| {
+            self.desk.plan.overlaps(operation.op.level) && !self.is_beside_old_copy(operation)
+        });
         // Where bounds dropped what a replica has not taken, and that is said, it lacks it until it is reconciled.
         let says_so = |host: &Holder| !host.repairs.is_empty() || host.is_short;
         let lacks = ending.hosts.iter().any(says_so);
@@ -90,6 +96,19 @@ impl World {
             ));
         }
         wrong
+    }
+
+    /// Whether a host that was asked, or that answered, may have been an old copy that nobody had noticed: its region counts it as whole,
+    /// though what it acknowledged is gone there.
+    fn is_beside_old_copy(&self, operation: &Operation) -> bool {
+        let is_local = matches!(operation.op.level, Level::Replicas(_) | Level::LocalQuorum);
+        let (begun, ended) = (operation.invoked, operation.completed);
+        self.desk.old_copies.iter().any(|copy| {
+            let is_asked = !is_local || copy.host / self.desk.plan.nodes == operation.region;
+            let is_beside = copy.until.is_none_or(|until| begun <= until)
+                && ended.is_none_or(|ended| ended >= copy.from);
+            is_asked && is_beside
+        })
     }
 }
 

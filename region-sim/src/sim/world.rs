@@ -48,8 +48,8 @@ pub struct World {
 struct Client {
     host: usize,
     waiting_for: usize,
-    /// It will ask.
-    is_thinking: bool,
+    /// When it will ask, where it thinks until then.
+    asks_at: Option<Duration>,
 }
 
 /// What came of a world.
@@ -87,7 +87,7 @@ impl World {
             .map(|client| Client {
                 host: client % hosts.len(),
                 waiting_for: 0,
-                is_thinking: false,
+                asks_at: None,
             })
             .collect();
         let desk = Desk {
@@ -105,6 +105,7 @@ impl World {
             reference: Reference::default(),
             replies: Vec::new(),
             renewals: Vec::new(),
+            old_copies: Vec::new(),
             coverage: Coverage::default(),
             violations: Vec::new(),
             plan,
@@ -202,7 +203,10 @@ impl World {
     }
 
     fn invoke(&mut self, client: ClientId) {
-        self.clients[client].is_thinking = false;
+        if self.clients[client].asks_at != Some(self.desk.now) {
+            return; // it thought better of it
+        }
+        self.clients[client].asks_at = None;
         if self.desk.plan.is_single {
             self.clients[client].host = self.workload.wander(self.hosts.len());
         }
@@ -234,16 +238,18 @@ impl World {
     }
 
     fn invoke_after_thinking(&mut self, client: ClientId) {
-        let longest = match (self.healed_at, self.late_at) {
+        let pause = self.workload.think(self.longest_thought());
+        let asks_at = self.desk.now + pause;
+        self.clients[client].asks_at = Some(asks_at);
+        self.desk.agenda.at(asks_at, Event::Invoke(client));
+    }
+
+    fn longest_thought(&self) -> Duration {
+        match (self.healed_at, self.late_at) {
             (_, Some(_)) => THINK_LATE,
             (Some(_), None) => self.desk.plan.think_max.min(THINK_AFTER),
             (None, None) => self.desk.plan.think_max,
-        };
-        self.clients[client].is_thinking = true;
-        let pause = self.workload.think(longest);
-        self.desk
-            .agenda
-            .at(self.desk.now + pause, Event::Invoke(client));
+        }
     }
 
     fn request(&mut self, host: usize, id: OperationId) {
@@ -470,17 +476,18 @@ impl World {
         self.go_on(OPERATIONS_AFTER);
     }
 
-    /// Clients ask more.
+    /// Clients ask more. Those that wait for answers will when they have them, and those that think when they have thought, but nobody
+    /// thinks on for longer than is usual now.
     fn go_on(&mut self, operations: usize) {
         self.budget += self.clients.len() * operations;
+        let latest = self.desk.now + self.longest_thought();
         for client in 0..self.clients.len() {
-            // The others think, or will when they were answered.
             let Client {
-                is_thinking,
+                asks_at,
                 waiting_for,
                 ..
             } = self.clients[client];
-            if !is_thinking && waiting_for == 0 {
+            if waiting_for == 0 && asks_at.is_none_or(|asks_at| asks_at > latest) {
                 self.invoke_after_thinking(client);
             }
         }

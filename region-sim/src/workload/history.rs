@@ -3,12 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use node::{
-    core::{
-        op::{Action, Key, Op, Write},
-        reply::{Refusal, Reply},
-    },
-    level::Level,
+use node::core::{
+    op::{Action, Key, Op, Write},
+    reply::{Refusal, Reply},
 };
 
 use super::{ClientId, Family, OperationId};
@@ -156,15 +153,15 @@ impl History {
     }
 
     /// What quorums promise something about: of the rest, reads are left out, and writes may have been done at any time or never.
-    /// `is_promised`: of which level.
-    pub fn promised(&self, is_promised: impl Fn(Level) -> bool) -> Self {
+    /// `is_promised`: about which.
+    pub fn promised(&self, is_promised: impl Fn(&Operation) -> bool) -> Self {
         let mut promised = self.clone();
         promised.operations.retain(|operation| {
-            is_promised(operation.op.level) || matches!(operation.op.action, Action::Write(_))
+            is_promised(operation) || matches!(operation.op.action, Action::Write(_))
         });
         for operation in &mut promised.operations {
             let is_known = matches!(operation.outcome, Outcome::Refused | Outcome::Pending);
-            if !is_promised(operation.op.level) && !is_known {
+            if !is_promised(operation) && !is_known {
                 operation.outcome = Outcome::Unknown;
             }
         }

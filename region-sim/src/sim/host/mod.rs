@@ -294,6 +294,7 @@ impl Host {
         self.known.clear();
         self.copy = None;
         self.unconfirmed = None;
+        desk.end_old_copy(self.index);
         self.has_forgotten = true;
         desk.ledger.replaced(self.index, &BTreeSet::new());
         desk.reference.adopt(self.index, &*self.storage);
@@ -333,6 +334,7 @@ impl Host {
         assert!(restored.is_ok(), "a new disk takes a copy");
         self.storage = Arc::new(storage);
         self.unconfirmed = Some(Vec::new());
+        desk.begin_old_copy(self.index);
         self.has_forgotten = true;
         desk.ledger.replaced(self.index, &copy.kept);
         desk.reference.adopt(self.index, &*self.storage);

@@ -457,6 +457,7 @@ impl Host {
             self.tell(shard, input, desk);
         }
         self.unconfirmed = None;
+        desk.end_old_copy(self.index);
         self.greet_anew(desk);
     }
 
@@ -493,7 +494,7 @@ impl Host {
     }
 
     /// A peer knows nothing of this node that the node does not know itself.
-    fn confirmed_by(&mut self, peer: HostIndex, desk: &Desk) {
+    fn confirmed_by(&mut self, peer: HostIndex, desk: &mut Desk) {
         let Some(peers) = &mut self.unconfirmed else {
             return;
         };
@@ -502,6 +503,7 @@ impl Host {
         }
         if peers.len() + 1 == desk.plan.regions.len() {
             self.unconfirmed = None;
+            desk.end_old_copy(self.index);
         }
     }
 
