@@ -16,10 +16,13 @@ use core_support::{
     replicas::Replicas,
     set,
 };
-use node::core::{
-    message::Message,
-    op::{Action, Condition, Read, SetExpiry, Write},
-    reply::Reply,
+use node::{
+    core::{
+        message::Message,
+        op::{Action, Condition, Read, SetExpiry, Write},
+        reply::Reply,
+    },
+    level::Level,
 };
 
 /// The second node's clock is ahead, and a key was deleted through it that the first one still has, or never had.
@@ -456,4 +459,40 @@ fn p7_an_add_at_one_behind_a_removal_stays() {
     assert_eq!(three.reply(0, added), Some(Reply::Int(1)));
     assert_eq!(members(&three.reply(0, read).unwrap()), of(&["a", "b"]));
     drop(held);
+}
+
+/// "Commands of one connection keep their order at local_quorum, pipelined too. So do commands at one behind them."
+#[test]
+fn p7_a_delete_at_one_behind_a_set_that_is_overlaid_deletes_it() {
+    let (replies, left) = del_behind_a_set_that_is_overlaid(ONE);
+    assert_eq!(left, vec![Reply::Nil; 3], "{replies:?}");
+}
+
+/// The same at a quorum: the key is gone, and DEL says that it was there.
+#[test]
+fn p7_a_delete_behind_a_set_that_is_overlaid_says_that_it_was_there() {
+    let (replies, left) = del_behind_a_set_that_is_overlaid(Level::LocalQuorum);
+    assert_eq!(left, vec![Reply::Nil; 3], "{replies:?}");
+    assert_eq!(replies, (Some(Reply::Ok), Some(Reply::Int(1))));
+}
+
+/// SET x, DEL through us-2, whose clock is ahead: us-1 misses both. Then SET v, DEL through us-1, at this level.
+fn del_behind_a_set_that_is_overlaid(level: Level) -> ((Option<Reply>, Option<Reply>), Vec<Reply>) {
+    let mut three = Replicas::three();
+    three.nodes[1].wall_ms += 500;
+    let mut held = missed_by(&mut three, 0, set("x"), &Reply::Ok);
+    let more = missed_by(&mut three, 0, Write::Delete, &Reply::Int(1));
+    for (held, more) in held.iter_mut().zip(more) {
+        held.extend(more);
+    }
+    let written = three.begin(0, "k", Action::Write(set("v")));
+    let rows = three.hold(0);
+    arrive(&mut three, held);
+    let deleted = three.nodes[0].request_at("k", Action::Write(Write::Delete), level);
+    three.nodes[0].close();
+    three.release(0, rows);
+    three.live(0..3, 10);
+    let replies = (three.reply(0, written), three.reply(0, deleted));
+    let left = (0..3).map(|node| three.get(node, "k")).collect();
+    (replies, left)
 }

@@ -23,6 +23,7 @@ use node::{
         recover,
         reply::Reply,
     },
+    level::Level,
     placement::Position,
     storage::{
         Family, Storage,
@@ -542,4 +543,58 @@ fn what_another_region_does_not_end_is_ended_once_its_stamps_have_passed_the_tim
     eu.pass(80_000);
     deliver(&mut us, &mut eu, 1);
     assert_eq!(eu.get("k"), Reply::Nil);
+}
+
+/// EACH_QUORUM: more than half of N in every region. eu-1 takes for eu while its clock is an hour ahead, is put right, and goes on under its
+/// third number; nobody else of eu has heard of the write.
+#[test]
+fn p1_what_a_taker_stamps_anew_is_on_no_majority_yet() {
+    for (renewed_before, restarts) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut world = core_support::missed::two_regions(core_support::UNBOUNDED);
+        if renewed_before {
+            world.nodes[1].renew(50);
+            world.nodes[1].close();
+            world.join();
+        }
+        for other in [2, 3] {
+            let session = world.session(0, other);
+            world.nodes[0].input(node::core::Input::SessionDown { session });
+        }
+        world.nodes[1].wall_ms += 3_600_000;
+        let id = world.nodes[0].request_at("k", Action::Write(set("v")), Level::EachQuorum);
+        world.nodes[0].close();
+        world.live(0..4, 3);
+        assert_eq!(world.reply(0, id), None);
+        world.nodes[1].wall_ms -= 3_600_000;
+        if restarts {
+            world.nodes[1].save_inbox();
+            world.lose(1);
+            world.nodes[1].restart();
+            world.join();
+            for other in [2, 3] {
+                let session = world.session(0, other);
+                world.nodes[0].input(node::core::Input::SessionDown { session });
+            }
+        }
+        for _ in 0..10 {
+            if world.nodes[1].renewals_asked > 0 {
+                break;
+            }
+            world.live(0..4, 1);
+        }
+        assert!(world.nodes[1].renewals_asked > 0);
+        for other in [2, 3] {
+            world.cut.extend([(1, other), (other, 1)]);
+        }
+        world.nodes[1].renew(60);
+        world.nodes[1].close();
+        world.live(0..4, 4);
+        assert_eq!(world.nodes[2].storage_value("k"), None);
+        assert_eq!(world.nodes[3].storage_value("k"), None);
+        assert_eq!(
+            world.reply(0, id),
+            None,
+            "renewed before: {renewed_before}, restarted: {restarts}"
+        );
+    }
 }

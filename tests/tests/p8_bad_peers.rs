@@ -131,7 +131,7 @@ fn crc32<'a>(bytes: impl Iterator<Item = &'a u8>) -> u32 {
 
 /// The greeting of a node: kind, versions, and its card.
 fn hello(cluster: &str, node: &str, region: &str) -> Vec<u8> {
-    let mut hello = vec![1, 6, 6, 3];
+    let mut hello = vec![1, 7, 7, 3];
     for word in [cluster, node, region] {
         hello.push(word.len() as u8);
         hello.extend_from_slice(word.as_bytes());

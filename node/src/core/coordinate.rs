@@ -5,8 +5,8 @@
 //!         ── type, condition, range? ──▶ refusal, nothing changed
 //!         ── delta = f(head, rows, new stamp) ──▶ Working::coordinate = join here + queue for the other regions
 //! ```
-//! A write that changes nothing here makes no delta while this replica alone meets its level. Where others are asked it is sent
-//! all the same, because it may change something there: SREM and DEL name what they would remove, and are taught what there is.
+//! A write that changes nothing here makes no delta while this replica alone meets its level. Where others are asked SREM is sent
+//! all the same, because it may change something there: it names what it would remove, and is taught what there is.
 
 use std::collections::BTreeMap;
 
@@ -42,6 +42,8 @@ pub struct Coordinator<'a> {
     pub(super) is_asking: bool,
     /// Whether the key was begun by an addition that may still be refused: what is added to that may be too.
     pub(super) is_beginning: bool,
+    /// Whether this shard waits with writes on the key, a SET or DEL among them.
+    pub(super) is_behind_statement: bool,
     /// What the write came to, for its correction.
     pub(super) effects: Vec<Effect>,
     /// What of the key it took the place of.
@@ -69,6 +71,8 @@ pub struct Current {
     pub register: bool,
     /// When the key ends.
     pub expiry: bool,
+    /// Later increments up to this total were refused, and could not be taken back before this write is.
+    pub refused: Count,
 }
 
 /// What a write did, in terms that can be done again over what it did not know. Persisted nowhere.
@@ -104,7 +108,17 @@ pub enum Effect {
         total: Count,
         is_creating: bool,
         is_beginning: bool,
+        on: CountsOn,
     },
+}
+
+/// What an increment was added to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountsOn {
+    /// The stamp of the register.
+    pub register: Stamp,
+    /// Whether it was behind a SET or DEL of this shard that may have been corrected since.
+    pub is_behind_statement: bool,
 }
 
 impl Effect {
@@ -216,32 +230,13 @@ impl Coordinator<'_> {
         Ok(true)
     }
 
-    /// Every slot, and the expiry.
+    /// Every slot, and the expiry. Of a key that is not here others have said that it is gone, where they are asked.
     pub(super) fn delete(&mut self, target: &Target<'_>) -> Result<Reply, Stop> {
         let was_shown = self.slot(target)? != Shown::Absent;
         if was_shown {
             self.delete_shown(target)?;
-        } else if self.is_asking {
-            self.ask_what_is_there(target)?;
         }
         Ok(Reply::Int(i64::from(was_shown)))
-    }
-
-    /// A delete of what is not here: it changes nothing, and has others say what there is.
-    fn ask_what_is_there(&mut self, target: &Target<'_>) -> Result<(), StorageError> {
-        self.place();
-        let head = self.head(target)?;
-        let context = head.set.context.clone();
-        let floors = head.string.floors.clone();
-        let ended = head.expiry.ended();
-        let parts = vec![
-            Part::String(StringState::default()),
-            Part::Set(crdt::rows::clear(&context)),
-            Part::Expiry(ended),
-        ];
-        self.effects.push(Effect::Delete { floors });
-        self.overwrites = EVERYTHING;
-        self.coordinate(target, parts, Question::Delete)
     }
 
     pub(super) fn delete_shown(&mut self, target: &Target<'_>) -> Result<(), StorageError> {

@@ -11,11 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use crdt::{
-    ActorId, Context, Count, Dots, Expiry, Hlc, Named, Part, Register, Stamp, StringState, join_row,
+    ActorId, Context, Count, Dots, Expiry, Hlc, Named, Part, Register, RowsDelta, Stamp,
+    StringState, StringValue, join_row,
 };
 
 use super::{
-    coordinate::{Coordinator, Current, Effect, Floors, Target},
+    coordinate::{Coordinator, CountsOn, Current, Effect, Floors, Target},
     message::Teaching,
     mutant::{Mutant, is_on},
     op::SetExpiry,
@@ -41,12 +42,16 @@ pub struct Lesson {
     beside: Stamp,
     /// When one was that hides what was added.
     hidden_by: Stamp,
+    /// What the string is that others have beside elements.
+    string: StringState,
     /// So much of what this actor had added is over elsewhere.
     ended: Count,
     /// Elements of which all that was there before is over elsewhere.
     gone: BTreeSet<Bytes>,
     /// Others have something left under the key.
     stays: bool,
+    /// What has ended elsewhere of a value that was never here, to be ended here too.
+    over: Vec<Part>,
 }
 
 /// The write that is taught. What its own actor did is no news to it; what that did *later* a replica may know as well, where
@@ -78,6 +83,10 @@ impl Lesson {
         let is_own = learner.made_later(teaching.newest);
         if teaching.is_other_type && !is_own {
             self.beside = self.beside.max(teaching.newest);
+            teaching
+                .string
+                .iter()
+                .for_each(|string| self.string.join(string));
             if teaching.is_hidden {
                 self.hidden_by = self.hidden_by.max(teaching.newest);
             }
@@ -85,6 +94,7 @@ impl Lesson {
             self.newest = self.newest.max(teaching.newest);
             self.is_text |= teaching.is_text;
         }
+        self.over.extend(teaching.over.iter().cloned());
         self.ended.join(&teaching.ended);
         self.gone.extend(teaching.gone.iter().cloned());
         self.stays |= teaching.stays;
@@ -182,6 +192,11 @@ impl Lesson {
         self.expiry.at_ms.is_some()
     }
 
+    /// Whether others knew that increments are over.
+    fn has_floors(&self) -> bool {
+        !self.counts.floors.is_empty()
+    }
+
     /// The increments that others knew, as floors: they count no more, also where a later write has the register.
     fn floors(&self) -> Option<Part> {
         let floors = self.counts_as_floors();
@@ -196,7 +211,17 @@ impl Lesson {
     fn counts_as_floors(&self) -> Floors {
         match is_on(Mutant::CorrectionForgetsCounts) {
             true => Floors::new(),
-            false => self.counts.counts.clone(),
+            false => {
+                let mut ended = StringState {
+                    floors: self.counts.counts.clone(),
+                    ..StringState::default()
+                };
+                ended.join(&StringState {
+                    floors: self.counts.floors.clone(),
+                    ..StringState::default()
+                });
+                ended.floors
+            }
         }
     }
 
@@ -209,8 +234,9 @@ impl Lesson {
     /// Whether an effect is to be done again.
     fn bears_on(&self, effect: &Effect) -> bool {
         match effect {
-            Effect::Register { .. } => self.has_value() || self.has_expiry(),
-            Effect::Delete { .. } => self.has_more_to_delete() || self.has_expiry(),
+            Effect::Register { .. } | Effect::Delete { .. } => {
+                self.has_value() || self.has_floors() || self.has_expiry()
+            }
             Effect::Remove {
                 members,
                 is_emptying,
@@ -222,10 +248,13 @@ impl Lesson {
             }
             Effect::Expiry { .. } => self.has_expiry(),
             Effect::Increment { is_beginning, .. } => {
-                self.is_text || self.other_type(*is_beginning).is_some() || self.has_end()
+                self.is_text
+                    || self.other_type(*is_beginning).is_some()
+                    || self.has_end()
+                    || !self.over.is_empty()
             }
             Effect::Add { is_beginning, .. } => {
-                self.other_type(*is_beginning).is_some() || self.has_end()
+                self.other_type(*is_beginning).is_some() || self.has_end() || !self.over.is_empty()
             }
         }
     }
@@ -248,7 +277,7 @@ impl Coordinator<'_> {
         let mut reply = counted(effects, lesson, reply);
         let mut is_corrected = false;
         for effect in effects.iter().filter(|effect| lesson.bears_on(effect)) {
-            let mut parts = Vec::new();
+            let mut parts = lesson.over.clone();
             match effect {
                 Effect::Register {
                     value,
@@ -268,7 +297,9 @@ impl Coordinator<'_> {
                 Effect::Delete { floors } => {
                     parts.extend(lesson.clear());
                     parts.extend(lesson.end_of_expiry());
-                    if current.register && lesson.has_more_to_delete() {
+                    // Above a deletion too that nobody may have but who told of it: others may still have what that deleted.
+                    let is_above = lesson.newest > Stamp::ZERO || lesson.has_more_to_delete();
+                    if current.register && is_above {
                         parts.push(self.register_again(target, None, floors, lesson)?);
                     } else {
                         parts.extend(lesson.floors());
@@ -294,14 +325,26 @@ impl Coordinator<'_> {
                     total,
                     is_creating,
                     is_beginning,
+                    on,
                 } => {
-                    let refusal = self.refusal_of_increment(target, *is_beginning, lesson)?;
-                    let taken_back = self.take_back(target, *before, *total, lesson)?;
-                    if let Some((refusal, taken_back)) = refusal.zip(taken_back) {
-                        parts.push(taken_back);
-                        reply = refusal.into();
-                    } else {
-                        parts.extend(self.end_of_end(target, *is_creating, lesson)?);
+                    let refusal = self.refusal_of_increment(target, *is_beginning, on, lesson)?;
+                    let mut upto = *total;
+                    upto.join(&current.refused);
+                    let taken_back = self.take_back(target, *before, upto, lesson)?;
+                    let stays = taken_back.is_none();
+                    match refusal {
+                        // The value was counted up before the other one hid it, and beside that: the increment stays with it.
+                        Some(Refusal::WrongType) if stays && !is_beginning => {
+                            parts.extend(self.end_of_end(target, *is_creating, lesson)?);
+                        }
+                        Some(refusal) => {
+                            parts.extend(taken_back);
+                            if refusal == Refusal::WrongType && *is_beginning {
+                                parts.push(set_begun_at(self.stamp()));
+                            }
+                            reply = refusal.into();
+                        }
+                        None => parts.extend(self.end_of_end(target, *is_creating, lesson)?),
                     }
                 }
                 Effect::Add {
@@ -311,16 +354,19 @@ impl Coordinator<'_> {
                     is_beginning,
                 } => {
                     let is_refused = match lesson.other_type(*is_beginning) {
-                        Some(begun) => !self.is_string_gone(target, begun)?,
+                        Some(begun) => !self.is_string_gone(target, begun, &lesson.string)?,
                         None => false,
                     };
-                    // What was added again had been there before the other value hid it, unless that is over: then it stays with the set.
+                    // What was added again had been there before the other value hid it, unless that is over, or all of it was begun by what
+                    // is refused too: then it stays with the set.
                     let again = again
                         .iter()
-                        .filter(|(member, _)| lesson.gone.contains(member));
-                    let taken_back = remove_dots(added.iter().chain(again));
-                    if let Some(taken_back) = taken_back.filter(|_| is_refused) {
-                        parts.push(taken_back);
+                        .filter(|(member, _)| *is_beginning || lesson.gone.contains(member));
+                    if is_refused {
+                        parts.extend(remove_dots(added.iter().chain(again)));
+                        if *is_beginning {
+                            parts.push(string_begun_at(self.stamp()));
+                        }
                         reply = Refusal::WrongType.into();
                     } else {
                         parts.extend(self.end_of_end(target, *is_creating, lesson)?);
@@ -332,6 +378,14 @@ impl Coordinator<'_> {
                 self.place();
                 self.coordinate(target, parts, Question::Nothing)?;
                 is_corrected = true;
+            }
+            let counts_on_nothing = matches!(effect, Effect::Increment { .. })
+                && !lesson.over.is_empty()
+                && matches!(reply, Reply::Int(_));
+            if counts_on_nothing
+                && let StringValue::Integer(value) = self.head(target)?.string.value()
+            {
+                reply = i64::try_from(value).map_or(reply, Reply::Int);
             }
         }
         Ok((is_corrected, reply))
@@ -370,7 +424,8 @@ impl Coordinator<'_> {
         lesson: &Lesson,
     ) -> Result<Part, StorageError> {
         let stamp = self.stamp();
-        let is_beginning = self.head(target)?.slot() != Shown::String;
+        // Others had a set that hid it, or it would have been taught nothing of one.
+        let is_beginning = self.head(target)?.slot() != Shown::String || !lesson.seen.is_empty();
         let mut taught = StringState {
             floors: lesson.counts_as_floors(),
             ..StringState::default()
@@ -405,13 +460,22 @@ impl Coordinator<'_> {
         Some(self.expiry_at(at_ms))
     }
 
-    /// Whether the register here is newer than the text that was taught: a SET of the same connection may have come before the
-    /// increment, and have been corrected above that text.
-    fn is_overwritten(&mut self, target: &Target<'_>, text: Stamp) -> Result<bool, StorageError> {
+    /// Whether the text that was taught is older than the register that an increment counted on, or than the one here now: a SET of the same
+    /// connection may have come before the increment, and have been corrected above that text. One that came behind it says nothing.
+    fn is_overwritten(
+        &mut self,
+        target: &Target<'_>,
+        text: Stamp,
+        on: &CountsOn,
+    ) -> Result<bool, StorageError> {
+        let actor = self.actor;
         let register = self.head(target)?.string.register.as_ref();
-        Ok(register.is_some_and(|register| {
-            register.stamp > text || (register.stamp == text && register.value.is_none())
-        }))
+        let is_newer_now = register.is_some_and(|register| {
+            let is_newer =
+                register.stamp > text && (register.stamp.actor != actor || on.is_behind_statement);
+            is_newer || (register.stamp == text && register.value.is_none())
+        });
+        Ok(on.register > text || is_newer_now)
     }
 
     /// Why an increment comes to nothing that anybody sees, if it does.
@@ -419,27 +483,50 @@ impl Coordinator<'_> {
         &mut self,
         target: &Target<'_>,
         is_beginning: bool,
+        on: &CountsOn,
         lesson: &Lesson,
     ) -> Result<Option<Refusal>, StorageError> {
         if let Some(begun) = lesson.other_type(is_beginning)
-            && !self.is_set_gone(target, begun)?
+            && !self.is_set_gone(target, begun, &lesson.seen)?
         {
             return Ok(Some(Refusal::WrongType));
         }
-        let is_behind_text = lesson.is_text && !self.is_overwritten(target, lesson.newest)?;
+        let is_behind_text = lesson.is_text && !self.is_overwritten(target, lesson.newest, on)?;
         Ok(is_behind_text.then_some(Refusal::NotAnInteger))
     }
 
-    /// Whether the string that is shown elsewhere, begun then, has come here and is gone; another one may have been begun since.
-    fn is_string_gone(&mut self, target: &Target<'_>, begun: Stamp) -> Result<bool, StorageError> {
+    /// Whether the string that is shown elsewhere, begun then, is known here to be gone. Another one may have been begun since: by this
+    /// shard, which knew that nothing was there any more. One that another node began is there beside what was taught, for all that is known.
+    fn is_string_gone(
+        &mut self,
+        target: &Target<'_>,
+        begun: Stamp,
+        taught: &StringState,
+    ) -> Result<bool, StorageError> {
+        let actor = self.actor;
         let string = &self.head(target)?.string;
-        Ok(string.created > begun || (string.is_empty() && string.created == begun))
+        let counts = string.counts.get(&actor);
+        let adds = counts.is_some_and(|count| count.above(string.floors.get(&actor)) != (0, 0));
+        let mut register = string.register.iter();
+        let writes = register.any(|register| register.stamp.actor == actor);
+        let is_own = string.created > begun && string.created.actor == actor && (adds || writes);
+        let mut both = string.clone();
+        both.join(taught);
+        Ok(is_own || both.is_empty())
     }
 
-    /// The same of a set.
-    fn is_set_gone(&mut self, target: &Target<'_>, begun: Stamp) -> Result<bool, StorageError> {
+    /// The same of a set, of which others have `seen` so much.
+    fn is_set_gone(
+        &mut self,
+        target: &Target<'_>,
+        begun: Stamp,
+        seen: &Context,
+    ) -> Result<bool, StorageError> {
+        let actor = self.actor;
         let set = &self.head(target)?.set;
-        Ok(set.created > begun || (set.live == 0 && set.created == begun))
+        let added = set.context.newest(actor).unwrap_or(Hlc::ZERO);
+        let is_own = set.created > begun && set.created.actor == actor && added >= set.created.hlc;
+        Ok(is_own || (set.live == 0 && set.context.covers(seen)))
     }
 
     /// What is added after the end of a key, or to one of which nothing is left but its end, does not end with that. What ended may show
@@ -459,8 +546,8 @@ impl Coordinator<'_> {
     }
 
     /// The floor over this actor's own increments that a refusal takes back: up to the total that the write came to, and not over what was
-    /// added since. Only where all that the actor added before is over already, because a floor would end that as well. Where it is not, the
-    /// value was counted up before the other one hid it, and beside that: the increment stays with it, and is not refused.
+    /// added since, unless that was refused before. Only where all that the actor added before is over already, because a floor would end that as
+    /// well. What was added before may be refused too, and takes this back with it then.
     fn take_back(
         &mut self,
         target: &Target<'_>,
@@ -480,6 +567,24 @@ impl Coordinator<'_> {
             })
         }))
     }
+}
+
+/// The beginning of the set that stands. What was refused had begun later, and that stays said: without this it would have an older string,
+/// of another region, hide the set.
+fn set_begun_at(stamp: Stamp) -> Part {
+    let nothing: [(Bytes, &Dots<()>); 0] = [];
+    Part::Set(RowsDelta {
+        created: stamp,
+        ..crdt::rows::remove(nothing)
+    })
+}
+
+/// The same of a string.
+fn string_begun_at(stamp: Stamp) -> Part {
+    Part::String(StringState {
+        created: stamp,
+        ..StringState::default()
+    })
 }
 
 /// The removal of these dots, and of no others of the same elements.

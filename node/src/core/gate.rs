@@ -73,6 +73,8 @@ struct Gate {
     answers: Vec<Answer>,
     /// The digest of what they are taken from.
     digest: u128,
+    /// When others were asked first.
+    asked_at: Duration,
     /// Counts the questions and their answers: each replica that knows more makes another one.
     version: u32,
     /// Whether some copy differed.
@@ -118,8 +120,26 @@ pub struct Opened {
     pub answers: Vec<Answer>,
     /// Copies differed, and were brought together.
     pub is_repaired: bool,
-    /// The digest of the copy that others were asked about, where it was asked about seldom enough to be asked about again.
-    pub asked_about: Option<u128>,
+    /// What others were asked about, where it was asked about seldom enough to be asked about again.
+    pub asked_about: Option<AskedAbout>,
+}
+
+/// A copy that others were asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AskedAbout {
+    /// Its digest.
+    pub digest: u128,
+    /// When, since the process started.
+    pub at: Duration,
+}
+
+/// Requests whose time is up.
+#[derive(Debug, Default)]
+pub struct Overdue {
+    /// A question was under way for them, which ends.
+    pub covered: Vec<(Key, Vec<Waiting>)>,
+    /// They waited behind others.
+    pub queued: Vec<Waiting>,
 }
 
 impl Gates {
@@ -205,6 +225,7 @@ impl Gates {
         gate.walks = 0;
         gate.differed = false;
         gate.digest = digest;
+        gate.asked_at = now;
         // An answer to the question before says nothing about this one.
         gate.version = gate.version.wrapping_add(1);
         gate.covered = covered;
@@ -475,16 +496,20 @@ impl Gates {
         self.asks.sessions()
     }
 
-    /// Requests whose time is up, taken from where they wait.
-    pub fn overdue(&mut self, now: Duration) -> Vec<(Key, Vec<Waiting>)> {
-        let mut overdue = Vec::new();
+    /// Requests whose time is up, taken from where they wait. Those that came later are never before those that came earlier.
+    pub fn overdue(&mut self, now: Duration) -> Overdue {
+        let mut overdue = Overdue::default();
         for (key, gate) in &mut self.gates {
+            while let Some(waiting) = gate.queue.pop_front_if(|waiting| waiting.deadline <= now) {
+                self.waiting -= Room::of(&waiting.op);
+                overdue.queued.push(waiting);
+            }
             if gate.covered.iter().any(|waiting| waiting.deadline <= now) {
                 gate.asked
                     .iter()
                     .for_each(|silent| self.asks.missed(silent, now));
                 let Opened { covered, .. } = gate.end(&mut self.asks, &mut self.waiting);
-                overdue.push((key.clone(), covered));
+                overdue.covered.push((key.clone(), covered));
             }
         }
         overdue
@@ -524,7 +549,10 @@ impl Gate {
             covered: std::mem::take(&mut self.covered),
             answers: std::mem::take(&mut self.answers),
             is_repaired: self.differed,
-            asked_about: (self.rounds < ROUNDS_MAX).then_some(self.digest),
+            asked_about: (self.rounds < ROUNDS_MAX).then_some(AskedAbout {
+                digest: self.digest,
+                at: self.asked_at,
+            }),
         };
         *waiting -= room(&ended.covered);
         waiting.bytes -= bytes(&ended.answers);

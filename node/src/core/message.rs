@@ -5,7 +5,7 @@
 //! may or may not have arrived, so every message is idempotent, and a stream starts again at its cursor.
 
 use bytes::Bytes;
-use crdt::{ActorId, Context, Count, Delta, Dots, Hlc, Named, Part, RowsDelta, Stamp};
+use crdt::{ActorId, Context, Count, Delta, Dots, Hlc, Named, Part, RowsDelta, Stamp, StringState};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -154,7 +154,7 @@ pub struct Teaching {
     pub delta: Delta,
     /// The newest stamp of a register that would win over the write's; of a value of the other type than what was added, when that was begun.
     pub newest: Stamp,
-    /// What was seen of the set, where the write removes all of it.
+    /// What was seen of the set, where the write removes all of it, or counts beside it.
     pub seen: Option<Context>,
     /// Whether there was something to see under the key.
     pub was_shown: bool,
@@ -164,10 +164,14 @@ pub struct Teaching {
     pub is_other_type: bool,
     /// Whether it hides what was added.
     pub is_hidden: bool,
+    /// The string that is there beside elements that were added, without its text: what of it has been removed elsewhere, is known there.
+    pub string: Option<StringState>,
     /// So much of what the writer of a number had added is over there: removed, or overwritten.
     pub ended: Count,
     /// Of the elements that were added, those of which all that was there before is over there.
     pub gone: Vec<Bytes>,
+    /// What has ended there of a value of another type than what was added: it may never have come to whoever adds.
+    pub over: Vec<Part>,
     /// Whether something is left under the key there, behind a removal that left nothing where it was made.
     pub stays: bool,
     /// Whether the write could not be joined there, because a row of the key is damaged: that replica does not have it.
@@ -229,8 +233,10 @@ impl Teaching {
             is_text: false,
             is_other_type: false,
             is_hidden: false,
+            string: None,
             ended: Count::new(Hlc::ZERO),
             gone: Vec::new(),
+            over: Vec::new(),
             stays: false,
             is_lost: true,
             about: About::Statement,

@@ -126,6 +126,8 @@ pub enum Mutant {
     CorrectedOverLater,
     /// A key is begun by an addition without asking anybody what is there.
     BegunUnasked,
+    /// A removal that finds nothing asks nobody what is there.
+    MissedUnasked,
 }
 
 /// What [`Mutant::CountsAdded`] does in the place of a join.
@@ -191,7 +193,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 58] = [
+        pub const ALL: [Self; 59] = [
             Self::OutboxRowNotStored,
             Self::HintNotStored,
             Self::AnsweredBeforeCommit,
@@ -250,6 +252,7 @@ mod switch {
             Self::RegisterNotTaught,
             Self::CorrectedOverLater,
             Self::BegunUnasked,
+            Self::MissedUnasked,
         ];
     }
 
@@ -259,6 +262,6 @@ mod switch {
             assert!(Mutant::ALL[at] as usize == at + 1, "each once, in order");
             at += 1;
         }
-        assert!(Mutant::ALL.len() == Mutant::BegunUnasked as usize);
+        assert!(Mutant::ALL.len() == Mutant::MissedUnasked as usize);
     };
 }

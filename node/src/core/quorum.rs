@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use crdt::{ActorId, Hlc};
+use crdt::{ActorId, Count, Hlc};
 
 use super::{
     RequestId,
@@ -122,6 +122,8 @@ struct Latest {
     is_begun: bool,
     /// Whether something of others came to the key meanwhile.
     is_disturbed: bool,
+    /// Increments up to this total were refused, and go with those before them.
+    refused: Count,
 }
 
 impl Latest {
@@ -175,6 +177,7 @@ impl Quorum {
         latest.map_or_else(Current::default, |latest| Current {
             register: is_latest(latest.register),
             expiry: is_latest(latest.expiry),
+            refused: latest.refused,
         })
     }
 
@@ -239,6 +242,19 @@ impl Quorum {
     /// Whether a key was begun by an addition since when some write on it was always waiting.
     pub fn is_begun(&self, key: &Key) -> bool {
         !self.latest.is_empty() && self.latest.get(key).is_some_and(|latest| latest.is_begun)
+    }
+
+    /// Whether a key was written or deleted by this shard since when some write on it was always waiting.
+    pub fn is_stated(&self, key: &Key) -> bool {
+        let latest = self.latest.get(key);
+        latest.is_some_and(|latest| latest.register != Written::default())
+    }
+
+    /// An increment was refused and is still counted, because those of this actor before it may stand. It goes with them, if they do not.
+    pub fn refuse_upto(&mut self, key: &Key, total: Count) {
+        if let Some(latest) = self.latest.get_mut(key) {
+            latest.refused.join(&total);
+        }
     }
 
     /// How much waits.

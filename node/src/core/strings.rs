@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use crdt::{Expiry, Part, StringState, StringValue, parse_integer};
 
 use super::{
-    coordinate::{Coordinator, Effect, Overwrites, Stop, Target, clear_set},
+    coordinate::{Coordinator, CountsOn, Effect, Overwrites, Stop, Target, clear_set},
     mutant::{Mutant, is_on},
     op::{Condition, SetExpiry},
     read::string_text,
@@ -136,11 +136,16 @@ impl Coordinator<'_> {
         let part = known.increment(stamp, i128::from(by));
         let count = |state: &StringState| state.counts.get(&actor).copied().unwrap_or_default();
         let (before, total) = (count(known), count(&part));
+        let register = known.register.as_ref().map(|register| register.stamp);
         self.effects.push(Effect::Increment {
             before,
             total,
             is_creating,
             is_beginning: is_creating || self.is_beginning,
+            on: CountsOn {
+                register: register.unwrap_or_default(),
+                is_behind_statement: self.is_behind_statement,
+            },
         });
         let parts = std::iter::once(Part::String(part)).chain(expiry);
         self.coordinate(target, parts.collect(), Question::Increment)?;

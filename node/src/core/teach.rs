@@ -10,14 +10,16 @@
 //!   INCR: counts                that the value is text                nobody sees the increment
 //!   INCR, SADD: when begun      a later value of the other type       nobody sees what was added
 //!   INCR, SADD: expiry          a newer expiry                        it has passed, and would end what is added
+//!   INCR, SADD                  an ended value of another type        it would come back, and hide what is added
 //!   last SREM: expiry           that something is left                its end would be lost
 //! ```
 //! Taken before the join, because afterwards both are one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use crdt::{
-    Context, Count, Delta, Dots, Expiry, Hlc, Named, Part, RowsDelta, Stamp, StringState,
+    Context, Count, Delta, Dots, Expiry, Hlc, Named, Part, Register, RowsDelta, Stamp, StringState,
     StringValue, parse_integer,
 };
 
@@ -44,7 +46,9 @@ pub fn teach(
     let position = Position::of(&delta.key);
     let head = working.head(storage, &position, &delta.key)?;
     let mut teaching = Teaching::about(delta, head);
-    if !head.is_expired(wall_ms) {
+    if head.is_expired(wall_ms) {
+        teaching.of_ended(head);
+    } else {
         teaching.of_addition(head, delta);
     }
     let (known_expiry, live, has_string) = (head.expiry, head.set.live, !head.string.is_empty());
@@ -69,9 +73,11 @@ pub fn teach(
             let head = working.head(storage, &position, &delta.key)?;
             is_seen = has_seen_what_it_replaced(&head.set.context, rows);
         }
-        for element in named.keys() {
+        for (element, added) in named {
+            let added: BTreeSet<Stamp> = added.stamps().collect();
             let dots = working.row(storage, &position, &delta.key, element)?;
-            if is_seen && dots.is_empty() {
+            // What this very addition made is here already where it is sent again.
+            if is_seen && dots.stamps().all(|dot| added.contains(&dot)) {
                 teaching.gone.push(element.clone());
             }
             removed += u64::from(!dots.is_empty());
@@ -107,9 +113,11 @@ impl Teaching {
             is_text: false,
             is_other_type: false,
             is_hidden: false,
+            string: None,
             ended: Count::default(),
             gone: Vec::new(),
             stays: false,
+            over: Vec::new(),
             is_lost: false,
             about: About::of(delta),
         }
@@ -118,7 +126,12 @@ impl Teaching {
     /// The newest stamp in it, of anything that could push a clock.
     pub fn newest_of_all(&self) -> Hlc {
         let seen = self.seen.as_ref().map_or(Hlc::ZERO, Context::newest_of_all);
-        seen.max(self.newest.hlc).max(self.delta.newest())
+        let over = self.over.iter().map(Part::newest).max();
+        let string = self.string.as_ref().map(StringState::newest);
+        let beside = over.max(string).unwrap_or(Hlc::ZERO);
+        seen.max(self.newest.hlc)
+            .max(self.delta.newest())
+            .max(beside)
     }
 
     fn is_empty(&self) -> bool {
@@ -128,6 +141,23 @@ impl Teaching {
             && !self.is_text
             && !self.is_other_type
             && !self.stays
+            && self.over.is_empty()
+    }
+
+    /// A value of another type, or text, has ended and may never have come to whoever adds: with the end of its end it would come back.
+    fn of_ended(&mut self, head: &Head) {
+        let (string, set) = (&head.string, &head.set);
+        let is_string = match self.about {
+            About::Elements => !string.is_empty(),
+            About::Increment => is_text(string),
+            About::Statement | About::Removal => false,
+        };
+        if is_string {
+            self.over.push(Part::String(string.expired()));
+        }
+        if self.about == About::Increment && set.live > 0 {
+            self.over.push(Part::Set(crdt::rows::clear(&set.context)));
+        }
     }
 
     /// The value is text, or one of the other type is there: also one that is hidden by what was added, where that began the key. Of two
@@ -149,6 +179,7 @@ impl Teaching {
                     });
                 self.is_other_type = !string.is_empty();
                 self.is_hidden = self.is_other_type && string.created >= begun;
+                self.string = self.is_other_type.then(|| without_text(string));
                 self.newest = string.created;
             }
             About::Increment => {
@@ -158,6 +189,8 @@ impl Teaching {
                 let begun = string.created.max(written.created);
                 self.is_other_type = set.live > 0;
                 self.is_hidden = self.is_other_type && set.created > begun;
+                // Whoever has seen it removed knows better.
+                self.seen = self.is_other_type.then(|| set.context.clone());
                 self.is_text = !self.is_other_type && is_text(string);
                 let text = string.register.as_ref().map(|register| register.stamp);
                 self.newest = match self.is_other_type {
@@ -192,7 +225,11 @@ impl Teaching {
             .filter(|(actor, count)| count.above(written.floors.get(actor)) != (0, 0))
             .map(|(actor, count)| (*actor, *count))
             .collect();
-        if !unknown.is_empty() && !is_on(Mutant::CountsNotTaught) {
+        // Also what is over here: it may be counted elsewhere still, where nobody has heard of what ended it.
+        let mut ends = known.floors.iter();
+        let knows_of_ends =
+            ends.any(|(actor, floor)| floor.above(written.floors.get(actor)) != (0, 0));
+        if (!unknown.is_empty() || knows_of_ends) && !is_on(Mutant::CountsNotTaught) {
             let counts = StringState {
                 counts: unknown,
                 floors: known.floors.clone(),
@@ -210,12 +247,12 @@ impl Teaching {
 
     fn of_clear(&mut self, head: &Head, cleared: &RowsDelta<()>) {
         let is_clear = cleared.named == Named::All && !is_on(Mutant::ClearNotTaught);
-        if is_clear && head.set.live > 0 && !cleared.context.covers(&head.set.context) {
+        if is_clear && !cleared.context.covers(&head.set.context) {
             self.seen = Some(head.set.context.clone());
         }
     }
 
-    fn of_row(&mut self, element: &bytes::Bytes, known: &Dots<()>, written: &RowsDelta<()>) {
+    fn of_row(&mut self, element: &Bytes, known: &Dots<()>, written: &RowsDelta<()>) {
         let unknown: Context = known
             .stamps()
             .filter(|dot| !written.context.contains(*dot))
@@ -246,6 +283,17 @@ fn has_seen_what_it_replaced(seen: &Context, added: &RowsDelta<()>) -> bool {
         }
     }
     seen.covers(&added.context)
+}
+
+fn without_text(string: &StringState) -> StringState {
+    let register = string.register.as_ref().map(|register| Register {
+        stamp: register.stamp,
+        value: register.value.as_ref().map(|_| Bytes::new()),
+    });
+    StringState {
+        register,
+        ..string.clone()
+    }
 }
 
 fn as_string(part: &Part) -> Option<&StringState> {

@@ -34,7 +34,7 @@ use crate::{
 
 /// The versions of messages and control letters that this release speaks. Of two nodes' ranges the highest common one is
 /// spoken. Raise the end with every change of [`Message`]; raise the start when an old form is dropped.
-pub(super) const VERSIONS: RangeInclusive<u8> = 6..=6;
+pub(super) const VERSIONS: RangeInclusive<u8> = 7..=7;
 
 /// The first byte of a stream that carries messages. On the wire: keep stable.
 pub(super) const STREAM_MESSAGES: u8 = 1;

@@ -128,3 +128,43 @@ pub fn only(three: &mut Replicas, from: usize, to: usize) {
     }
     three.nodes[from].sent.extend(later);
 }
+
+/// The questions are answered, and the answers are held back: gives them.
+pub fn answers_held(three: &mut Replicas, node: usize) -> Vec<(usize, Held)> {
+    let sent = three.hold(node);
+    let is_question = |message: &Message| matches!(message, Message::Compare(_));
+    let (questions, rest): (Held, Held) = sent
+        .into_iter()
+        .partition(|(_, message)| is_question(message));
+    three.nodes[node].sent = rest;
+    for (session, message) in questions {
+        let to = session.0 as usize % 10;
+        three.take(to, true, session, message);
+    }
+    (0..3)
+        .filter(|other| *other != node)
+        .map(|other| {
+            let sent = std::mem::take(&mut three.nodes[other].sent);
+            let is_answer = |message: &Message| {
+                matches!(
+                    message,
+                    Message::Compared { .. } | Message::Mended { .. } | Message::Unanswered { .. }
+                )
+            };
+            let (answers, rest): (Held, Held) = sent.into_iter().partition(|(session, message)| {
+                session.0 as usize / 10 % 10 == node && is_answer(message)
+            });
+            three.nodes[other].sent = rest;
+            (other, answers)
+        })
+        .collect()
+}
+
+/// These answers arrive.
+pub fn give(three: &mut Replicas, node: usize, answers: Vec<(usize, Held)>) {
+    for (_, held) in answers {
+        for (session, message) in held {
+            three.take(node, false, session, message);
+        }
+    }
+}

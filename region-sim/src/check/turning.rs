@@ -56,7 +56,11 @@ fn beside_other(operations: &[&Operation], added: &Operation) -> Option<String> 
             && added.completed.is_none_or(|end| operation.invoked < end)
             && operation.completed.is_none_or(|end| end >= since.invoked);
         let is_begun = is_unknown(operation) && operation.is_begun_before_end_of(added);
-        kind(operation) == Some(own) && (is_refused || is_begun)
+        // Or it made a conflict, in which what was added to the hidden value was accepted.
+        let has_made_conflict = is_unknown(operation)
+            && kind(operation) == kind(since)
+            && operation.is_begun_before_end_of(since);
+        (kind(operation) == Some(own) && (is_refused || is_begun)) || has_made_conflict
     };
     let mut others = operations.iter().filter(|other| {
         kind(other).is_some_and(|kind| kind != own)

@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use super::Shard;
 use crate::{
     core::{
-        Now, Output, RequestId,
+        Now, Output, RequestId, compare,
         coordinate::Target,
-        gate::Waiting,
+        gate::{AskedAbout, Waiting},
         op::{Action, Key, Op, Read},
     },
     level::Level,
@@ -78,17 +78,23 @@ impl Shard {
         self.question_in_order(storage, vec![waiting], now, out);
     }
 
-    /// A majority has said what it knows. Gives whether the question was of this kind.
+    /// A majority has said what it knows of what was here when it was asked. What came since may be acknowledged, by somebody who has not
+    /// heard of the end: then it is asked again later. Gives whether the question was of this kind.
     pub(super) fn end_if_ended(
         &mut self,
         storage: &dyn Storage,
         id: RequestId,
+        asked_about: Option<AskedAbout>,
         now: Now,
     ) -> Result<bool, StorageError> {
         let Some(asked) = self.endings.asked.remove(&id) else {
             return Ok(false);
         };
-        if self.refuses_writes().is_some() {
+        let has_changed = match asked_about {
+            Some(about) => compare::digest(storage, &mut self.working, &asked.key)? != about.digest,
+            None => false,
+        };
+        if has_changed || self.refuses_writes().is_some() {
             self.expiring.insert(asked.again_ms, asked.key);
             return Ok(true);
         }

@@ -346,6 +346,7 @@ impl Shard {
             is_shipping: self.shipper.has_destinations(),
             is_asking,
             is_beginning: false,
+            is_behind_statement: false,
             effects: Vec::new(),
             overwrites: Overwrites::default(),
             is_queued: false,

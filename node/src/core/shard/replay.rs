@@ -255,16 +255,19 @@ impl Shard {
         let restamp = withdrawn.restamp(self.actor, plan.seam.base);
         self.working.restamp(&touched, &restamp);
         self.clock = Clock::new(restamp.newest());
+        // The inbox waits for places that are given up: what it took stands at new ones, none of them after the last of these. Not after what
+        // else was stamped anew: the relay log may never come that far. Where it has no row left, its end will do. A place does not say in
+        // which of the shard's relay logs it is, but they follow each other: what is kept of the last is not before anything of the others.
+        let relays = plan.seam.kept.iter().filter(|(actor, _)| is_relay(**actor));
+        let kept = relays.map(|(_, kept)| *kept).max();
+        let relayed = plan.rows.iter().filter(|row| is_relay(row.actor));
+        let last = relayed.map(|row| restamp.time(row.last)).max();
         for (actor, kept) in plan.seam.kept {
             self.end(actor, kept, &plan.rows);
-            if is_relay(actor) {
-                // The inbox waits for places that are given up: what it took stands at new ones, none of them after the last of this log.
-                // Not after what else was stamped anew: this log may never come that far. Where it has no row left, its end will do.
-                let own = plan.rows.iter().filter(|row| row.actor == actor);
-                let last = own.map(|row| restamp.time(row.last)).max();
-                let place = last.unwrap_or(kept);
-                out.push(Output::Relocated { kept, place });
-            }
+        }
+        if let Some(kept) = kept {
+            let place = last.unwrap_or(kept);
+            out.push(Output::Relocated { kept, place });
         }
         self.requeue(plan.rows, &restamp);
         Ok(())

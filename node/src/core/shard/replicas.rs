@@ -10,7 +10,7 @@ use crate::{
         compare,
         coordinate::{Effect, Overwrites, Stop},
         correct::Lesson,
-        gate::{Lost, Opened, Turned, Waiting},
+        gate::{AskedAbout, Lost, Opened, Turned, Waiting},
         message::{AskId, Compare, Message, SessionId},
         mutant::{Mutant, is_on},
         op::{Action, Condition, Key, Op, Read, SetExpiry, Write},
@@ -78,13 +78,14 @@ impl Shard {
         waiting: Vec<Waiting>,
         now: Now,
     ) -> bool {
-        let is_free = |waiting: &Waiting| {
+        let mut is_free = |waiting: &Waiting| {
             let Op { key, action, .. } = &waiting.op;
-            !tells_what_is_there(action) || !self.quorum.is_disturbed(key)
+            let is_unsure = self.quorum.is_disturbed(key) || self.is_contested(storage, key, now);
+            !tells_what_is_there(action) || !is_unsure
         };
-        let free = match waiting.iter().all(is_free) {
+        let free = match waiting.iter().all(&mut is_free) {
             true => Some(waiting),
-            false => self.hold_if_overlaid(storage, waiting.into_iter().map(kept).collect()),
+            false => self.hold_if_overlaid(storage, waiting.into_iter().map(kept).collect(), now),
         };
         let is_carried_out = free.is_some();
         for waiting in free.into_iter().flatten() {
@@ -94,7 +95,7 @@ impl Shard {
     }
 
     /// Whether others are to be asked first: the request answers with what is there or decides by it, or what is here would have it end
-    /// the key or be refused, or begin one. Others may know that it is not so any more: a value of another type is not to be hidden, and
+    /// the key or be refused, or begin one, or find nothing to remove. Others may know that it is not so any more: a value of another type is not to be hidden, and
     /// what was begun over one could not be taken back by a process that dies.
     fn is_to_be_asked(&mut self, storage: &dyn Storage, op: &Op, now: Now) -> bool {
         let Action::Write(write) = &op.action else {
@@ -105,12 +106,36 @@ impl Shard {
         }
         // What cannot be read is said when it is carried out.
         let head = self.working.head(storage, &Position::of(&op.key), &op.key);
-        head.is_ok_and(|head| {
+        let is_asked = head.is_ok_and(|head| {
             head.is_expired(now.wall_ms)
                 || (would_refuse(head, write) && !is_on(Mutant::RefusedUnasked))
                 || (would_begin(head, write) && !is_on(Mutant::BegunUnasked))
                 || would_empty(head, write)
-        })
+        });
+        is_asked || (self.would_miss(storage, &op.key, write) && !is_on(Mutant::MissedUnasked))
+    }
+
+    /// Whether a removal finds nothing of what it removes. Another replica may have removed it with a write that nobody else has: who answers
+    /// that it is gone must know so, and not only be told by that one, or it is there again when others are asked.
+    fn would_miss(&mut self, storage: &dyn Storage, key: &Key, write: &Write) -> bool {
+        let position = Position::of(key);
+        let mut is_absent = || {
+            let head = self.working.head(storage, &position, key);
+            head.is_ok_and(|head| head.slot() == Shown::Absent)
+        };
+        match write {
+            Write::Delete => is_absent(),
+            Write::Remove { members } => {
+                members.len() > LOOKED_UP_MAX || is_absent() || {
+                    let mut members = members.iter();
+                    members.any(|member| {
+                        let dots = self.working.row(storage, &position, key, member);
+                        dots.is_ok_and(crdt::Dots::is_empty)
+                    })
+                }
+            }
+            _ => false,
+        }
     }
 
     /// Asks enough others about a key, once it shows what this shard wrote.
@@ -121,7 +146,7 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        if let Some(covered) = self.hold_if_overlaid(storage, covered) {
+        if let Some(covered) = self.hold_if_overlaid(storage, covered, now) {
             self.question(storage, covered, now, out);
         }
     }
@@ -297,10 +322,10 @@ impl Shard {
             out.push(Output::Report(Event::Repaired { requests }));
         }
         if answers.is_empty() {
-            let Some(covered) = self.hold_if_overlaid(storage, covered) else {
+            let Some(covered) = self.hold_if_overlaid(storage, covered, now) else {
                 return;
             };
-            if self.has_changed(storage, key, &covered, asked_about) {
+            if self.has_changed(storage, key, &covered, asked_about, now) {
                 self.question(storage, covered, now, out);
                 return self.gates.ask_once_more(key);
             }
@@ -309,7 +334,7 @@ impl Shard {
             }
         } else {
             for (waiting, answer) in covered.into_iter().zip(answers) {
-                match self.end_if_ended(storage, waiting.id, now) {
+                match self.end_if_ended(storage, waiting.id, asked_about, now) {
                     Ok(false) => self.answer(waiting.id, answer),
                     Ok(true) => {}
                     Err(error) => out.push(Output::Report(Event::Damaged(error))),
@@ -320,21 +345,31 @@ impl Shard {
     }
 
     /// Whether a write would decide by something that came here since others were asked: they may not have it, and a later read that asks
-    /// them would not see what this write saw. They are asked once more then, and are sent it.
+    /// them would not see what this write saw. They are asked once more then, and are sent it. Likewise where the key has ended since: a
+    /// `PERSIST` may have been acknowledged before that, and before the write ends the key they are asked whether it ends.
     fn has_changed(
         &mut self,
         storage: &dyn Storage,
         key: &Key,
         covered: &[Waiting],
-        asked_about: Option<u128>,
+        asked_about: Option<AskedAbout>,
+        now: Now,
     ) -> bool {
-        let mut covered = covered.iter();
-        let decides = covered.any(|waiting| depends_on_what_is_there(&waiting.op.action));
-        let Some(asked_about) = asked_about.filter(|_| decides) else {
+        let Some(asked_about) = asked_about else {
             return false;
         };
+        let since = now.mono.saturating_sub(asked_about.at).as_millis() as u64;
+        let asked_ms = now.wall_ms.saturating_sub(since);
+        let head = self.working.head(storage, &Position::of(key), key);
+        if head.is_ok_and(|head| head.is_expired(now.wall_ms) && !head.is_expired(asked_ms)) {
+            return true;
+        }
+        let mut covered = covered.iter();
+        let decides = covered.any(|waiting| depends_on_what_is_there(&waiting.op.action));
         // What cannot be read is said when it is carried out.
-        compare::digest(storage, &mut self.working, key).is_ok_and(|now| now != asked_about)
+        decides
+            && compare::digest(storage, &mut self.working, key)
+                .is_ok_and(|digest| digest != asked_about.digest)
     }
 
     pub(super) fn go_on(
@@ -438,7 +473,7 @@ impl Shard {
         let write = match &op.action {
             Action::Read(action) => {
                 // Of a key that seems to have ended: nobody is left to be asked.
-                if matches!(self.end_if_ended(storage, id, now), Ok(true)) {
+                if matches!(self.end_if_ended(storage, id, None, now), Ok(true)) {
                     return;
                 }
                 let view = Uncommitted {
@@ -503,8 +538,10 @@ impl Shard {
             reach.admits_write(op.level, Partition::of(&op.key))?;
         }
         let is_beginning = is_asking && self.quorum.is_begun(&op.key);
+        let is_behind_statement = is_asking && self.quorum.is_stated(&op.key);
         let mut coordinator = self.coordinator(storage, now, is_asking);
         coordinator.is_beginning = is_beginning;
+        coordinator.is_behind_statement = is_behind_statement;
         let reply = coordinator.write(&op.key, write)?;
         let effects = std::mem::take(&mut coordinator.effects);
         let overwrites = coordinator.overwrites;
@@ -582,6 +619,9 @@ fn would_refuse(head: &Head, write: &Write) -> bool {
     }
 }
 
+/// Elements of a removal that are looked up before it is carried out, at most: of more, others are asked.
+const LOOKED_UP_MAX: usize = 64;
+
 /// Whether an addition finds nothing under its key.
 fn would_begin(head: &Head, write: &Write) -> bool {
     let is_addition = matches!(write, Write::Add { .. } | Write::IncrBy { .. });
@@ -603,7 +643,9 @@ fn tells_what_is_there(action: &Action) -> bool {
     depends_on_what_is_there(action)
         || matches!(
             action,
-            Action::Write(Write::IncrBy { .. } | Write::Add { .. } | Write::Remove { .. })
+            Action::Write(
+                Write::IncrBy { .. } | Write::Add { .. } | Write::Remove { .. } | Write::Delete
+            )
         )
 }
 

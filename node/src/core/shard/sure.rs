@@ -23,7 +23,7 @@ use crate::{
         correct::Learner,
         gate::Waiting,
         mutant::{Mutant, is_on},
-        op::{Key, SetExpiry},
+        op::{Action, Key, SetExpiry},
     },
     placement::Position,
     storage::{
@@ -89,15 +89,40 @@ impl Shard {
         }
     }
 
-    /// Waits where a key is overlaid, before all that came later. Gives what need not wait.
+    /// Whether a key has just been begun by another node over a value of the other type. The two were begun beside each other, and the
+    /// later one may be refused: what is done to it until then would keep it there, hiding the other for good.
+    pub(super) fn is_contested(&mut self, storage: &dyn Storage, key: &Key, now: Now) -> bool {
+        let actor = self.actor;
+        let within_ms = self.config.timeout.as_millis() as u64 / 2;
+        // What cannot be read is said by whoever reads it next.
+        let head = self.working.head(storage, &Position::of(key), key);
+        head.is_ok_and(|head| {
+            let begun = head.string.created.max(head.set.created);
+            head.set.live > 0
+                && !head.string.is_empty()
+                && begun.actor != actor
+                && begun.hlc.millis().saturating_add(within_ms) > now.wall_ms
+        })
+    }
+
+    /// Waits where a key is overlaid, or is written to and contested, before all that came later. Gives what need not wait.
     pub(super) fn hold_if_overlaid(
         &mut self,
         storage: &dyn Storage,
         waiting: Vec<Waiting>,
+        now: Now,
     ) -> Option<Vec<Waiting>> {
         let key = waiting.first()?.op.key.clone();
+        let is_contested = self.is_contested(storage, &key, now);
+        let mut requests = waiting.iter();
+        let reach = self.reach(now);
+        // Where nobody is asked, nobody refuses.
+        let writes = requests.any(|Waiting { op, .. }| {
+            matches!(op.action, Action::Write(_)) && reach.asks_others(op.level)
+        });
         // What cannot be read is said by whoever reads it next.
-        if !self.is_overlaid(storage, &key).unwrap_or(false) {
+        let is_held = self.is_overlaid(storage, &key).unwrap_or(false) || (writes && is_contested);
+        if !is_held {
             return Some(waiting);
         }
         self.gates.hold(&key, waiting);
@@ -117,6 +142,9 @@ impl Shard {
             .cloned()
             .collect();
         for key in sure {
+            if self.is_contested(storage, &key, now) {
+                continue;
+            }
             self.gates.release(&key);
             self.go_on(storage, &key, now, out);
         }

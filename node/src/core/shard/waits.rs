@@ -12,7 +12,7 @@ use super::{
 use crate::{
     core::{
         Now, Output, RequestId,
-        coordinate::Target,
+        coordinate::{Effect, Target},
         fixed::Answer,
         message::{Decline, SessionId, Taken, Teaching},
         mutant::{Mutant, is_on},
@@ -313,6 +313,13 @@ impl Shard {
             }
             Ok((standing.overtaken(), corrected))
         });
+        if let Ok((_, (_, Reply::Error(_)))) = &corrected {
+            for effect in &awaiting.effects {
+                if let Effect::Increment { total, .. } = effect {
+                    self.quorum.refuse_upto(&awaiting.key, *total);
+                }
+            }
+        }
         match corrected {
             Ok((Overtaken::Failed, _)) => {
                 let reply = Refusal::Timeout(
@@ -385,11 +392,15 @@ impl Shard {
                 reply: reply.into(),
             });
         }
-        for (key, covered) in self.gates.overdue(now.mono) {
-            let refusal = Refusal::Timeout(format!(
-                "other replicas of the key did not answer within {:?}; nothing was written",
-                self.config.timeout
-            ));
+        let overdue = self.gates.overdue(now.mono);
+        let refusal = Refusal::Timeout(format!(
+            "other replicas of the key did not answer within {:?}; nothing was written",
+            self.config.timeout
+        ));
+        for waiting in overdue.queued {
+            self.reply(waiting.id, refusal.clone().into());
+        }
+        for (key, covered) in overdue.covered {
             self.refuse_all(storage, &key, covered, &refusal, now, out);
         }
         self.hedge(storage, now, out);
