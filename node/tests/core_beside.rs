@@ -67,6 +67,35 @@ fn p4_increments_behind_one_that_will_be_refused_are_refused_with_it() {
     assert_eq!(types[0], Reply::Simple("set"), "{replies:?} {firsts:?}");
 }
 
+/// P4. The first of two SADDs that begin a key is refused, and says that the string begins anew: that is no string of its own connection.
+#[test]
+fn p4_the_second_of_two_adds_beside_a_counter_is_refused_too() {
+    let mut three = Replicas::three();
+    assert_eq!(three.write(0, "k", set("v")), Reply::Ok);
+    assert_eq!(three.write(0, "k", Write::Delete), Reply::Int(1));
+    three.live(0..3, 10);
+    let first = three.begin(0, "k", Action::Write(add(&["a"])));
+    let second = three.begin(0, "k", Action::Write(add(&["b"])));
+    let answers = answers_held(&mut three, 0);
+    three.cut_off(0);
+    let counted = three.begin(1, "k", Action::Write(incr(5)));
+    three.deliver();
+    three.live(0..3, 3);
+    assert_eq!(three.reply(1, counted), Some(Reply::Int(5)));
+    let held: Vec<Held> = (0..3).map(|node| three.hold(node)).collect();
+    three.cut.clear();
+    pass(&mut three, 50);
+    give(&mut three, 0, answers);
+    three.deliver();
+    three.live(0..3, 3);
+    let replies = (three.reply(0, first), three.reply(0, second));
+    arrive(&mut three, held);
+    three.live(0..3, 40);
+    let refused = Some(Reply::Error(Refusal::WrongType));
+    assert_eq!(replies, (refused.clone(), refused));
+    assert_eq!(types(&mut three), vec![Reply::Simple("string"); 3]);
+}
+
 /// P3. The second SADD of the same element finds it here because of the first one, and is refused like that.
 #[test]
 fn p3_an_element_that_is_added_twice_beside_a_counter_is_refused_twice() {

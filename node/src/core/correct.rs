@@ -508,7 +508,8 @@ impl Coordinator<'_> {
         let counts = string.counts.get(&actor);
         let adds = counts.is_some_and(|count| count.above(string.floors.get(&actor)) != (0, 0));
         let mut register = string.register.iter();
-        let writes = register.any(|register| register.stamp.actor == actor);
+        let writes =
+            register.any(|register| register.value.is_some() && register.stamp.actor == actor);
         let is_own = string.created > begun && string.created.actor == actor && (adds || writes);
         let mut both = string.clone();
         both.join(taught);
