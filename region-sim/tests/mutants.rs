@@ -63,15 +63,13 @@ const KNOWN: [(Mutant, u64); Mutant::ALL.len()] = [
     (Mutant::SkipNotSent, 14),
     (Mutant::BridgeNotSent, 7),
     (Mutant::DeclinedForGood, 0),
-    (Mutant::ShortCounts, 835),
     (Mutant::RefusedUnasked, 66),
     (Mutant::OtherTypeNotTaught, 10),
     (Mutant::CorrectionForgetsCounts, 38),
     (Mutant::ExpiredIsRead, 102),
     (Mutant::UnsureShown, 1944),
     (Mutant::RegisterNotTaught, 158),
-    (Mutant::CorrectedOverLater, 730),
-    (Mutant::BegunUnasked, 173),
+    (Mutant::CorrectedOverLater, 3091),
     (Mutant::MissedUnasked, 273),
 ];
 

@@ -108,8 +108,6 @@ pub enum Mutant {
     BridgeNotSent,
     /// What a destination once declined is never offered again.
     DeclinedForGood,
-    /// A replica that lacks writes for good counts like any other.
-    ShortCounts,
     /// A write is refused for what is under its key here, whatever others know.
     RefusedUnasked,
     /// INCR and SADD are not taught that others know a value of the other type.
@@ -124,8 +122,6 @@ pub enum Mutant {
     RegisterNotTaught,
     /// A correction goes above what the same shard wrote later.
     CorrectedOverLater,
-    /// A key is begun by an addition without asking anybody what is there.
-    BegunUnasked,
     /// A removal that finds nothing asks nobody what is there.
     MissedUnasked,
 }
@@ -193,7 +189,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 59] = [
+        pub const ALL: [Self; 57] = [
             Self::OutboxRowNotStored,
             Self::HintNotStored,
             Self::AnsweredBeforeCommit,
@@ -243,7 +239,6 @@ mod switch {
             Self::SkipNotSent,
             Self::BridgeNotSent,
             Self::DeclinedForGood,
-            Self::ShortCounts,
             Self::RefusedUnasked,
             Self::OtherTypeNotTaught,
             Self::CorrectionForgetsCounts,
@@ -251,7 +246,6 @@ mod switch {
             Self::UnsureShown,
             Self::RegisterNotTaught,
             Self::CorrectedOverLater,
-            Self::BegunUnasked,
             Self::MissedUnasked,
         ];
     }

@@ -109,7 +109,7 @@ impl Shard {
         let is_asked = head.is_ok_and(|head| {
             head.is_expired(now.wall_ms)
                 || (would_refuse(head, write) && !is_on(Mutant::RefusedUnasked))
-                || (would_begin(head, write) && !is_on(Mutant::BegunUnasked))
+                || would_begin(head, write)
                 || would_empty(head, write)
         });
         is_asked || (self.would_miss(storage, &op.key, write) && !is_on(Mutant::MissedUnasked))

@@ -1,14 +1,7 @@
 //! Which nodes lack writes that nobody will ship to them, as far as a shard knows: by their own word, and by rows that are gone here.
 
 use super::{Destination, Shipper, route::Route};
-use crate::{
-    core::{
-        message::SessionId,
-        mutant::{Mutant, is_on},
-    },
-    names::NodeName,
-    storage::record::shortage::Shortage,
-};
+use crate::{core::message::SessionId, names::NodeName, storage::record::shortage::Shortage};
 
 /// What is lacking, and where.
 #[derive(Debug, Default)]
@@ -28,7 +21,7 @@ impl Shipper {
 
     /// What a node lacks that nobody will ship to it.
     pub fn shortage(&self, node: &NodeName) -> Shortage {
-        if !self.shortages.are_any || is_on(Mutant::ShortCounts) {
+        if !self.shortages.are_any {
             return Shortage::NONE;
         }
         if *node == self.home.node {
