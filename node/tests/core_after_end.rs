@@ -11,24 +11,15 @@ mod core_support;
 
 use core_support::{
     WALL_MS, add, bulk, bytes, incr,
-    missed::{answers_held, arrive, expire, give, members, missed_by, only, pass, set_with},
+    missed::{answers_held, arrive, expire, give, members, missed_by, only, pass, set_with, setnx},
     remove,
     replicas::Replicas,
     set,
 };
 use node::core::{
-    op::{Action, Condition, Read, SetExpiry, Write},
+    op::{Action, Read, SetExpiry, Write},
     reply::Reply,
 };
-
-fn setnx(value: &str) -> Write {
-    Write::Set {
-        value: bytes(value),
-        expiry: SetExpiry::Clear,
-        condition: Condition::IfAbsent,
-        return_old: false,
-    }
-}
 
 fn types(three: &mut Replicas) -> Vec<Reply> {
     (0..3)

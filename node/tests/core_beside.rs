@@ -18,6 +18,7 @@ use core_support::{
 };
 use node::{
     core::{
+        RequestId,
         message::Message,
         op::{Action, Read, Write},
         reply::{Refusal, Reply},
@@ -308,12 +309,11 @@ fn p3_an_increment_behind_one_that_still_waits_is_refused_for_text() {
     drop(held);
 }
 
-/// A counter that will be taken back is added to.
-#[test]
-fn p4_an_increment_of_a_counter_that_will_be_taken_back_keeps_no_set_hidden() {
-    let mut three = Replicas::three();
+/// us-1 and us-2 acknowledge a set. us-3, which had asked before it, counts beside it; us-1 and us-2 have that row too, and what they answer to it is
+/// under way. Gives the increment, and these answers.
+fn counter_to_be_taken_back(three: &mut Replicas) -> (RequestId, [Held; 2]) {
     let refused = three.begin(2, "k", Action::Write(incr(1)));
-    let answers = answers_held(&mut three, 2); // there is nothing
+    let answers = answers_held(three, 2); // there is nothing
     three.cut_off(2);
     let added = three.begin(1, "k", Action::Write(add(&["a"])));
     three.deliver();
@@ -324,11 +324,19 @@ fn p4_an_increment_of_a_counter_that_will_be_taken_back_keeps_no_set_hidden() {
         three.nodes[node].returned.clear();
     }
     three.cut.clear();
-    give(&mut three, 2, answers);
+    give(three, 2, answers);
     // Its row arrives; the answers to it are under way for a while.
-    only(&mut three, 2, 0);
-    only(&mut three, 2, 1);
+    only(three, 2, 0);
+    only(three, 2, 1);
     let answers = [0, 1].map(|node: usize| std::mem::take(&mut three.nodes[node].returned));
+    (refused, answers)
+}
+
+/// A counter that will be taken back is added to.
+#[test]
+fn p4_an_increment_of_a_counter_that_will_be_taken_back_keeps_no_set_hidden() {
+    let mut three = Replicas::three();
+    let (refused, answers) = counter_to_be_taken_back(&mut three);
     let counted = three.begin(0, "k", Action::Write(incr(1)));
     only(&mut three, 0, 1);
     let back = std::mem::take(&mut three.nodes[1].returned);
@@ -352,22 +360,7 @@ fn p4_an_increment_of_a_counter_that_will_be_taken_back_keeps_no_set_hidden() {
 #[test]
 fn p4_an_append_to_a_number_that_will_be_taken_back_removes_no_set() {
     let mut three = Replicas::three();
-    let refused = three.begin(2, "k", Action::Write(incr(1)));
-    let answers = answers_held(&mut three, 2); // there is nothing
-    three.cut_off(2);
-    let added = three.begin(1, "k", Action::Write(add(&["a"])));
-    three.deliver();
-    three.live(0..3, 1);
-    assert_eq!(three.reply(1, added), Some(Reply::Int(1)));
-    for node in 0..3 {
-        three.hold(node);
-        three.nodes[node].returned.clear();
-    }
-    three.cut.clear();
-    give(&mut three, 2, answers);
-    only(&mut three, 2, 0);
-    only(&mut three, 2, 1);
-    let answers = [0, 1].map(|node: usize| std::mem::take(&mut three.nodes[node].returned));
+    let (refused, answers) = counter_to_be_taken_back(&mut three);
     three.cut_off(2);
     let appended = three.begin(0, "k", Action::Write(Write::Append { value: bytes("x") }));
     three.deliver();

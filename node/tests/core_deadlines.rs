@@ -9,20 +9,11 @@
 
 mod core_support;
 
-use core_support::{bytes, replicas::Replicas, set};
+use core_support::{bytes, missed::setnx, replicas::Replicas, set};
 use node::core::{
-    op::{Action, Condition, SetExpiry, Write},
+    op::{Action, Write},
     reply::Reply,
 };
-
-fn setnx(value: &str) -> Write {
-    Write::Set {
-        value: bytes(value),
-        expiry: SetExpiry::Clear,
-        condition: Condition::IfAbsent,
-        return_old: false,
-    }
-}
 
 /// A client waits for others no longer than `consistency.timeout`, two seconds here, however many commands it has sent at once.
 #[test]

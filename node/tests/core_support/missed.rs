@@ -54,6 +54,15 @@ pub fn set_with(value: &str, expiry: SetExpiry) -> Write {
     }
 }
 
+pub fn setnx(value: &str) -> Write {
+    Write::Set {
+        value: bytes(value),
+        expiry: SetExpiry::Clear,
+        condition: Condition::IfAbsent,
+        return_old: false,
+    }
+}
+
 /// The others acknowledge a write that one node misses. Gives what is under way to it.
 pub fn missed_by(three: &mut Replicas, node: usize, write: Write, reply: &Reply) -> Vec<Held> {
     three.cut_off(node);

@@ -80,8 +80,9 @@ impl Shard {
     ) -> bool {
         let mut is_free = |waiting: &Waiting| {
             let Op { key, action, .. } = &waiting.op;
-            let is_unsure = self.quorum.is_disturbed(key) || self.is_contested(storage, key, now);
-            !tells_what_is_there(action) || !is_unsure
+            let is_unsure = tells_what_is_there(action)
+                && (self.quorum.is_disturbed(key) || self.is_contested(storage, key, now));
+            !is_unsure
         };
         let free = match waiting.iter().all(&mut is_free) {
             true => Some(waiting),

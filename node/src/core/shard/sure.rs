@@ -113,7 +113,6 @@ impl Shard {
         now: Now,
     ) -> Option<Vec<Waiting>> {
         let key = waiting.first()?.op.key.clone();
-        let is_contested = self.is_contested(storage, &key, now);
         let mut requests = waiting.iter();
         let reach = self.reach(now);
         // Where nobody is asked, nobody refuses.
@@ -121,7 +120,8 @@ impl Shard {
             matches!(op.action, Action::Write(_)) && reach.asks_others(op.level)
         });
         // What cannot be read is said by whoever reads it next.
-        let is_held = self.is_overlaid(storage, &key).unwrap_or(false) || (writes && is_contested);
+        let is_held = self.is_overlaid(storage, &key).unwrap_or(false)
+            || (writes && self.is_contested(storage, &key, now));
         if !is_held {
             return Some(waiting);
         }
