@@ -80,6 +80,11 @@ pub fn encode_into<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, version: u8, valu
 pub fn decode<T: DeserializeOwned>(known: u8, bytes: &[u8]) -> Result<T, CodecError> {
     let (found, body) = bytes.split_first().ok_or(CodecError::Empty)?;
     check_version(*found, known)?;
+    decode_bare(body)
+}
+
+/// The value in bytes without a version: what holds them has one.
+pub(crate) fn decode_bare<T: DeserializeOwned>(body: &[u8]) -> Result<T, CodecError> {
     let (value, read) = decode_body(body).map_err(malformed)?;
     debug_assert!(read <= body.len());
     match body.len() - read {

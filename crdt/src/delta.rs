@@ -1,11 +1,14 @@
 //! A delta: everything that one change did to one key. And the key's state in memory, which joins it.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     expiry::Expiry,
-    rows::{Named, Rows, RowsDelta, clear},
+    part::{Part, UnknownPart},
+    rows::{Rows, RowsDelta, clear},
     stamp::{Hlc, Stamp},
     string::StringState,
 };
@@ -18,64 +21,6 @@ pub struct Delta {
     pub key: Bytes,
     /// What changed in it. Several parts of one kind are all meant.
     pub parts: Vec<Part>,
-}
-
-/// One slot's share of a [`Delta`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-// Persisted: variants are encoded by position, not by discriminant. Append only, never reorder; both numbers agree.
-#[repr(u8)]
-pub enum Part {
-    /// Of the string slot.
-    String(StringState) = 0,
-    /// Of the set slot.
-    Set(RowsDelta<()>) = 1,
-    /// Of the expiry.
-    Expiry(Expiry) = 2,
-}
-
-impl Part {
-    /// The newest time in it, of anything that could push a clock.
-    pub fn newest(&self) -> Hlc {
-        match self {
-            Self::String(state) => state.newest(),
-            Self::Set(rows) => rows.newest(),
-            Self::Expiry(expiry) => expiry.stamp.hlc,
-        }
-    }
-}
-
-impl Part {
-    /// Whether joining it changes nothing, whatever it is joined into: it was made to ask, not to tell.
-    pub fn says_nothing(&self) -> bool {
-        match self {
-            Self::String(state) => *state == StringState::default(),
-            Self::Set(rows) => rows.context.is_empty() && rows.created == Stamp::ZERO,
-            Self::Expiry(expiry) => *expiry == Expiry::default(),
-        }
-    }
-
-    fn approximate_bytes(&self) -> usize {
-        match self {
-            Self::String(state) => {
-                let value = state
-                    .register
-                    .as_ref()
-                    .and_then(|register| register.value.as_ref());
-                value.map_or(0, Bytes::len)
-                    + (state.counts.len() + state.floors.len() + 2) * ENTRY_BYTES
-            }
-            Self::Set(rows) => {
-                let named = match &rows.named {
-                    Named::Rows(rows) => {
-                        rows.keys().map(|element| element.len() + ENTRY_BYTES).sum()
-                    }
-                    Named::All => 0,
-                };
-                named + rows.context.intervals().count() * ENTRY_BYTES
-            }
-            Self::Expiry(_) => ENTRY_BYTES,
-        }
-    }
 }
 
 impl Delta {
@@ -108,6 +53,7 @@ impl Delta {
                 Part::String(state) => self.merge_string(state),
                 Part::Set(rows) => self.merge_set(rows),
                 Part::Expiry(expiry) => self.merge_expiry(expiry),
+                Part::Unknown(_) => self.parts.push(part),
             }
         }
     }
@@ -115,7 +61,7 @@ impl Delta {
     fn merge_string(&mut self, later: StringState) {
         let mine = self.parts.iter_mut().find_map(|part| match part {
             Part::String(state) => Some(state),
-            Part::Set(_) | Part::Expiry(_) => None,
+            Part::Set(_) | Part::Expiry(_) | Part::Unknown(_) => None,
         });
         match mine {
             Some(state) => state.join(&later),
@@ -126,7 +72,7 @@ impl Delta {
     fn merge_expiry(&mut self, later: Expiry) {
         let mine = self.parts.iter_mut().find_map(|part| match part {
             Part::Expiry(expiry) => Some(expiry),
-            Part::Set(_) | Part::String(_) => None,
+            Part::Set(_) | Part::String(_) | Part::Unknown(_) => None,
         });
         match mine {
             Some(expiry) => expiry.join(&later),
@@ -152,7 +98,9 @@ impl Delta {
         let at = self.parts.iter().rposition(is_set)?;
         match self.parts.remove(at) {
             Part::Set(rows) => Some(rows),
-            Part::String(_) | Part::Expiry(_) => unreachable!("a set part was found there"),
+            Part::String(_) | Part::Expiry(_) | Part::Unknown(_) => {
+                unreachable!("a set part was found there")
+            }
         }
     }
 }
@@ -166,6 +114,8 @@ pub struct KeyState {
     pub set: Rows<()>,
     /// The expiry, of every slot.
     pub expiry: Expiry,
+    /// Parts of types that this release does not know.
+    pub unknown: BTreeSet<UnknownPart>,
 }
 
 /// Which slot of a key a reader sees.
@@ -187,6 +137,9 @@ impl KeyState {
                 Part::String(state) => self.string.join(state),
                 Part::Set(rows) => self.set.join(rows),
                 Part::Expiry(expiry) => self.expiry.join(expiry),
+                Part::Unknown(unknown) => {
+                    self.unknown.insert(unknown.clone());
+                }
             }
         }
     }
@@ -201,6 +154,7 @@ impl KeyState {
         if self.expiry != Expiry::default() {
             parts.push(Part::Expiry(self.expiry));
         }
+        parts.extend(self.unknown.iter().cloned().map(Part::Unknown));
         Delta { key, parts }
     }
 
@@ -249,5 +203,3 @@ impl KeyState {
 
 /// What a delta takes besides its key and parts.
 const DELTA_BYTES: usize = 16;
-/// What an entry of a map takes: an actor or a stamp, and two numbers.
-const ENTRY_BYTES: usize = 40;

@@ -21,9 +21,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     context::Context,
     count::Count,
-    delta::{Delta, Part},
+    delta::Delta,
     dots::Dots,
     expiry::Expiry,
+    part::Part,
     register::Register,
     rows::{Named, RowsDelta},
     stamp::{ActorId, Hlc, Stamp},
@@ -67,6 +68,7 @@ impl Withdrawn {
                 Part::String(state) => self.note_string(state),
                 Part::Set(rows) => self.note_rows(rows),
                 Part::Expiry(expiry) => self.note_stamp(expiry.stamp),
+                Part::Unknown(_) => {} // no actor of this release made it
             }
         }
     }
@@ -144,6 +146,7 @@ impl Restamp {
             Part::String(state) => Part::String(self.string(state)),
             Part::Set(rows) => Part::Set(self.rows(rows)),
             Part::Expiry(expiry) => Part::Expiry(self.expiry(expiry)),
+            Part::Unknown(_) => part.clone(),
         };
         Delta {
             key: delta.key.clone(),

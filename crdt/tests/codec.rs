@@ -10,12 +10,12 @@ use std::{collections::BTreeMap, fmt::Debug};
 
 use bytes::Bytes;
 use common::{
-    KEY, at, bytes,
+    KEY, at, bytes, hlc,
     world::{World, histories},
 };
 use crdt::{
     ActorId, CodecError, Context, Delta, Dots, Expiry, Hlc, KeyState, Named, Part, Register,
-    RowsDelta, Stamp, StringState, decode, encode, encode_into,
+    RowsDelta, Stamp, StringState, Tag, decode, encode, encode_into,
 };
 use proptest::{collection::vec, prelude::*, sample::Index};
 use serde::{Serialize, de::DeserializeOwned};
@@ -186,9 +186,61 @@ fn a_dot_outside_the_context_of_its_delta_is_refused() {
 }
 
 #[test]
-fn an_unknown_kind_of_part_is_refused() {
-    let parts = [0, 1, 9];
-    refused_as_malformed::<Delta>(&parts);
+fn a_part_of_an_unknown_type_is_kept_as_it_came() {
+    // key "k", a part of type 9 with three bytes, and an expiry behind it
+    let sent = versioned(b"\x01k\x02\x09\x03abc\x02\x09\x01\x00");
+    let delta: Delta = decode(VERSION, &sent).expect("a newer release's delta");
+    let Part::Unknown(unknown) = &delta.parts[0] else {
+        panic!("type 9 is unknown: {delta:?}");
+    };
+    assert_eq!(
+        (unknown.tag(), &unknown.body()[..]),
+        (Tag::new(9), &b"abc"[..])
+    );
+    assert!(matches!(delta.parts[1], Part::Expiry(_)));
+    assert_eq!(encode(VERSION, &delta), sent);
+    assert_eq!(delta.newest(), hlc(9));
+}
+
+#[test]
+fn a_part_that_was_unknown_is_read_by_whoever_knows_its_type() {
+    let part = Part::from_body(Tag::EXPIRY, Bytes::from_static(b"\x09\x01\x00"));
+    let expiry = Expiry {
+        stamp: at(9, 1),
+        at_ms: None,
+    };
+    assert_eq!(part, Ok(Part::Expiry(expiry)));
+    for body in [&b"\x09"[..], b"\x09\x01\x00\x00"] {
+        Part::from_body(Tag::EXPIRY, Bytes::from_static(body)).expect_err("no expiry");
+    }
+}
+
+#[test]
+fn parts_of_unknown_types_join_in_any_order_and_twice() {
+    let part = |body: &'static [u8]| Delta {
+        key: KEY,
+        parts: vec![Part::from_body(Tag::new(9), Bytes::from_static(body)).expect("unknown")],
+    };
+    let (mut ab, mut ba) = (KeyState::default(), KeyState::default());
+    [b"a", b"b", b"a"]
+        .iter()
+        .for_each(|body| ab.join(&part(*body)));
+    [b"b", b"a"].iter().for_each(|body| ba.join(&part(*body)));
+    assert_eq!(ab, ba);
+    let mut whole = KeyState::default();
+    whole.join(&ab.delta(KEY));
+    assert_eq!(whole, ab);
+    let mut merged = part(b"a");
+    merged.merge(part(b"b"));
+    let mut once = KeyState::default();
+    once.join(&merged);
+    assert_eq!(once, ab);
+}
+
+#[test]
+fn a_length_that_is_not_there_is_no_unknown_part() {
+    refused_as_malformed::<Delta>(b"\x01k\x01\x09\x04abc");
+    refused_as_malformed::<Delta>(b"\x01k\x01\x09");
 }
 
 #[test]

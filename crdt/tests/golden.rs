@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt::Debug};
 
 use common::{KEY, actor, at, bytes, hlc};
 use crdt::{
-    Context, Count, Delta, Dots, Expiry, Named, Part, Register, RowsDelta, Stamp, StringState,
+    Context, Count, Delta, Dots, Expiry, Named, Part, Register, RowsDelta, Stamp, StringState, Tag,
     decode, encode,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -113,6 +113,9 @@ fn a_delta_is_its_key_and_tagged_parts() {
     let string = "00 00 00 00 0000";
     let set = "01 01 01 01 0401 00 01 0178 01 0501 0501";
     let expiry = "02 0901 00";
+    // Of a type that this release does not know: its length is said, so that it can be passed over.
+    let unknown = Part::from_body(Tag::new(9), bytes("new")).expect("no type has tag 9");
+    golden(&unknown, "09 03 6e6577");
     golden(
         &Delta { key: KEY, parts },
         &format!("03 6b6579 03 {string} {set} {expiry}"),

@@ -112,6 +112,7 @@ fn map_state(restamp: &Restamp, state: &KeyState) -> KeyState {
             created: restamp.stamp(state.set.created),
         },
         expiry: restamp.expiry(&state.expiry),
+        unknown: state.unknown.clone(),
     }
 }
 

@@ -13,7 +13,7 @@ mod core_support;
 use core_support::{
     Region, acknowledge, add, bulk, connect, deliver, incr, remove, set, ship, take,
 };
-use crdt::{Hlc, KeyState, Rows};
+use crdt::{Hlc, KeyState, Rows, Tag};
 use node::{
     core::{
         Event, Input, Output,
@@ -82,7 +82,7 @@ fn state(region: &Region, key: &str) -> KeyState {
     let stored = head::stored_key(&position, key.as_bytes());
     let value = region.storage.get(Family::Head, &stored).unwrap();
     let head = head::Head::decode(key.as_bytes(), &value.unwrap()).unwrap();
-    let prefix = row::prefix(&position, key.as_bytes());
+    let prefix = row::prefix(&position, Tag::SET, key.as_bytes());
     let mut rows = std::collections::BTreeMap::new();
     let end = prefix_end(&prefix);
     let scanned = region.storage.scan(
@@ -108,6 +108,7 @@ fn state(region: &Region, key: &str) -> KeyState {
             created: head.set.created,
         },
         expiry: head.expiry,
+        ..KeyState::default()
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use crdt::{
-    Context, Delta, Dots, Expiry, Hlc, Named, Part, RowsDelta, Stamp, StringState, join_row,
+    Context, Delta, Dots, Expiry, Hlc, Named, Part, RowsDelta, Stamp, StringState, Tag, join_row,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -33,6 +33,7 @@ use crate::{
         record::{
             head::{self, Head},
             row,
+            unknown::UnknownSlots,
         },
     },
 };
@@ -168,6 +169,7 @@ pub fn compare(
     difference.of_strings(&my_head.string, &their_head.string);
     difference.of_expiries(&my_head.expiry, &their_head.expiry);
     difference.of_rows((&my_head, mine.rows), (&their_head, their_rows));
+    difference.of_unknown(&my_head.unknown, &their_head.unknown);
     Ok(difference)
 }
 
@@ -211,6 +213,11 @@ impl Difference {
         if joined != *theirs {
             self.theirs.push(Part::Expiry(*mine));
         }
+    }
+
+    fn of_unknown(&mut self, mine: &UnknownSlots, theirs: &UnknownSlots) {
+        self.mine.extend(theirs.missing_in(mine));
+        self.theirs.extend(mine.missing_in(theirs));
     }
 
     fn of_rows(&mut self, mine: (&Head, Rows), theirs: (&Head, Rows)) {
@@ -322,10 +329,10 @@ fn visit(
     visit: VisitRow<'_>,
 ) -> Result<(), StorageError> {
     let position = Position::of(key);
-    let prefix = row::prefix(&position, key);
+    let prefix = row::prefix(&position, Tag::SET, key);
     let end = prefix_end(&prefix)
         .expect("a prefix begins with a partition below 1024, so a larger key exists");
-    let start = row::from_hash(&position, key, from);
+    let start = row::from_hash(&position, Tag::SET, key, from);
     let mut failed = None;
     working.visit_live_rows(
         storage,

@@ -118,7 +118,7 @@ impl Lesson {
                 Part::Expiry(expiry) if !learner.made_later(expiry.stamp) => {
                     self.expiry.join(expiry);
                 }
-                Part::Expiry(_) => {}
+                Part::Expiry(_) | Part::Unknown(_) => {}
             }
         }
     }

@@ -24,6 +24,8 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use crdt::Tag;
+
 use super::{
     op::{Key, Read},
     read::{read, rows_visited},
@@ -242,7 +244,7 @@ impl View for Bounded<'_> {
     }
 
     fn has_element(&self, position: &Position, key: &[u8], element: &[u8]) -> Result<bool, Ended> {
-        let stored = row::stored_key(position, key, element);
+        let stored = row::stored_key(position, Tag::SET, key, element);
         match self.view.touched.get(&stored) {
             Some(is_there) => Ok(*is_there),
             None if self.view.is_cleared => Ok(false),

@@ -207,7 +207,7 @@ impl About {
                 true => Self::Elements,
                 false => Self::Removal,
             }),
-            Part::String(_) | Part::Set(_) | Part::Expiry(_) => None,
+            Part::String(_) | Part::Set(_) | Part::Expiry(_) | Part::Unknown(_) => None,
         };
         let kind = delta.parts.iter().find_map(kind);
         kind.unwrap_or(Self::Statement)

@@ -32,6 +32,7 @@
 //! Dying between any two lines is safe: before `Committed` the client was told nothing; after it the row is in the outbox and
 //! is sent from the cursor, again if need be; a join that happens twice changes nothing.
 
+pub mod adopt;
 mod asks;
 pub mod compare;
 pub mod coordinate;

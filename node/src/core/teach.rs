@@ -59,7 +59,7 @@ pub fn teach(
             }
             Part::String(_) => {}
             Part::Set(rows) => teaching.of_clear(head, rows),
-            Part::Expiry(_) => {}
+            Part::Expiry(_) | Part::Unknown(_) => {}
         }
     }
     let mut removed = 0;
@@ -88,7 +88,7 @@ pub fn teach(
     let stays = teaching.about == About::Removal && (has_string || live > removed);
     let written = delta.parts.iter().find_map(|part| match part {
         Part::Expiry(written) => Some(*written),
-        Part::String(_) | Part::Set(_) => None,
+        Part::String(_) | Part::Set(_) | Part::Unknown(_) => None,
     });
     // Whoever emptied the set says so with the end of its expiry.
     teaching.stays = stays && written.is_some();
@@ -175,7 +175,7 @@ impl Teaching {
                     .iter()
                     .fold(set.created, |begun, part| match part {
                         Part::Set(rows) => begun.max(rows.created),
-                        Part::String(_) | Part::Expiry(_) => begun,
+                        Part::String(_) | Part::Expiry(_) | Part::Unknown(_) => begun,
                     });
                 self.is_other_type = !string.is_empty();
                 self.is_hidden = self.is_other_type && string.created >= begun;
@@ -299,7 +299,7 @@ fn without_text(string: &StringState) -> StringState {
 fn as_string(part: &Part) -> Option<&StringState> {
     match part {
         Part::String(state) => Some(state),
-        Part::Set(_) | Part::Expiry(_) => None,
+        Part::Set(_) | Part::Expiry(_) | Part::Unknown(_) => None,
     }
 }
 

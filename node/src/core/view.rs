@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use crdt::Tag;
+
 use super::working::Working;
 use crate::{
     placement::Position,
@@ -99,7 +101,10 @@ impl View for Committed<'_> {
     ) -> Result<bool, StorageError> {
         Ok(self
             .0
-            .get(Family::Row, &row::stored_key(position, key, element))?
+            .get(
+                Family::Row,
+                &row::stored_key(position, Tag::SET, key, element),
+            )?
             .is_some())
     }
 
@@ -138,7 +143,7 @@ impl View for Uncommitted<'_> {
         key: &[u8],
         element: &[u8],
     ) -> Result<bool, StorageError> {
-        let stored = row::stored_key(position, key, element);
+        let stored = row::stored_key(position, Tag::SET, key, element);
         match self.working.peek_row(&stored) {
             Some(dots) => Ok(!dots.is_empty()),
             None if self.working.is_cleared(&stored) => Ok(false),
@@ -177,12 +182,12 @@ pub(super) struct Elements {
 
 impl Elements {
     pub(super) fn of(position: &Position, key: &[u8], from: u64) -> Self {
-        let prefix = row::prefix(position, key);
+        let prefix = row::prefix(position, Tag::SET, key);
         let to = prefix_end(&prefix)
             .expect("a prefix begins with a partition below 1024, so a larger key exists");
         Self {
             prefix_bytes: prefix.len(),
-            from: row::from_hash(position, key, from),
+            from: row::from_hash(position, Tag::SET, key, from),
             to,
         }
     }

@@ -10,7 +10,7 @@ mod rewrite;
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use bytes::Bytes;
-use crdt::{Context, Delta, Dots, Hlc, Named, Part, RowsDelta, join_row};
+use crdt::{Context, Delta, Dots, Hlc, Named, Part, RowsDelta, Tag, join_row};
 
 use super::mutant::{self, Mutant, is_on};
 use super::{expiring::Expiring, generations::Generations, op::Key};
@@ -20,7 +20,7 @@ use crate::{
         Batch, Family, Storage, StorageError, prefix_end,
         record::{
             head::{self, Head, Shown},
-            row,
+            meta, row,
         },
     },
 };
@@ -168,7 +168,7 @@ impl Working {
         key: &[u8],
         element: &[u8],
     ) -> Result<&Dots<()>, StorageError> {
-        self.row_entry(storage, row::stored_key(position, key, element))
+        self.row_entry(storage, row::stored_key(position, Tag::SET, key, element))
             .map(|entry| &entry.dots)
     }
 
@@ -198,11 +198,9 @@ impl Working {
     /// Joins a delta of any origin. An error leaves everything as it was: all that is to be read is read before anything changes.
     pub fn join(&mut self, storage: &dyn Storage, delta: &Delta) -> Result<(), StorageError> {
         let position = Position::of(&delta.key);
-        let was_clear = self
-            .entry(storage, &position, &delta.key)?
-            .head
-            .conflict()
-            .is_none();
+        let head = &self.entry(storage, &position, &delta.key)?.head;
+        refuse_more_unknown(head, delta)?;
+        let was_clear = head.conflict().is_none();
         self.load_rows(storage, &position, delta)?;
         for part in &delta.parts {
             if let Part::Set(rows) = part
@@ -219,6 +217,7 @@ impl Working {
                 }
                 Part::String(string) => entry.head.string.join(string),
                 Part::Expiry(expiry) => entry.head.expiry.join(expiry),
+                Part::Unknown(unknown) => entry.head.unknown.keep(unknown),
                 Part::Set(_) => {}
             }
         }
@@ -252,11 +251,14 @@ impl Working {
             match &rows.named {
                 Named::Rows(named) => {
                     for element in named.keys() {
-                        self.row_entry(storage, row::stored_key(position, &delta.key, element))?;
+                        self.row_entry(
+                            storage,
+                            row::stored_key(position, Tag::SET, &delta.key, element),
+                        )?;
                     }
                 }
                 Named::All => {
-                    let prefix = row::prefix(position, &delta.key);
+                    let prefix = row::prefix(position, Tag::SET, &delta.key);
                     if let Some(end) = prefix_end(&prefix) {
                         self.visit_live_rows(storage, &prefix, &end, &mut |_, _| {
                             ControlFlow::Continue(())
@@ -279,6 +281,25 @@ impl Working {
         self.join(storage, &delta)?;
         self.enqueue(delta, last, question);
         Ok(())
+    }
+
+    /// Takes the parts out of a head that were kept without their type being known, where it is known now. They are to be joined in the
+    /// same batch.
+    pub fn take_known(
+        &mut self,
+        storage: &dyn Storage,
+        position: &Position,
+        key: &Key,
+    ) -> Result<Vec<Part>, StorageError> {
+        let entry = self.entry(storage, position, key)?;
+        let parts = entry.head.unknown.take_known();
+        let parts = parts.map_err(|error| StorageError::Corrupt {
+            family: Family::Head.name(),
+            key: key.escape_ascii().to_string(),
+            detail: format!("what was kept of a type that is known now: {error}"),
+        })?;
+        self.touch(key);
+        Ok(parts)
     }
 
     /// Queues a delta of another region for the other replicas of this one, at a place of its own.
@@ -339,6 +360,9 @@ impl Working {
             expiring.insert(at_ms, Bytes::copy_from_slice(key));
         }
         entry.bytes = value.len();
+        if !entry.head.unknown.is_empty() {
+            meta::note_unknown(batch);
+        }
         self.heads.resize(key, value.len());
         batch.put(Family::Head, head::stored_key(&position, key), value);
         Some((position.partition, before, after))
@@ -436,7 +460,7 @@ impl Working {
         set: &mut head::RowsHead,
     ) -> Result<(), StorageError> {
         for element in rows.keys() {
-            self.row_entry(storage, row::stored_key(position, key, element))?;
+            self.row_entry(storage, row::stored_key(position, Tag::SET, key, element))?;
         }
         rows.iter().try_for_each(|(element, dots)| {
             self.join_row(storage, position, key, element, dots, delta, set)
@@ -454,7 +478,7 @@ impl Working {
         delta: &RowsDelta<()>,
         set: &mut head::RowsHead,
     ) -> Result<(), StorageError> {
-        let entry = self.row_entry(storage, row::stored_key(position, key, element))?;
+        let entry = self.row_entry(storage, row::stored_key(position, Tag::SET, key, element))?;
         let nothing = Context::new();
         let is_blind = is_on(Mutant::ContextIgnored);
         let seen = if is_blind { &nothing } else { &set.context };
@@ -493,7 +517,7 @@ impl Working {
         key: &[u8],
         set: &mut head::RowsHead,
     ) -> Result<(), StorageError> {
-        let prefix = row::prefix(position, key);
+        let prefix = row::prefix(position, Tag::SET, key);
         let end = prefix_end(&prefix)
             .expect("a prefix begins with a partition below 1024, so a larger key exists");
         if set.live > RANGE_DELETE_ROWS_MIN {
@@ -531,7 +555,7 @@ impl Working {
         delta: &RowsDelta<()>,
         set: &mut head::RowsHead,
     ) -> Result<(), StorageError> {
-        let prefix = row::prefix(position, key);
+        let prefix = row::prefix(position, Tag::SET, key);
         let end = prefix_end(&prefix)
             .expect("a prefix begins with a partition below 1024, so a larger key exists");
         let live = self.live_rows(storage, &prefix, &end)?;
@@ -590,6 +614,18 @@ impl Working {
     }
 }
 
+/// What is not known cannot be made smaller, so it is bounded: each of its parts is written again with every write of the key.
+fn refuse_more_unknown(head: &Head, delta: &Delta) -> Result<(), StorageError> {
+    let is_unknown = |part: &Part| matches!(part, Part::Unknown(_));
+    if !delta.parts.iter().any(is_unknown) || head.unknown.bytes() < UNKNOWN_BYTES_MAX {
+        return Ok(());
+    }
+    Err(StorageError::UnknownTypes {
+        key: delta.key.escape_ascii().to_string(),
+        bytes: head.unknown.bytes(),
+    })
+}
+
 /// The row that takes what comes at `last`: the newest one, until it is full.
 fn open_row(rows: &mut Vec<OutboxRow>, last: Hlc) -> &mut OutboxRow {
     if rows.last().is_none_or(|row| row.bytes >= OUTBOX_ROW_BYTES) {
@@ -634,5 +670,7 @@ const RANGE_DELETE_ROWS_MIN: u64 = 512;
 /// An outbox row is closed when it has about this many bytes: a batch of large values becomes several rows, so that
 /// a shipped frame is at most one row of one largest value.
 const OUTBOX_ROW_BYTES: usize = 1 << 20;
+/// A key that holds so much of unknown types takes no more of them.
+const UNKNOWN_BYTES_MAX: usize = 1 << 20;
 /// What an element's row costs in a batch besides its bytes.
 const ROW_OVERHEAD_BYTES: usize = 64;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crdt::Tag;
+
 use super::hot_heads::{HotHeads, Look};
 use crate::{
     core::view::{HeadRef, View, VisitElement},
@@ -66,7 +68,10 @@ impl View for CachedView<'_> {
 
     fn has_element(&self, position: &Position, key: &[u8], element: &[u8]) -> Result<bool, Miss> {
         Ok(self
-            .get(Family::Row, &row::stored_key(position, key, element))?
+            .get(
+                Family::Row,
+                &row::stored_key(position, Tag::SET, key, element),
+            )?
             .is_some())
     }
 

@@ -47,6 +47,7 @@ use crate::{
     config::{Config, Fsync},
     core::{
         ReadBounds, Recalled, ShardConfig,
+        adopt::adopt,
         identity::Identity,
         inbox::Inbox,
         ship::{Home, OutboxBounds},
@@ -77,6 +78,13 @@ pub fn run(config: Config) -> Result<(), RunError> {
     )?;
     let shares = Shares::take(config.limits.clients)?;
     let directory = open_directory(&config, shares)?;
+    let adopted = adopt(&*directory.storage)?;
+    if adopted > 0 {
+        tracing::info!(
+            keys = adopted,
+            "types that the release before did not know were taken up"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(io_threads())
         .enable_all()

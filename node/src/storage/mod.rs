@@ -151,6 +151,11 @@ pub enum StorageError {
         found: u8,
         known: u8,
     },
+    /// A key holds as much as it may of a type that only newer releases know. *State unchanged.*
+    #[error(
+        "key {key} holds {bytes} bytes of types that this binary does not know: run a newer binary"
+    )]
+    UnknownTypes { key: String, bytes: usize },
 }
 
 /// Visits one row of a scan; `Break` ends it.

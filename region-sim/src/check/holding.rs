@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use crdt::{ActorId, Delta, Hlc, KeyState, Rows};
+use crdt::{ActorId, Delta, Hlc, KeyState, Rows, Tag};
 use node::{
     core::{op::Key, recover, ship::Home, tally::Tally},
     placement::{Partition, Position},
@@ -145,6 +145,7 @@ pub fn keys(storage: &dyn Storage) -> Result<BTreeMap<Key, KeyState>, Violation>
                 created: head.set.created,
             },
             expiry: head.expiry,
+            unknown: BTreeSet::new(), // no world has a newer release
         };
         keys.insert(key, state);
     }
@@ -165,6 +166,7 @@ pub fn state(storage: &dyn Storage, key: &[u8]) -> Result<KeyState, StorageError
             created: head.set.created,
         },
         expiry: head.expiry,
+        unknown: BTreeSet::new(), // no world has a newer release
     })
 }
 
@@ -194,7 +196,7 @@ pub fn recount(storage: &dyn Storage, shards: u16) -> Result<Tally, Violation> {
 type Elements = BTreeMap<Bytes, crdt::Dots<()>>;
 
 fn elements(storage: &dyn Storage, key: &[u8]) -> Result<Elements, StorageError> {
-    let prefix = row::prefix(&Position::of(key), key);
+    let prefix = row::prefix(&Position::of(key), Tag::SET, key);
     let mut stored = Vec::new();
     storage.scan(
         Family::Row,

@@ -199,7 +199,7 @@ fn adds_to(delta: &Delta, member: &Bytes) -> bool {
             crdt::Named::Rows(rows) => rows.get(member).is_some_and(|dots| !dots.is_empty()),
             crdt::Named::All => false,
         },
-        Part::String(_) | Part::Expiry(_) => false,
+        Part::String(_) | Part::Expiry(_) | Part::Unknown(_) => false,
     })
 }
 
@@ -209,7 +209,7 @@ fn registers(delta: &Delta) -> impl Iterator<Item = (Stamp, Option<&Bytes>)> {
             let register = state.register.as_ref()?;
             Some((register.stamp, register.value.as_ref()))
         }
-        Part::Set(_) | Part::Expiry(_) => None,
+        Part::Set(_) | Part::Expiry(_) | Part::Unknown(_) => None,
     })
 }
 

@@ -23,7 +23,7 @@ impl Working {
     ) -> Result<(), StorageError> {
         let registers = delta.parts.iter().filter_map(|part| match part {
             Part::String(string) => string.register.as_ref(),
-            Part::Set(_) | Part::Expiry(_) => None,
+            Part::Set(_) | Part::Expiry(_) | Part::Unknown(_) => None,
         });
         let mut values = registers.filter(|register| register.value.is_some());
         let Some(comes) = values.next() else {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use crdt::{Delta, Hlc, Named, Part, Restamp};
+use crdt::{Delta, Hlc, Named, Part, Restamp, Tag};
 
 use super::{OutboxRow, ROW_OVERHEAD_BYTES, Working};
 use crate::{
@@ -40,7 +40,7 @@ impl Working {
             let position = Position::of(key);
             self.entry(storage, &position, key)?;
             for element in elements {
-                self.row_entry(storage, row::stored_key(&position, key, element))?;
+                self.row_entry(storage, row::stored_key(&position, Tag::SET, key, element))?;
             }
         }
         Ok(())
@@ -52,7 +52,7 @@ impl Working {
             let position = Position::of(key);
             let mut sum = 0u128;
             for element in elements {
-                let stored = row::stored_key(&position, key, element);
+                let stored = row::stored_key(&position, Tag::SET, key, element);
                 sum = sum.wrapping_add(self.restamp_row(&stored, element, restamp));
             }
             let entry = self

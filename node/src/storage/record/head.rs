@@ -2,8 +2,12 @@
 //!
 //! ```text
 //! key    partition u16 BE · xxh3(key) u64 BE · key
-//! value  version u8 · bincode(Head)
+//! value  1 u8 · bincode(string · set · expiry)
+//!        2 u8 · bincode(string · set · expiry · further slots by tag)     where there are further slots
 //! ```
+//! The first three slots have no tag in a head: every release knows them. A head that holds nothing else is written as version 1,
+//! so that releases before further slots read it and digest it alike.
+//!
 //! The encoding is canonical (sorted maps, normal-form contexts): equal heads are equal bytes, so digests are taken over them.
 
 use bytes::Bytes;
@@ -11,6 +15,7 @@ use crdt::{Context, Expiry, Stamp, StringState};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
+use super::unknown::UnknownSlots;
 use crate::{
     placement::{POSITION_BYTES, Position},
     storage::{Family, StorageError},
@@ -25,6 +30,9 @@ pub struct Head {
     pub set: RowsHead,
     /// When the key ends.
     pub expiry: Expiry,
+    /// Slots of types that a newer release has.
+    #[serde(skip)]
+    pub unknown: UnknownSlots,
 }
 
 /// What a key's head knows of its element rows.
@@ -149,12 +157,20 @@ impl Head {
 
     /// The row's value.
     pub fn encode(&self) -> Vec<u8> {
-        crdt::codec::encode(VERSION, self)
+        match self.unknown.is_empty() {
+            true => crdt::codec::encode(VERSION_PLAIN, self),
+            false => crdt::codec::encode(VERSION, &(self, &self.unknown)),
+        }
     }
 
     /// Reads the row of `key`. Errors name the key.
     pub fn decode(key: &[u8], value: &[u8]) -> Result<Self, StorageError> {
-        super::decode(Family::Head, key, VERSION, value)
+        if value.first() == Some(&VERSION_PLAIN) {
+            return super::decode(Family::Head, key, VERSION_PLAIN, value);
+        }
+        let (head, unknown): (Self, UnknownSlots) =
+            super::decode(Family::Head, key, VERSION, value)?;
+        Ok(Self { unknown, ..head })
     }
 }
 
@@ -182,4 +198,6 @@ pub fn digest(key: &[u8], value: &[u8]) -> u128 {
 }
 
 /// Persisted: keep stable.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Of a head without further slots.
+const VERSION_PLAIN: u8 = 1;

@@ -5,8 +5,11 @@
 //! "observed/" · actor u64 BE  version u8 · bincode(Hlc)     the actor saw no stamp of another one beyond it
 //! "trimmed/" · actor u64 BE   version u8 · bincode(Hlc)     outbox rows up to it are gone
 //! "tally/" · shard u16 BE     version u8 · bincode(tallies) written at an orderly stop, valid only after one
+//! "unknown"                   version u8                   heads hold something of types that the binary which wrote them did not know
 //! "probe/" · shard u16 BE     version u8 · Unix ms u64 BE   written by an idle shard to see whether it can; read by nobody
 //! ```
+
+use std::ops::ControlFlow;
 
 use crdt::{ActorId, Hlc};
 
@@ -76,6 +79,37 @@ pub fn load_tallies(
         .transpose()
 }
 
+/// Adds to a batch that heads hold something of unknown types.
+pub fn note_unknown(batch: &mut Batch) {
+    batch.put(Family::Meta, UNKNOWN.to_vec(), vec![VERSION]);
+}
+
+/// Adds to a batch that none does any more.
+pub fn forget_unknown(batch: &mut Batch) {
+    batch.delete(Family::Meta, UNKNOWN.to_vec());
+}
+
+/// Whether heads may hold something of unknown types.
+pub fn has_unknown(storage: &dyn Storage) -> Result<bool, StorageError> {
+    Ok(storage.get(Family::Meta, UNKNOWN)?.is_some())
+}
+
+/// Adds to a batch that no stored tally is right any more: keys are counted at the next start.
+pub fn forget_tallies(storage: &dyn Storage, batch: &mut Batch) -> Result<(), StorageError> {
+    let mut stored: Vec<Vec<u8>> = Vec::new();
+    storage.scan(Family::Meta, TALLY, None, &mut |key, _| {
+        if !key.starts_with(TALLY) {
+            return ControlFlow::Break(());
+        }
+        stored.push(key.to_vec());
+        ControlFlow::Continue(())
+    })?;
+    stored
+        .into_iter()
+        .for_each(|key| batch.delete(Family::Meta, key));
+    Ok(())
+}
+
 /// Adds to a batch what an idle shard writes to see whether it can.
 pub fn store_probe(batch: &mut Batch, shard: u16, wall_ms: u64) {
     let stored = [&b"probe/"[..], &shard.to_be_bytes()].concat();
@@ -84,8 +118,13 @@ pub fn store_probe(batch: &mut Batch, shard: u16, wall_ms: u64) {
 }
 
 fn tally_key(shard: u16) -> Vec<u8> {
-    [&b"tally/"[..], &shard.to_be_bytes()].concat()
+    [TALLY, &shard.to_be_bytes()].concat()
 }
+
+/// First bytes of the stored key of every tally. Persisted: keep stable.
+const TALLY: &[u8] = b"tally/";
+/// Persisted: keep stable.
+const UNKNOWN: &[u8] = b"unknown";
 
 /// Persisted: keep stable.
 const VERSION: u8 = 1;

@@ -10,6 +10,7 @@ pub mod meta;
 pub mod outbox;
 pub mod row;
 pub mod shortage;
+pub mod unknown;
 
 use crdt::codec::{self, CodecError};
 use serde::de::DeserializeOwned;
