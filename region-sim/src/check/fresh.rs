@@ -5,7 +5,7 @@
 //! by another that began after it was acknowledged and was acknowledged before the read began. Other regions may have written
 //! at any time, so what they wrote is never stale.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use node::core::{
@@ -21,9 +21,13 @@ pub fn check(history: &History) -> Vec<Violation> {
     let mut wrong = Vec::new();
     for (key, family) in history.keys() {
         let operations: Vec<&Operation> = history.of_key(&key).collect();
-        let stale: fn(&[&Operation], &Operation) -> Option<String> = match family {
-            Family::Register | Family::Owned => stale_register,
-            Family::Unique | Family::Small => stale_set,
+        let elements;
+        let stale: &dyn Fn(&Operation) -> Option<String> = match family {
+            Family::Register | Family::Owned => &|read| stale_register(&operations, read),
+            Family::Unique | Family::Small => {
+                elements = Elements::of(&operations);
+                &|read| stale_set(&elements, read)
+            }
             Family::Counter
             | Family::Balance
             | Family::Resettable
@@ -37,7 +41,7 @@ pub fn check(history: &History) -> Vec<Violation> {
             .iter()
             .filter(|operation| matches!(operation.op.action, Action::Read(_)));
         wrong.extend(reads.filter_map(|read| {
-            let detail = stale(&operations, read)?;
+            let detail = stale(read)?;
             let detail = format!("{read:?} under {key:?}: {detail}");
             Some(Violation::new("P7", detail).about(&key))
         }));
@@ -113,12 +117,41 @@ fn was_shown(operations: &[&Operation], write: &Operation, read: &Operation) -> 
     reads.any(|other| other.region == read.region && is_over(other, read))
 }
 
+/// Elements that were ever added to a set, and for each the operations that add it or may remove it: a look at all operations for each
+/// element and each read takes minutes where clients were quick.
+struct Elements<'a>(BTreeMap<&'a Bytes, Vec<&'a Operation>>);
+
+impl<'a> Elements<'a> {
+    fn of(operations: &[&'a Operation]) -> Self {
+        let members: BTreeSet<&Bytes> = operations.iter().flat_map(|add| added(add)).collect();
+        let concerned = |member: &'a Bytes| {
+            let operations = operations.iter().copied();
+            let concerned = operations
+                .filter(|other| added(other).contains(member) || may_remove(other, member));
+            (member, concerned.collect())
+        };
+        Self(members.into_iter().map(concerned).collect())
+    }
+
+    /// Those of which an add is such a one, each with all that concerns it.
+    fn added_by<'b>(
+        &'b self,
+        is_so: impl Fn(&Operation) -> bool + 'b,
+    ) -> impl Iterator<Item = (&'a Bytes, &'b [&'a Operation])> + 'b {
+        let elements = self.0.iter().filter(move |(member, concerned)| {
+            let mut adds = concerned.iter().filter(|add| added(add).contains(member));
+            adds.any(|add| is_so(add))
+        });
+        elements.map(|(member, concerned)| (*member, concerned.as_slice()))
+    }
+}
+
 /// An element is shown that a remove of this region has ended, or one is not that an add of it has begun.
-fn stale_set(operations: &[&Operation], read: &Operation) -> Option<String> {
+fn stale_set(elements: &Elements<'_>, read: &Operation) -> Option<String> {
     let shown = Shown::of(read)?;
-    lost_element(operations, read, &shown)
-        .or_else(|| removed_element(operations, read, &shown))
-        .or_else(|| wrong_count(operations, read, &shown))
+    lost_element(elements, read, &shown)
+        .or_else(|| removed_element(elements, read, &shown))
+        .or_else(|| wrong_count(elements, read, &shown))
 }
 
 /// What a read says of a set.
@@ -163,21 +196,17 @@ impl<'a> Shown<'a> {
 }
 
 /// Fewer are there than must be, or more than can be.
-fn wrong_count(operations: &[&Operation], read: &Operation, shown: &Shown<'_>) -> Option<String> {
+fn wrong_count(elements: &Elements<'_>, read: &Operation, shown: &Shown<'_>) -> Option<String> {
     let (low, high) = match shown {
         Shown::Count(count) => (*count, *count),
         Shown::Any(true) => (1, i64::MAX),
         Shown::Any(false) | Shown::Elements(_) | Shown::Some(..) => return None,
     };
-    let begun = operations.iter().filter(|add| is_begun(add, read));
-    let members: BTreeSet<&Bytes> = begun.flat_map(|add| added(add)).collect();
-    let must = members
-        .iter()
-        .filter(|member| must_be_there(operations, read, member).is_some());
-    let cannot = members
-        .iter()
-        .filter(|member| must_be_gone(operations, read, member).is_some());
-    let (least, most) = (must.count(), members.len() - cannot.count());
+    let begun = || elements.added_by(|add| is_begun(add, read));
+    let must =
+        begun().filter(|(member, concerned)| must_be_there(concerned, read, member).is_some());
+    let can = begun().filter(|(member, concerned)| must_be_gone(concerned, read, member).is_none());
+    let (least, most) = (must.count(), can.count());
     let is_right = least as i64 <= high && low <= most as i64;
     (!is_right).then(|| format!("{low} are there, and it must be {least} to {most}"))
 }
@@ -211,32 +240,24 @@ fn must_be_gone<'a>(
 }
 
 /// An element that was added by an acknowledged operation of this region, and that nobody removed since, is there.
-fn lost_element(operations: &[&Operation], read: &Operation, shown: &Shown<'_>) -> Option<String> {
-    let begun = operations.iter().filter(|add| is_over(add, read));
-    let members: BTreeSet<&Bytes> = begun.flat_map(|add| added(add)).collect();
-    let mut missing = members
-        .into_iter()
-        .filter(|member| shown.has(member) == Some(false));
-    missing.find_map(|member| {
-        let add = must_be_there(operations, read, member)?;
+fn lost_element(elements: &Elements<'_>, read: &Operation, shown: &Shown<'_>) -> Option<String> {
+    let mut missing = elements
+        .added_by(|add| is_over(add, read))
+        .filter(|(member, _)| shown.has(member) == Some(false));
+    missing.find_map(|(member, concerned)| {
+        let add = must_be_there(concerned, read, member)?;
         Some(format!("{member:?} is not there, after {add:?}"))
     })
 }
 
 /// An element that was removed by an acknowledged operation of this region, every add of which this region had acknowledged before, is
 /// not there.
-fn removed_element(
-    operations: &[&Operation],
-    read: &Operation,
-    shown: &Shown<'_>,
-) -> Option<String> {
-    let begun = operations.iter().filter(|add| is_begun(add, read));
-    let members: BTreeSet<&Bytes> = begun.flat_map(|add| added(add)).collect();
-    let mut there = members
-        .into_iter()
-        .filter(|member| shown.has(member) == Some(true));
-    there.find_map(|member| {
-        let removal = must_be_gone(operations, read, member)?;
+fn removed_element(elements: &Elements<'_>, read: &Operation, shown: &Shown<'_>) -> Option<String> {
+    let mut there = elements
+        .added_by(|add| is_begun(add, read))
+        .filter(|(member, _)| shown.has(member) == Some(true));
+    there.find_map(|(member, concerned)| {
+        let removal = must_be_gone(concerned, read, member)?;
         Some(format!("{member:?} is there, after {removal:?}"))
     })
 }
