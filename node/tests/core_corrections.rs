@@ -8,12 +8,18 @@ mod core_support;
 
 use std::collections::BTreeSet;
 
-use core_support::{WALL_MS, add, bulk, incr, remove, replicas::Replicas, set};
+use core_support::{
+    WALL_MS, add, bulk, bytes, incr,
+    missed::{Held, answers_held, give},
+    remove,
+    replicas::Replicas,
+    set,
+};
 use node::{
     core::{
         RequestId,
         message::{Message, SessionId},
-        op::{Action, ExpireCondition, Read, Write},
+        op::{Action, Condition, ExpireCondition, Read, SetExpiry, Write},
         reply::{Refusal, Reply},
     },
     level::Level,
@@ -392,5 +398,44 @@ fn a_write_that_was_replaced_by_one_that_waits_for_nobody_is_acknowledged_once_t
     assert_eq!(three.reply(2, first), Some(Reply::Ok));
     for node in 0..3 {
         assert_eq!(three.get(node, "k"), bulk("v2"), "through {node}");
+    }
+}
+
+/// Counters are harvested with GETDEL and with SET GET while others count: an increment that was acknowledged is in the answer, or stays for
+/// the next time.
+#[test]
+fn p3_increments_beside_a_harvest_are_in_its_answer_or_stay() {
+    for harvest in [Write::GetDel, getset("0")] {
+        let mut three = Replicas::three();
+        assert_eq!(three.write(0, "k", incr(5)), Reply::Int(5));
+        three.live(0..3, 10);
+        let harvest = three.begin(0, "k", Action::Write(harvest));
+        let answers = answers_held(&mut three, 0);
+        three.cut_off(0);
+        let counted = three.begin(1, "k", Action::Write(incr(1)));
+        three.deliver();
+        assert_eq!(three.reply(1, counted), Some(Reply::Int(6)));
+        three.cut.clear();
+        let held: Vec<Held> = (0..3).map(|node| three.hold(node)).collect();
+        give(&mut three, 0, answers);
+        three.deliver();
+        three.live(0..3, 5);
+        let harvested = three.reply(0, harvest);
+        arrive(&mut three, held);
+        three.live(0..3, 20);
+        let left = three.get(1, "k");
+        assert!(
+            harvested == Some(bulk("6")) || (harvested == Some(bulk("5")) && left == bulk("1")),
+            "harvested {harvested:?}, left {left:?}"
+        );
+    }
+}
+
+fn getset(value: &str) -> Write {
+    Write::Set {
+        value: bytes(value),
+        expiry: SetExpiry::Clear,
+        condition: Condition::Always,
+        return_old: true,
     }
 }

@@ -459,3 +459,15 @@ fn p4_an_add_behind_a_delete_is_not_refused_for_a_string_that_comes_by_a_stream_
         );
     }
 }
+
+/// What would be refused asks first: also what overflows. The others have a smaller number.
+#[test]
+fn p7_an_increment_does_not_overflow_what_was_overwritten() {
+    let mut three = Replicas::three();
+    assert_eq!(three.write(0, "k", set("9223372036854775807")), Reply::Ok);
+    three.live(0..3, 10);
+    let held = missed_by(&mut three, 0, set("5"), &Reply::Ok);
+    assert!(matches!(three.write(0, "k", incr(1)), Reply::Int(_)));
+    assert_eq!(three.get(0, "k"), bulk("6"));
+    drop(held);
+}

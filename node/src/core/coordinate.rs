@@ -1,12 +1,15 @@
 //! A client's write becomes a delta: what it saw, what it does about it, and the same join that every other delta takes.
 //!
 //! ```text
-//!   write ── expired? ──▶ a delta that deletes what was seen
+//!   write ── adds to a key that has ended? ──▶ a delta that deletes what was seen
 //!         ── type, condition, range? ──▶ refusal, nothing changed
 //!         ── delta = f(head, rows, new stamp) ──▶ Working::coordinate = join here + queue for the other regions
 //! ```
 //! A write that changes nothing here makes no delta while this replica alone meets its level. Where others are asked SREM is sent
 //! all the same, because it may change something there: it names what it would remove, and is taught what there is.
+//!
+//! A key that has ended is as if it were not there. What adds to it deletes what is left of it first, and DEL and SREM delete it for good:
+//! by another clock it has not ended yet. What neither adds nor removes leaves it alone, because it is not for PERSIST to end a key.
 
 use std::collections::BTreeMap;
 
@@ -83,9 +86,10 @@ pub enum Effect {
         value: Bytes,
         expiry: SetExpiry,
         floors: Floors,
+        told: Told,
     },
     /// Every slot was emptied, of these counts.
-    Delete { floors: Floors },
+    Delete { floors: Floors, told: Told },
     /// Elements were removed; `missed` were not here. `is_emptying`: none was left.
     Remove {
         members: Vec<Bytes>,
@@ -112,6 +116,16 @@ pub enum Effect {
     },
 }
 
+/// What the client is told of the value that its write takes the place of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Nothing: whatever was there is over.
+    Nothing,
+    /// All of it (GETDEL, SET with GET): only what it is told is over. Who harvests a counter so loses nothing of what was counted
+    /// meanwhile: that stays for the next time.
+    Value,
+}
+
 /// What an increment was added to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CountsOn {
@@ -130,6 +144,20 @@ impl Effect {
             Self::Add { .. } => About::Elements,
             Self::Increment { .. } => About::Increment,
         }
+    }
+
+    /// Whether the reply says what it took the place of.
+    pub fn is_told(&self) -> bool {
+        matches!(
+            self,
+            Self::Register {
+                told: Told::Value,
+                ..
+            } | Self::Delete {
+                told: Told::Value,
+                ..
+            }
+        )
     }
 
     /// Whether it added something where nothing was.
@@ -190,7 +218,6 @@ impl Coordinator<'_> {
             key,
             position: Position::of(key),
         };
-        self.finish_expired(&target)?;
         match write {
             Write::Set {
                 value,
@@ -233,13 +260,22 @@ impl Coordinator<'_> {
     /// Every slot, and the expiry. Of a key that is not here others have said that it is gone, where they are asked.
     pub(super) fn delete(&mut self, target: &Target<'_>) -> Result<Reply, Stop> {
         let was_shown = self.slot(target)? != Shown::Absent;
-        if was_shown {
-            self.delete_shown(target)?;
+        if self.holds_anything(target)? {
+            self.delete_all(target, Told::Nothing)?;
         }
         Ok(Reply::Int(i64::from(was_shown)))
     }
 
-    pub(super) fn delete_shown(&mut self, target: &Target<'_>) -> Result<(), StorageError> {
+    /// Whether there is something under a key, also where it has ended.
+    pub(super) fn holds_anything(&mut self, target: &Target<'_>) -> Result<bool, StorageError> {
+        Ok(self.head(target)?.slot() != Shown::Absent)
+    }
+
+    pub(super) fn delete_all(
+        &mut self,
+        target: &Target<'_>,
+        told: Told,
+    ) -> Result<(), StorageError> {
         let stamp = self.stamp();
         let is_asking = self.is_asking;
         let head = self.head(target)?;
@@ -257,7 +293,7 @@ impl Coordinator<'_> {
         if !is_on(Mutant::ExpiryOutlivesDelete) {
             parts.push(Part::Expiry(head.expiry.ended()));
         }
-        self.effects.push(Effect::Delete { floors });
+        self.effects.push(Effect::Delete { floors, told });
         self.overwrites = EVERYTHING;
         self.coordinate(target, parts, Question::Delete)
     }
@@ -267,9 +303,10 @@ impl Coordinator<'_> {
             .head(self.storage, &target.position, target.key)
     }
 
-    /// The visible slot; what has expired was deleted before.
+    /// What is seen under a key: nothing where it has ended.
     pub(super) fn slot(&mut self, target: &Target<'_>) -> Result<Shown, StorageError> {
-        Ok(self.head(target)?.slot())
+        let wall_ms = self.wall_ms;
+        Ok(self.head(target)?.shown(wall_ms))
     }
 
     /// The string under a key: `WRONGTYPE` where a set is visible.

@@ -7,7 +7,10 @@
 //! There is exactly one. What its own acknowledgements teach is concurrent: two SETs that corrected each other would never end.
 //! And only the coordinator of a client's command corrects, never a receiver of a batch, a hint or a repair.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use bytes::Bytes;
 use crdt::{
@@ -159,6 +162,21 @@ impl Lesson {
         *self == Self::default() || is_on(Mutant::NoCorrection)
     }
 
+    /// What of it bears on an effect. Whoever was told what it took the place of has not been told of more increments: they stay.
+    fn about(&self, effect: &Effect) -> Cow<'_, Self> {
+        if !effect.is_told() {
+            return Cow::Borrowed(self);
+        }
+        let floors = self.counts.floors.clone();
+        Cow::Owned(Self {
+            counts: StringState {
+                floors,
+                ..StringState::default()
+            },
+            ..self.clone()
+        })
+    }
+
     /// The removal of what others had seen of the set.
     fn clear(&self) -> Option<Part> {
         (!self.seen.is_empty()).then(|| Part::Set(crdt::rows::clear(&self.seen)))
@@ -276,13 +294,19 @@ impl Coordinator<'_> {
         self.clock.observe(lesson.expiry.stamp.hlc);
         let mut reply = counted(effects, lesson, reply);
         let mut is_corrected = false;
-        for effect in effects.iter().filter(|effect| lesson.bears_on(effect)) {
-            let mut parts = lesson.over.clone();
+        for effect in effects {
+            let lesson = &*lesson.about(effect);
+            if !lesson.bears_on(effect) {
+                continue;
+            }
+            let mut parts = self.what_is_over(target, effect, lesson)?;
+            let is_anything_over = !parts.is_empty();
             match effect {
                 Effect::Register {
                     value,
                     expiry,
                     floors,
+                    told: _,
                 } => {
                     parts.extend(lesson.clear());
                     if current.register && lesson.has_value() {
@@ -294,7 +318,7 @@ impl Coordinator<'_> {
                         parts.extend(self.expiry_again(*expiry));
                     }
                 }
-                Effect::Delete { floors } => {
+                Effect::Delete { floors, told: _ } => {
                     parts.extend(lesson.clear());
                     parts.extend(lesson.end_of_expiry());
                     // Above a deletion too that nobody may have but who told of it: others may still have what that deleted.
@@ -380,7 +404,7 @@ impl Coordinator<'_> {
                 is_corrected = true;
             }
             let counts_on_nothing = matches!(effect, Effect::Increment { .. })
-                && !lesson.over.is_empty()
+                && is_anything_over
                 && matches!(reply, Reply::Int(_));
             if counts_on_nothing
                 && let StringValue::Integer(value) = self.head(target)?.string.value()
@@ -389,6 +413,21 @@ impl Coordinator<'_> {
             }
         }
         Ok((is_corrected, reply))
+    }
+
+    /// What has ended elsewhere of a value that never was here. Not where the end is none, for all that is known here: somebody has said
+    /// PERSIST or EXPIRE since, and who taught this had not heard of it.
+    fn what_is_over(
+        &mut self,
+        target: &Target<'_>,
+        effect: &Effect,
+        lesson: &Lesson,
+    ) -> Result<Vec<Part>, StorageError> {
+        let is_newest = self.head(target)?.expiry.stamp <= lesson.expiry.stamp;
+        Ok(match is_newest || effect.is_creating() {
+            true => lesson.over.clone(),
+            false => Vec::new(),
+        })
     }
 
     /// The register as a later write of this shard left it, above what was taught: an earlier write was taught that, and the later one

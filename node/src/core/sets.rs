@@ -18,6 +18,7 @@ impl Coordinator<'_> {
     /// Every element takes a stamp of its own: a remove of one must never be taken for a remove of another. One that is there already
     /// takes a new one all the same, for the regions that may be removing it right now: an add wins over a remove that did not see it.
     pub(super) fn add(&mut self, target: &Target<'_>, members: &[Bytes]) -> Result<Reply, Stop> {
+        self.finish_expired(target)?;
         let is_creating = self.expect_set(target)? == Shown::Absent;
         let mut expiry = self.expiry_of_addition(target)?;
         let mut added = 0;
@@ -64,11 +65,12 @@ impl Coordinator<'_> {
     }
 
     pub(super) fn remove(&mut self, target: &Target<'_>, members: &[Bytes]) -> Result<Reply, Stop> {
-        if self.expect_set(target)? == Shown::Absent && !self.is_asking {
+        let is_shown = self.expect_set(target)? != Shown::Absent;
+        if !is_shown && !self.is_asking {
             return Ok(Reply::Int(0));
         }
         let removed = self.remove_present(target, members)?;
-        Ok(Reply::Int(removed))
+        Ok(Reply::Int(if is_shown { removed } else { 0 }))
     }
 
     pub(super) fn pop(

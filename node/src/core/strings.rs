@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use crdt::{Expiry, Part, StringState, StringValue, parse_integer};
 
 use super::{
-    coordinate::{Coordinator, CountsOn, Effect, Overwrites, Stop, Target, clear_set},
+    coordinate::{Coordinator, CountsOn, Effect, Overwrites, Stop, Target, Told, clear_set},
     mutant::{Mutant, is_on},
     op::{Condition, SetExpiry},
     read::string_text,
@@ -41,17 +41,26 @@ impl Coordinator<'_> {
             Condition::IfPresent => shown != Shown::Absent,
         };
         if holds {
-            self.write_register(target, Bytes::copy_from_slice(value), expiry)?;
+            self.finish_expired(target)?;
+            let told = if return_old {
+                Told::Value
+            } else {
+                Told::Nothing
+            };
+            self.write_register(target, Bytes::copy_from_slice(value), expiry, told)?;
         }
         Ok(old.unwrap_or(if holds { Reply::Ok } else { Reply::Nil }))
     }
 
     pub(super) fn get_delete(&mut self, target: &Target<'_>) -> Result<Reply, Stop> {
         if self.expect_string(target)? == Shown::Absent {
+            if self.holds_anything(target)? {
+                self.delete_all(target, Told::Nothing)?;
+            }
             return Ok(Reply::Nil);
         }
         let old = string_text(self.head(target)?);
-        self.delete_shown(target)?;
+        self.delete_all(target, Told::Value)?;
         Ok(Reply::Bulk(old))
     }
 
@@ -66,7 +75,9 @@ impl Coordinator<'_> {
         let value = string_text(self.head(target)?);
         match expiry {
             SetExpiry::Keep => {}
-            SetExpiry::At(at_ms) if at_ms <= self.wall_ms => self.delete_shown(target)?,
+            SetExpiry::At(at_ms) if at_ms <= self.wall_ms => {
+                self.delete_all(target, Told::Nothing)?;
+            }
             SetExpiry::At(at_ms) => self.write_expiry(target, Some(at_ms))?,
             SetExpiry::Clear if self.head(target)?.expiry.at_ms.is_none() => {}
             SetExpiry::Clear => self.write_expiry(target, None)?,
@@ -75,6 +86,7 @@ impl Coordinator<'_> {
     }
 
     pub(super) fn append(&mut self, target: &Target<'_>, tail: &Bytes) -> Result<Reply, Stop> {
+        self.finish_expired(target)?;
         self.expect_string(target)?;
         let old = string_text(self.head(target)?);
         let length = old.len() + tail.len();
@@ -84,7 +96,7 @@ impl Coordinator<'_> {
         let mut joined = BytesMut::with_capacity(length);
         joined.extend_from_slice(&old);
         joined.extend_from_slice(tail);
-        self.write_register(target, joined.freeze(), SetExpiry::Keep)?;
+        self.write_register(target, joined.freeze(), SetExpiry::Keep, Told::Nothing)?;
         Ok(Reply::Int(length as i64))
     }
 
@@ -94,6 +106,7 @@ impl Coordinator<'_> {
         offset: usize,
         part: &Bytes,
     ) -> Result<Reply, Stop> {
+        self.finish_expired(target)?;
         self.expect_string(target)?;
         let old = string_text(self.head(target)?);
         if part.is_empty() {
@@ -107,27 +120,15 @@ impl Coordinator<'_> {
         written[..old.len()].copy_from_slice(&old);
         written[offset..end].copy_from_slice(part);
         let length = written.len();
-        self.write_register(target, written.freeze(), SetExpiry::Keep)?;
+        self.write_register(target, written.freeze(), SetExpiry::Keep, Told::Nothing)?;
         Ok(Reply::Int(length as i64))
     }
 
     /// An increment adds to this actor's own count and leaves the register alone, so it survives a SET that did not see it.
     pub(super) fn increment(&mut self, target: &Target<'_>, by: i64) -> Result<Reply, Stop> {
+        self.finish_expired(target)?;
         self.expect_string(target)?;
-        let value = match self.head(target)?.string.value() {
-            StringValue::Absent => 0,
-            StringValue::Integer(number) => number,
-            StringValue::Bytes(text) => {
-                i128::from(parse_integer(&text).ok_or(Refusal::NotAnInteger)?)
-            }
-        };
-        let sum = value.checked_add(i128::from(by)).ok_or(Refusal::Overflow)?;
-        // Beyond 64 bits only joined regions can bring a value; from there a step back is taken, a step further is not.
-        let is_further_out =
-            (by > 0 && sum > i128::from(i64::MAX)) || (by < 0 && sum < i128::from(i64::MIN));
-        if is_further_out {
-            return Err(Refusal::Overflow.into());
-        }
+        let sum = incremented(self.head(target)?.string.value(), by)?;
         let is_creating = self.slot(target)? == Shown::Absent;
         let expiry = self.expiry_of_addition(target)?;
         let stamp = self.stamp();
@@ -159,6 +160,7 @@ impl Coordinator<'_> {
         target: &Target<'_>,
         value: Bytes,
         expiry: SetExpiry,
+        told: Told,
     ) -> Result<(), StorageError> {
         let stamp = self.stamp();
         let is_asking = self.is_asking;
@@ -197,6 +199,7 @@ impl Coordinator<'_> {
                 value,
                 expiry,
                 floors,
+                told,
             });
         }
         let expiry = match expiry {
@@ -212,4 +215,24 @@ impl Coordinator<'_> {
         parts.extend(expiry.map(Part::Expiry));
         self.coordinate(target, parts, Question::Register)
     }
+}
+
+/// What a string comes to with an increment.
+///
+/// # Errors
+/// The refusal where it is text that is no integer, or the sum is out of range.
+pub(super) fn incremented(value: StringValue, by: i64) -> Result<i128, Refusal> {
+    let value = match value {
+        StringValue::Absent => 0,
+        StringValue::Integer(number) => number,
+        StringValue::Bytes(text) => i128::from(parse_integer(&text).ok_or(Refusal::NotAnInteger)?),
+    };
+    let sum = value.checked_add(i128::from(by)).ok_or(Refusal::Overflow)?;
+    // Beyond 64 bits only joined regions can bring a value; from there a step back is taken, a step further is not.
+    let is_further_out =
+        (by > 0 && sum > i128::from(i64::MAX)) || (by < 0 && sum < i128::from(i64::MIN));
+    if is_further_out {
+        return Err(Refusal::Overflow);
+    }
+    Ok(sum)
 }

@@ -46,7 +46,7 @@ pub fn teach(
     let position = Position::of(&delta.key);
     let head = working.head(storage, &position, &delta.key)?;
     let mut teaching = Teaching::about(delta, head);
-    if head.is_expired(wall_ms) {
+    if head.is_expired(wall_ms) && !knows_better(delta, head, wall_ms) {
         teaching.of_ended(head);
     } else {
         teaching.of_addition(head, delta);
@@ -240,7 +240,8 @@ impl Teaching {
     }
 
     fn of_expiry(&mut self, known: &Expiry, written: &Expiry) {
-        if known.stamp > written.stamp {
+        // With what is over always: by which end, so that whoever knows of a later one can tell.
+        if known.stamp > written.stamp || !self.over.is_empty() {
             self.delta.parts.push(Part::Expiry(*known));
         }
     }
@@ -283,6 +284,21 @@ fn has_seen_what_it_replaced(seen: &Context, added: &RowsDelta<()>) -> bool {
         }
     }
     seen.covers(&added.context)
+}
+
+/// Whether whoever added to a key that has ended here knew that it has not: of a PERSIST or a later EXPIRE. One that began the key knew of
+/// nothing, and states only that the end of what was there before is none of its own.
+fn knows_better(delta: &Delta, head: &Head, wall_ms: u64) -> bool {
+    let is_beginning = |part: &Part| match part {
+        Part::String(string) => string.created != Stamp::ZERO,
+        Part::Set(rows) => rows.created != Stamp::ZERO,
+        Part::Expiry(_) | Part::Unknown(_) => false,
+    };
+    let is_later = |part: &Part| match part {
+        Part::Expiry(expiry) => expiry.stamp > head.expiry.stamp && !expiry.is_past(wall_ms),
+        Part::String(_) | Part::Set(_) | Part::Unknown(_) => false,
+    };
+    delta.parts.iter().any(is_later) && !delta.parts.iter().any(is_beginning)
 }
 
 fn without_text(string: &StringState) -> StringState {

@@ -19,7 +19,7 @@ use crate::{
         reach::Asked,
         reply::{Refusal, Reply},
         room::Room,
-        teach::is_text,
+        strings::incremented,
         view::Uncommitted,
     },
     names::NodeName,
@@ -603,10 +603,10 @@ fn depends_on_what_is_there(action: &Action) -> bool {
 fn would_refuse(head: &Head, write: &Write) -> bool {
     match write {
         Write::Add { .. } | Write::Remove { .. } => head.slot() == Shown::String,
-        Write::IncrBy { .. } => match head.slot() {
+        Write::IncrBy { by } => match head.slot() {
             Shown::Absent => false,
             Shown::Set => true,
-            Shown::String => is_text(&head.string),
+            Shown::String => incremented(head.string.value(), *by).is_err(),
         },
         Write::Set { .. }
         | Write::GetDel
