@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The long tier: many seeds of the simulator, chaos on real clusters, the search for a seed that catches each mutant, the tests that take
-# minutes, then the end-to-end tests again and again.
+# The long tier: many seeds of the simulator, what the documentation tells people to paste, chaos on real clusters, the search for a seed
+# that catches each mutant, the tests that take minutes, then the end-to-end tests again and again.
 #
 #   scripts/soak.sh [--seeds A..B] [--chaos N] [--rounds N]
 #
@@ -58,6 +58,13 @@ run_chaos() {
         failed_chaos+=("$name")
     fi
 }
+
+if scripts/docs-check.sh </dev/null >"$logs/docs.log" 2>&1; then
+    summary+=("documentation: $(tail -n 1 "$logs/docs.log")")
+else
+    summary+=("documentation: FAILED, see $logs/docs.log")
+    failures=$((failures + 1))
+fi
 
 if [ "$chaos" -gt 0 ]; then
     failed_chaos=()
