@@ -28,7 +28,7 @@ use crdt::Tag;
 
 use super::{
     op::{Key, Read},
-    read::{read, rows_visited},
+    read::read,
     reply::{Refusal, Reply},
     view::{Elements, HeadRef, Uncommitted, View, VisitElement},
 };
@@ -158,7 +158,7 @@ impl Views {
         let failed = |error: StorageError| Refusal::Unavailable(error.to_string());
         let head = now.head(&Position::of(key), key).map_err(failed)?;
         let live = head.as_deref().map_or(0, |head| head.set.live);
-        if rows_visited(asked, live) <= self.rows_at_once {
+        if asked.profile().visits.walked(live) <= self.rows_at_once {
             let reply = read(now, key, asked, wall_ms).map_err(failed)?;
             return Ok(reply.into());
         }

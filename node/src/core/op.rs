@@ -22,22 +22,22 @@ pub struct Op {
 }
 
 impl Op {
-    /// What it keeps in memory while it waits, about.
-    pub fn bytes(&self) -> usize {
-        let members = |members: &[Bytes]| -> usize {
-            let sizes = members.iter().map(|member| member.len() + OP_BYTES);
-            sizes.sum()
-        };
-        let asked = match &self.action {
-            Action::Write(
-                Write::Set { value, .. } | Write::Append { value } | Write::SetRange { value, .. },
-            ) => value.len(),
-            Action::Write(Write::Add { members: list } | Write::Remove { members: list }) => {
-                members(list)
-            }
-            Action::Write(_) | Action::Read(_) => 0,
-        };
-        self.key.len() + asked + OP_BYTES
+    /// A read at the default level, until it is given its own.
+    pub fn reading(key: Key, read: Read) -> Self {
+        Self {
+            key,
+            action: Action::Read(read),
+            level: Level::default(),
+        }
+    }
+
+    /// A write at the default level, until it is given its own.
+    pub fn writing(key: Key, write: Write) -> Self {
+        Self {
+            key,
+            action: Action::Write(write),
+            level: Level::default(),
+        }
     }
 }
 
@@ -207,6 +207,3 @@ impl Kind {
         }
     }
 }
-
-/// What an op, or a member in one, takes besides its bytes.
-const OP_BYTES: usize = 64;

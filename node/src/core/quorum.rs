@@ -18,7 +18,7 @@ use crdt::{ActorId, Count, Hlc};
 use super::{
     RequestId,
     coordinate::{Current, Effect, Overwrites},
-    correct::{Learner, Lesson},
+    lesson::{Learner, Lesson},
     message::Teaching,
     mutant::{Mutant, is_on},
     op::Key,

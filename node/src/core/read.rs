@@ -38,26 +38,6 @@ pub fn read<V: View>(view: &V, key: &[u8], read: &Read, wall_ms: u64) -> Result<
     }
 }
 
-/// How many rows a read of a key with so many looks at, at most. What is asked by name is looked up, each in one step.
-pub fn rows_visited(read: &Read, live: u64) -> u64 {
-    match read {
-        Read::Members | Read::RandomMembers { .. } => live,
-        Read::ScanMembers { count, .. } => live.min(*count as u64),
-        Read::Get
-        | Read::GetOrNil
-        | Read::Strlen
-        | Read::GetRange { .. }
-        | Read::Exists
-        | Read::Type
-        | Read::RemainingMs
-        | Read::ExpiresAtMs
-        | Read::AreMembers { .. }
-        | Read::Cardinality
-        | Read::Encoding
-        | Read::MemoryUsage => 0,
-    }
-}
-
 /// The reply where no key is.
 fn absent(read: &Read) -> Reply {
     match read {

@@ -6,6 +6,7 @@
 mod live;
 mod lost;
 mod rewrite;
+mod touched;
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
@@ -53,7 +54,7 @@ pub struct OutboxRow {
     bytes: usize,
 }
 
-pub use self::rewrite::Touched;
+pub use self::touched::Touched;
 pub use crate::storage::record::head::{Clash, Conflict};
 
 /// What a closed batch leaves to be done once it is committed.

@@ -270,31 +270,6 @@ pub fn replies(answer: Answer, count: usize) -> Vec<Reply> {
     }
 }
 
-/// Whether an operation's reply may be large: it is forwarded alone.
-pub fn is_large(op: &Op) -> bool {
-    use crate::core::op::{Read, Write};
-    match &op.action {
-        Action::Read(read) => matches!(
-            read,
-            Read::Get
-                | Read::GetOrNil
-                | Read::GetRange { .. }
-                | Read::Members
-                | Read::ScanMembers { .. }
-                | Read::RandomMembers { .. }
-        ),
-        Action::Write(write) => matches!(
-            write,
-            Write::Set { .. }
-                | Write::Append { .. }
-                | Write::SetRange { .. }
-                | Write::GetDel
-                | Write::GetEx { .. }
-                | Write::Pop { .. }
-        ),
-    }
-}
-
 /// Requests that wait for other nodes, at most.
 const WAITING_MAX: usize = 16_384;
 /// Errands of other nodes that run at the same time, at most.

@@ -43,6 +43,7 @@ mod shard_loop;
 mod shares;
 mod shutdown;
 mod start;
+mod threads;
 mod told;
 mod walk;
 mod watch;

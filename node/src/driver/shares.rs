@@ -68,10 +68,10 @@ impl Split {
     }
 
     fn there_too(&mut self, nodes: Vec<NodeName>, op: Op, place: usize) {
-        let is_alone = forward::is_large(&op);
+        let is_alone = op.profile().is_large;
         let known = self.there.iter_mut().find(|share| {
-            let has_room =
-                share.ops.len() < OPS_PER_FORWARD && !share.ops.iter().any(forward::is_large);
+            let has_room = share.ops.len() < OPS_PER_FORWARD
+                && !share.ops.iter().any(|op| op.profile().is_large);
             !is_alone && has_room && share.nodes == nodes
         });
         match known {

@@ -18,12 +18,12 @@ use super::{
     health,
     node::Node,
     queue::{Inspection, Work},
-    start::{Threads, last_sync},
+    threads::Threads,
 };
 use crate::{
     core::ship::Destination,
     peer::{LinkState, PeerLink},
-    storage::directory::DataDirectory,
+    storage::{Storage, directory::DataDirectory},
 };
 
 /// What there is to end.
@@ -170,7 +170,9 @@ fn close(threads: Threads, directory: &DataDirectory, is_whole: bool) {
     if !is_whole {
         return;
     }
-    let closed = last_sync(&directory.storage)
+    let closed = directory
+        .storage
+        .sync()
         .map_err(|error| error.to_string())
         .and_then(|()| directory.mark_clean().map_err(|error| error.to_string()));
     if let Err(error) = closed {

@@ -40,8 +40,8 @@ use super::{
     router::Router,
     shard_loop::{Parts, ShardLoop},
     shutdown::{Ending, shut_down},
+    threads::Threads,
     told::{Signals, Told, until_told},
-    watch::{Running, Watch, running, sync_log},
 };
 use crate::{
     config::{Config, Fsync},
@@ -58,7 +58,7 @@ use crate::{
     placement::Placement,
     resp,
     storage::{
-        Durability, Storage, StorageError,
+        Durability, StorageError,
         directory::DataDirectory,
         record::forgotten,
         rocks::{RocksOptions, RocksStorage},
@@ -531,49 +531,6 @@ fn watched_over(
     });
 }
 
-/// Threads beside the shards: they end when `running` is dropped.
-pub(super) struct Threads {
-    pub(super) running: Running,
-    pub(super) handles: Vec<thread::JoinHandle<()>>,
-}
-
-impl Threads {
-    fn start(config: &Config, node: &Node) -> Result<Self, RunError> {
-        let (sender, receiver) = running();
-        let watch = Watch {
-            node: node.clone(),
-            data_dir: config.node.data_dir.clone(),
-            min_free_bytes: config.storage.min_free_disk.bytes(),
-            running: receiver.clone(),
-        };
-        let mut handles = vec![
-            thread::Builder::new()
-                .name("storage-watch".to_owned())
-                .spawn(move || watch.run())?,
-        ];
-        if config.storage.fsync == Fsync::Interval {
-            let (node, interval) = (node.clone(), config.storage.fsync_interval);
-            let sync = move || {
-                sync_log(
-                    &node.inner().storage,
-                    interval,
-                    &node.inner().health,
-                    &receiver,
-                )
-            };
-            handles.push(
-                thread::Builder::new()
-                    .name("log-sync".to_owned())
-                    .spawn(sync)?,
-            );
-        }
-        Ok(Self {
-            running: sender,
-            handles,
-        })
-    }
-}
-
 /// Resolves when the doors are told to close.
 fn stopped(stop: &watched::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
     let mut stop = stop.subscribe();
@@ -598,11 +555,6 @@ fn say_ready(
         config.node.name, config.node.region
     )?;
     stdout.flush()
-}
-
-/// Syncs what there is, for the last time.
-pub(super) fn last_sync(storage: &RocksStorage) -> Result<(), StorageError> {
-    storage.sync()
 }
 
 /// Threads for what must wait for the disk.

@@ -52,7 +52,7 @@ impl Path {
     }
 }
 
-/// Four seconds of heartbeats. Fewer, and a burst that fills a router's queue, or a machine whose cores are all taken for a moment,
+/// Eight seconds of heartbeats. Fewer, and a burst that fills a router's queue, or a machine whose cores are all taken for a moment,
 /// looks like a longer path.
 const SAMPLES: usize = 8;
 /// BBR keeps two windows in flight, so up to twice the round trip it knows costs nothing; at four times it sends at half of what it could.

@@ -10,7 +10,10 @@ use std::{
     time::Instant,
 };
 
-use super::{meter::CommandIndex, table, writer::Protocol};
+use super::{
+    table::{self, CommandIndex},
+    writer::Protocol,
+};
 
 /// Both ends of a connection, as text (`127.0.0.1:1234`).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,16 +21,16 @@ use super::{
     levels::{Call, Levels},
     limits::{ROUND_COMMANDS_MAX, ROUND_VALUES_MAX},
     lobby::Lobby,
-    meter::{CommandIndex, Outcome, Tally},
+    meter::{Outcome, Tally},
     output::Output,
     parser::{Parser, ProtocolError, Request},
-    plan::{Ops, Plan, visits_many, yields_values},
+    plan::{Ops, Plan},
     session::Session,
-    table::Rejected,
+    table::{CommandIndex, Rejected},
     transaction::Admitted,
     writer::{self, Protocol},
 };
-use crate::core::{op::Op, reply::Reply};
+use crate::core::{op::Op, profile::Visits, reply::Reply};
 
 /// What a round ended for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -257,7 +257,8 @@ impl<B: Backend> Conversation<B> {
     }
 
     async fn read(&mut self, command: CommandIndex, ops: Ops, join: Join) {
-        if !self.waiting.writes.is_empty() && ops.as_slice().iter().any(visits_many) {
+        let mut visits = ops.as_slice().iter().map(|op| op.profile().visits);
+        if !self.waiting.writes.is_empty() && visits.any(Visits::are_many) {
             self.settle().await;
         }
         if matches!(join, Join::List) && ops.len() > ROUND_VALUES_MAX {
@@ -300,7 +301,11 @@ impl<B: Backend> Conversation<B> {
 
     /// Settles what waits if more values than a round may hold would wait with these.
     async fn make_room_for_values(&mut self, ops: &Ops) {
-        let values = ops.as_slice().iter().filter(|op| yields_values(op)).count();
+        let values = ops
+            .as_slice()
+            .iter()
+            .filter(|op| op.profile().yields_values)
+            .count();
         if values > 0 && self.waiting.values + values > ROUND_VALUES_MAX {
             self.settle().await;
         }

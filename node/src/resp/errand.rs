@@ -5,13 +5,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use super::{
-    backend::Backend,
-    commands::page,
-    error,
-    info::Sections,
-    levels::Levels,
-    lobby::Lobby,
-    plan::{reading, writing},
+    backend::Backend, commands::page, error, info::Sections, levels::Levels, lobby::Lobby,
 };
 use crate::{
     core::{
@@ -222,7 +216,7 @@ impl<B: Backend> Node<'_, B> {
         }
         let members = left.clone();
         let read = Read::AreMembers { members };
-        let flags = items(self.read(reading(key.clone(), read)).await?)?;
+        let flags = items(self.read(Op::reading(key.clone(), read)).await?)?;
         if flags.len() != left.len() {
             return Err(error::no_reply());
         }
@@ -237,7 +231,7 @@ impl<B: Backend> Node<'_, B> {
     async fn sizes(&self, keys: &[Key]) -> Result<Vec<usize>, Refusal> {
         let ops = keys
             .iter()
-            .map(|key| reading(key.clone(), Read::Cardinality));
+            .map(|key| Op::reading(key.clone(), Read::Cardinality));
         let replies = self.read_all(ops.collect()).await;
         if replies.len() != keys.len() {
             return Err(error::no_reply());
@@ -246,7 +240,7 @@ impl<B: Backend> Node<'_, B> {
     }
 
     async fn members(&self, key: &Key) -> Result<Vec<Bytes>, Refusal> {
-        let reply = self.read(reading(key.clone(), Read::Members)).await?;
+        let reply = self.read(Op::reading(key.clone(), Read::Members)).await?;
         let member = |item| match item {
             Reply::Bulk(member) => Ok(member),
             _ => Err(error::no_reply()),
@@ -263,9 +257,9 @@ impl<B: Backend> Node<'_, B> {
         };
         let before = self
             .read_all(vec![
-                reading(source.clone(), Read::Cardinality),
-                reading(target.clone(), Read::Cardinality),
-                reading(source.clone(), held),
+                Op::reading(source.clone(), Read::Cardinality),
+                Op::reading(target.clone(), Read::Cardinality),
+                Op::reading(source.clone(), held),
             ])
             .await;
         let [source_size, target_size, held] =
@@ -282,8 +276,8 @@ impl<B: Backend> Node<'_, B> {
         let add = Write::Add {
             members: members.clone(),
         };
-        self.write(writing(target, add)).await?;
-        self.write(writing(source, Write::Remove { members }))
+        self.write(Op::writing(target, add)).await?;
+        self.write(Op::writing(source, Write::Remove { members }))
             .await?;
         Ok(Reply::Int(1))
     }

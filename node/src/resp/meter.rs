@@ -14,20 +14,11 @@ use std::{
 
 use metrics::{Counter, Histogram};
 
-use super::table::{self, TABLE};
+use super::table::{self, CommandIndex, TABLE};
 use crate::{
     core::reply::Reply,
     metrics::{COMMAND_DURATION_SECONDS as DURATION, COMMANDS_TOTAL as COMMANDS},
 };
-
-/// A command's place in the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct CommandIndex(pub(super) u16);
-
-impl CommandIndex {
-    /// Stands for whatever is not in the table.
-    pub(super) const UNKNOWN: Self = Self(u16::MAX);
-}
 
 /// How one command went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,12 +1,9 @@
 //! What a command comes to: a reply, requests on keys with a way to join their replies, or an errand.
 
 use super::{errand::Errand, join::Join, levels::Levels};
-use crate::{
-    core::{
-        op::{Action, Key, Op, Read, Write},
-        reply::Reply,
-    },
-    level::Level,
+use crate::core::{
+    op::{Key, Op, Read, Write},
+    reply::Reply,
 };
 
 /// What has to be done for one command.
@@ -69,7 +66,7 @@ impl Plan {
 
     /// A read whose reply is turned into the command's.
     pub(super) fn read_as(key: Key, read: Read, join: Join) -> Self {
-        Self::Read(Ops::One(reading(key, read)), join)
+        Self::Read(Ops::One(Op::reading(key, read)), join)
     }
 
     /// A write whose reply is the command's.
@@ -79,7 +76,7 @@ impl Plan {
 
     /// A write whose reply is turned into the command's.
     pub(super) fn write_as(key: Key, write: Write, join: Join) -> Self {
-        Self::Write(Ops::One(writing(key, write)), join)
+        Self::Write(Ops::One(Op::writing(key, write)), join)
     }
 
     /// The same at these levels; an errand is given them when it runs.
@@ -103,83 +100,3 @@ impl Plan {
         Self::Reply(Reply::Ok)
     }
 }
-
-/// A read at the default level, until it is given its own.
-pub(super) fn reading(key: Key, read: Read) -> Op {
-    Op {
-        key,
-        action: Action::Read(read),
-        level: Level::default(),
-    }
-}
-
-/// A write at the default level, until it is given its own.
-pub(super) fn writing(key: Key, write: Write) -> Op {
-    Op {
-        key,
-        action: Action::Write(write),
-        level: Level::default(),
-    }
-}
-
-/// Whether the reply carries values of the store, whose size the request does not bound.
-pub(super) fn yields_values(op: &Op) -> bool {
-    match &op.action {
-        Action::Read(read) => match read {
-            Read::Get
-            | Read::GetOrNil
-            | Read::GetRange { .. }
-            | Read::Members
-            | Read::ScanMembers { .. }
-            | Read::RandomMembers { .. } => true,
-            Read::Strlen
-            | Read::Exists
-            | Read::Type
-            | Read::RemainingMs
-            | Read::ExpiresAtMs
-            | Read::AreMembers { .. }
-            | Read::Cardinality
-            | Read::Encoding
-            | Read::MemoryUsage => false,
-        },
-        Action::Write(write) => match write {
-            Write::Set { return_old, .. } => *return_old,
-            Write::GetDel | Write::GetEx { .. } | Write::Pop { .. } => true,
-            Write::Append { .. }
-            | Write::SetRange { .. }
-            | Write::IncrBy { .. }
-            | Write::Delete
-            | Write::Expire { .. }
-            | Write::Persist
-            | Write::Add { .. }
-            | Write::Remove { .. } => false,
-        },
-    }
-}
-
-/// Whether a read may visit many rows: it does not queue behind writes in a shard, whose next commit would wait for it.
-pub(super) fn visits_many(op: &Op) -> bool {
-    match &op.action {
-        Action::Read(read) => match read {
-            Read::Members
-            | Read::ScanMembers { .. }
-            | Read::RandomMembers { .. }
-            | Read::MemoryUsage => true,
-            Read::AreMembers { members } => members.len() > LOOKUPS_FEW,
-            Read::Get
-            | Read::GetOrNil
-            | Read::GetRange { .. }
-            | Read::Strlen
-            | Read::Exists
-            | Read::Type
-            | Read::RemainingMs
-            | Read::ExpiresAtMs
-            | Read::Cardinality
-            | Read::Encoding => false,
-        },
-        Action::Write(_) => false,
-    }
-}
-
-/// So many members may be looked up between writes.
-const LOOKUPS_FEW: usize = 16;

@@ -4,9 +4,17 @@ use super::{
     args::Args,
     commands::{Context, Planned, ROWS},
     error,
-    meter::CommandIndex,
 };
 use crate::core::reply::Refusal;
+
+/// A command's place in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CommandIndex(pub(super) u16);
+
+impl CommandIndex {
+    /// Stands for whatever is not in the table.
+    pub(super) const UNKNOWN: Self = Self(u16::MAX);
+}
 
 /// One row of the table.
 #[derive(Debug)]

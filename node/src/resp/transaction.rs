@@ -12,8 +12,7 @@
 use super::{
     args::Args,
     levels,
-    meter::CommandIndex,
-    table::{self, Rejected},
+    table::{self, CommandIndex, Rejected},
 };
 use crate::core::reply::Refusal;
 

@@ -9,11 +9,11 @@ use crate::{
         asks::{Ask, Question},
         compare,
         coordinate::{Effect, Overwrites, Stop},
-        correct::Lesson,
         gate::{AskedAbout, Lost, Opened, Turned, Waiting},
+        lesson::Lesson,
         message::{AskId, Compare, Message, SessionId},
         mutant::{Mutant, is_on},
-        op::{Action, Condition, Key, Op, Read, SetExpiry, Write},
+        op::{Action, Key, Op, Read, Write},
         progress::Walk,
         quorum::Awaiting,
         reach::Asked,
@@ -43,8 +43,7 @@ impl Shard {
         let deadline = now.mono + self.config.timeout;
         let waiting = Waiting { id, op, deadline };
         let may_overtake = is_on(Mutant::GateIgnored)
-            && !(self.reach(now).asks_others(waiting.op.level)
-                && depends_on_what_is_there(&waiting.op.action));
+            && !(self.reach(now).asks_others(waiting.op.level) && waiting.op.profile().asks_first);
         if !self.gates.is_empty() && self.gates.is_closed(&waiting.op.key) && !may_overtake {
             match self.is_crowded() {
                 Some(refusal) => self.reply(id, refusal.into()),
@@ -79,8 +78,8 @@ impl Shard {
         now: Now,
     ) -> bool {
         let mut is_free = |waiting: &Waiting| {
-            let Op { key, action, .. } = &waiting.op;
-            let is_unsure = tells_what_is_there(action)
+            let key = &waiting.op.key;
+            let is_unsure = waiting.op.profile().tells
                 && (self.quorum.is_disturbed(key) || self.is_contested(storage, key, now));
             !is_unsure
         };
@@ -102,7 +101,7 @@ impl Shard {
         let Action::Write(write) = &op.action else {
             return true;
         };
-        if depends_on_what_is_there(&op.action) {
+        if op.profile().asks_first {
             return true;
         }
         // What cannot be read is said when it is carried out.
@@ -366,7 +365,7 @@ impl Shard {
             return true;
         }
         let mut covered = covered.iter();
-        let decides = covered.any(|waiting| depends_on_what_is_there(&waiting.op.action));
+        let decides = covered.any(|waiting| waiting.op.profile().asks_first);
         // What cannot be read is said when it is carried out.
         decides
             && compare::digest(storage, &mut self.working, key)
@@ -573,32 +572,6 @@ fn as_read(op: &Op) -> Option<&Read> {
     }
 }
 
-/// Whether a request must know what other replicas know before it can be carried out: it answers with it, or decides by it.
-fn depends_on_what_is_there(action: &Action) -> bool {
-    match action {
-        Action::Read(_) => true,
-        Action::Write(write) => match write {
-            Write::Set {
-                expiry,
-                condition,
-                return_old,
-                ..
-            } => *return_old || *condition != Condition::Always || *expiry == SetExpiry::Keep,
-            Write::GetDel
-            | Write::GetEx { .. }
-            | Write::Append { .. }
-            | Write::SetRange { .. }
-            | Write::Expire { .. }
-            | Write::Persist
-            | Write::Pop { .. } => true,
-            // These are told what they did not know by the acknowledgements.
-            Write::IncrBy { .. } | Write::Delete | Write::Add { .. } | Write::Remove { .. } => {
-                false
-            }
-        },
-    }
-}
-
 /// Whether a write is refused because of what is under its key.
 fn would_refuse(head: &Head, write: &Write) -> bool {
     match write {
@@ -637,17 +610,6 @@ fn would_empty(head: &Head, write: &Write) -> bool {
         }
         _ => false,
     }
-}
-
-/// Whether a request answers with what is there, or decides by it, whomever it asks.
-fn tells_what_is_there(action: &Action) -> bool {
-    depends_on_what_is_there(action)
-        || matches!(
-            action,
-            Action::Write(
-                Write::IncrBy { .. } | Write::Add { .. } | Write::Remove { .. } | Write::Delete
-            )
-        )
 }
 
 /// A request that is kept for a while: its key may be a slice of a connection's read buffer, which must not live as long.

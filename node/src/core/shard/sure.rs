@@ -20,8 +20,8 @@ use crate::{
     core::{
         Now, Output,
         coordinate::Effect,
-        correct::Learner,
         gate::Waiting,
+        lesson::Learner,
         mutant::{Mutant, is_on},
         op::{Action, Key, SetExpiry},
     },

@@ -1,37 +1,12 @@
 //! What was stamped far ahead is stamped anew: the heads and rows that it touched, and its deltas in the outbox.
 
-use std::collections::{BTreeMap, BTreeSet};
+use crdt::{Delta, Hlc, Restamp, Tag};
 
-use bytes::Bytes;
-use crdt::{Delta, Hlc, Named, Part, Restamp, Tag};
-
-use super::{OutboxRow, ROW_OVERHEAD_BYTES, Working};
+use super::{OutboxRow, ROW_OVERHEAD_BYTES, Touched, Working};
 use crate::{
-    core::op::Key,
     placement::Position,
     storage::{Storage, StorageError, record::row},
 };
-
-/// Keys that deltas changed, and the elements that they named.
-#[derive(Debug, Default)]
-pub struct Touched(BTreeMap<Key, BTreeSet<Bytes>>);
-
-impl Touched {
-    /// Adds what a delta changed.
-    pub fn note(&mut self, delta: &Delta) {
-        if delta.parts.iter().all(Part::says_nothing) {
-            return; // it only asked, and a head that was never written is not to be
-        }
-        let elements = self.0.entry(delta.key.clone()).or_default();
-        for part in &delta.parts {
-            if let Part::Set(rows) = part
-                && let Named::Rows(named) = &rows.named
-            {
-                elements.extend(named.keys().cloned());
-            }
-        }
-    }
-}
 
 impl Working {
     /// Reads everything that [`Working::restamp`] will change. Changes nothing.

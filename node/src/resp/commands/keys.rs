@@ -10,13 +10,13 @@ use super::{
         join::Join,
         limits::SCAN_COUNT_MAX,
         number::parse_cursor,
-        plan::{Ops, Plan, reading, writing},
+        plan::{Ops, Plan},
     },
     Context, Planned, help,
 };
 use crate::{
     core::{
-        op::{Kind, Read, ScanFilter, Write},
+        op::{Kind, Op, Read, ScanFilter, Write},
         reply::{Refusal, Reply},
     },
     placement::CURSOR_BITS,
@@ -26,7 +26,7 @@ pub(super) fn delete(_: &mut Context<'_>, args: Args<'_>) -> Planned {
     if args.len() == 2 {
         return Ok(Plan::write(args.kept(1), Write::Delete));
     }
-    let ops = (1..args.len()).map(|at| writing(args.kept(at), Write::Delete));
+    let ops = (1..args.len()).map(|at| Op::writing(args.kept(at), Write::Delete));
     Ok(Plan::Write(Ops::Many(ops.collect()), Join::Sum))
 }
 
@@ -34,7 +34,7 @@ pub(super) fn exists(_: &mut Context<'_>, args: Args<'_>) -> Planned {
     if args.len() == 2 {
         return Ok(Plan::read(args.key(1), Read::Exists));
     }
-    let ops = (1..args.len()).map(|at| reading(args.key(at), Read::Exists));
+    let ops = (1..args.len()).map(|at| Op::reading(args.key(at), Read::Exists));
     Ok(Plan::Read(Ops::Many(ops.collect()), Join::Sum))
 }
 

@@ -5,12 +5,12 @@ use super::{
         args::Args,
         error,
         join::Join,
-        plan::{Ops, Plan, reading, writing},
+        plan::{Ops, Plan},
     },
     Context, Planned,
 };
 use crate::core::{
-    op::{Condition, Read, SetExpiry, Write},
+    op::{Condition, Op, Read, SetExpiry, Write},
     reply::{Refusal, Reply},
 };
 
@@ -96,7 +96,7 @@ pub(super) fn getex(context: &mut Context<'_>, args: Args<'_>) -> Planned {
 
 pub(super) fn mget(_: &mut Context<'_>, args: Args<'_>) -> Planned {
     let keys = 1..args.len();
-    let ops = keys.map(|at| reading(args.key(at), Read::GetOrNil));
+    let ops = keys.map(|at| Op::reading(args.key(at), Read::GetOrNil));
     Ok(Plan::Read(Ops::Many(ops.collect()), Join::List))
 }
 
@@ -107,7 +107,7 @@ pub(super) fn mset(context: &mut Context<'_>, args: Args<'_>) -> Planned {
     }
     let set = |at| plain_set(args, at + 1, Condition::Always, SetExpiry::Clear);
     let keys = (1..args.len()).step_by(2);
-    let ops = keys.map(|at| writing(args.kept(at), set(at)));
+    let ops = keys.map(|at| Op::writing(args.kept(at), set(at)));
     Ok(Plan::Write(Ops::Many(ops.collect()), Join::AllOk))
 }
 
