@@ -10,7 +10,7 @@
 mod core_support;
 
 use core_support::{
-    add, bulk, incr,
+    add, bulk, bytes, incr,
     missed::{Held, answers_held, arrive, expire, give, only, pass, set_with},
     remove,
     replicas::Replicas,
@@ -105,9 +105,8 @@ fn p7_a_text_that_was_persisted_is_not_ended_by_an_addition() {
     written_beside_persisted(add(&["x"]), Reply::Int(1), add(&["y"]));
 }
 
-/// The clock of us-1 is 300 ms ahead, and the key is about to end. A client is told by us-1 that nothing is there to persist, and us-1's row that ends
-/// the key is late. Then PERSIST through us-3, by whose clock it has not ended, is acknowledged by us-2: the key is to stay.
-fn persisted_behind_an_end_that_nobody_has(before: Write, reply: Reply) {
+/// The clock of us-1 is 300 ms ahead, and by it alone the key has ended. Gives when it ends.
+fn ended_by_one_clock(before: Write, reply: Reply) -> (Replicas, u64) {
     let mut three = Replicas::three();
     three.nodes[0].wall_ms += 300;
     let at = three.nodes[1].wall_ms + 1000;
@@ -115,7 +114,14 @@ fn persisted_behind_an_end_that_nobody_has(before: Write, reply: Reply) {
     assert_eq!(three.write(1, "k", expire(at)), Reply::Int(1));
     three.live(0..3, 8);
     assert!(three.nodes[0].wall_ms >= at && three.nodes[1].wall_ms < at);
-    let first = three.begin(0, "k", Action::Write(Write::Persist));
+    (three, at)
+}
+
+/// The clock of us-1 is 300 ms ahead, and the key is about to end. A client is told by us-1 that nothing is there to persist, and us-1's row that ends
+/// the key is late. Then PERSIST through us-3, by whose clock it has not ended, is acknowledged by us-2: the key is to stay.
+fn persisted_behind_an_end_that_nobody_has(before: Write, reply: Reply, first: Write) {
+    let (mut three, at) = ended_by_one_clock(before, reply);
+    let first = three.begin(0, "k", Action::Write(first));
     let answers = answers_held(&mut three, 0);
     give(&mut three, 0, answers);
     let first = three.reply(0, first);
@@ -138,13 +144,28 @@ fn persisted_behind_an_end_that_nobody_has(before: Write, reply: Reply) {
 /// P1. A PERSIST that was acknowledged before the end, as every clock but one has it, is undone by the end.
 #[test]
 fn p1_a_string_that_was_persisted_is_not_ended_by_a_clock_that_is_ahead() {
-    persisted_behind_an_end_that_nobody_has(set("v"), Reply::Ok);
+    persisted_behind_an_end_that_nobody_has(set("v"), Reply::Ok, Write::Persist);
+}
+
+/// P1. The same behind what writes nothing: a SETRANGE of nothing, and an APPEND that is refused.
+#[test]
+fn p1_what_writes_nothing_ends_nothing() {
+    let nothing = Write::SetRange {
+        offset: 0,
+        value: bytes(""),
+    };
+    let too_long = Write::Append {
+        value: bytes(&"x".repeat(2 << 20)),
+    };
+    for first in [nothing, too_long] {
+        persisted_behind_an_end_that_nobody_has(set("v"), Reply::Ok, first);
+    }
 }
 
 /// P1. The same of a set.
 #[test]
 fn p1_a_set_that_was_persisted_is_not_ended_by_a_clock_that_is_ahead() {
-    persisted_behind_an_end_that_nobody_has(add(&["a"]), Reply::Int(1));
+    persisted_behind_an_end_that_nobody_has(add(&["a"]), Reply::Int(1), Write::Persist);
 }
 
 /// P7. DEL through us-1, by whose clock (300 ms ahead) the key has ended: it asks, ends the key, and is answered before anybody has that. Whoever asks
@@ -156,12 +177,7 @@ fn p7_a_delete_of_what_has_ended_by_its_own_clock_is_seen() {
         (add(&["a"]), Reply::Int(1), Write::Delete),
         (add(&["a"]), Reply::Int(1), remove(&["a"])),
     ] {
-        let mut three = Replicas::three();
-        three.nodes[0].wall_ms += 300;
-        let at = three.nodes[1].wall_ms + 1000;
-        assert_eq!(three.write(1, "k", before), reply);
-        assert_eq!(three.write(1, "k", expire(at)), Reply::Int(1));
-        three.live(0..3, 8);
+        let (mut three, at) = ended_by_one_clock(before, reply);
         let deleted = three.begin(0, "k", Action::Write(removal.clone()));
         let answers = answers_held(&mut three, 0);
         give(&mut three, 0, answers);

@@ -17,10 +17,10 @@ use core_support::{
     Region, UNBOUNDED, acknowledge, add, bulk, bytes, connect, deliver, home, pair, position,
     replicas::Replicas, set, take,
 };
-use crdt::{Context, Dots, Hlc, Part, Stamp, Tag};
+use crdt::{ActorId, Context, Dots, Hlc, Part, RowsDelta, Stamp, Tag};
 use node::{
     core::{
-        adopt::adopt,
+        adopt::{Adopted, adopt},
         identity::DirectoryId,
         message::{Message, SessionId},
         op::{Action, Read},
@@ -141,12 +141,20 @@ fn a_read_gives_a_replica_the_parts_that_it_lacks() {
     );
 }
 
+fn added(element: &str, actor: ActorId) -> RowsDelta<()> {
+    let stamp = Stamp::new(Hlc::from_millis(1), actor);
+    crdt::add(
+        &Context::new(),
+        stamp,
+        bytes(element),
+        &Dots::new(),
+        (),
+        true,
+    )
+}
+
 /// Stores a head that holds a part of the set, as a release would have kept it that had no sets.
-fn keep_unjoined(region: &Region, key: &str, part: &Part) {
-    let Part::Set(rows) = part else {
-        panic!("a part of a set");
-    };
-    let body = crdt::encode(0, rows).split_off(1);
+fn keep_unjoined(region: &Region, key: &str, body: Vec<u8>) {
     let kept = [&[1, Tag::SET.number(), 0, 1, body.len() as u8][..], &body].concat();
     let mut value = Head::default().encode();
     value[0] = 2;
@@ -163,25 +171,32 @@ fn keep_unjoined(region: &Region, key: &str, part: &Part) {
 fn what_was_kept_is_joined_by_the_release_that_knows_its_type() {
     let mut us = Region::new("us", &[], 1);
     us.write("other", add(&["x"]));
-    let stamp = Stamp::new(Hlc::from_millis(1), us.actor());
-    let nothing = (Context::new(), Dots::new());
-    let part = Part::Set(crdt::add(
-        &nothing.0,
-        stamp,
-        bytes("x"),
-        &nothing.1,
-        (),
-        true,
-    ));
-    keep_unjoined(&us, "kept", &part);
-    keep_unjoined(&us, "kept too", &part);
-    assert_eq!(adopt(&us.storage), Ok(2));
+    let body = crdt::encode(0, &added("x", us.actor())).split_off(1);
+    keep_unjoined(&us, "kept", body.clone());
+    keep_unjoined(&us, "kept too", body);
+    assert_eq!(adopt(&us.storage).unwrap().keys, 2);
     us.restart();
     assert_eq!(us.read("kept", Read::Cardinality), Reply::Int(1));
     assert_eq!(us.read("kept too", Read::Cardinality), Reply::Int(1));
     assert_eq!(us.shard.tallies().total().keys, 3);
-    assert_eq!(adopt(&us.storage), Ok(0));
+    assert_eq!(adopt(&us.storage), Ok(Adopted::default()));
     assert!(!meta::has_unknown(&us.storage).unwrap());
+}
+
+#[test]
+fn what_was_kept_and_is_damaged_is_left_and_the_others_are_joined() {
+    let mut us = Region::new("us", &[], 1);
+    let part = added("x", us.actor());
+    keep_unjoined(&us, "sound", crdt::encode(0, &part).split_off(1));
+    keep_unjoined(&us, "damaged", vec![0xff]);
+    let adopted = adopt(&us.storage).unwrap();
+    assert_eq!((adopted.keys, adopted.damaged), (1, 1));
+    assert!(adopted.first.unwrap().to_string().contains("damaged"));
+    us.restart();
+    assert_eq!(us.read("sound", Read::Cardinality), Reply::Int(1));
+    let kept = head_of(&us, "damaged").unknown;
+    assert!(kept.has_known(), "it is there for a later try");
+    assert!(meta::has_unknown(&us.storage).unwrap());
 }
 
 #[test]
@@ -190,7 +205,7 @@ fn what_is_still_unknown_is_left_as_it_is() {
     us.write("k", set("v"));
     ship_with_part(&mut us, &mut eu, &newer_part("new"));
     let before = head_of(&eu, "k");
-    assert_eq!(adopt(&eu.storage), Ok(0));
+    assert_eq!(adopt(&eu.storage), Ok(Adopted::default()));
     assert_eq!(head_of(&eu, "k"), before);
     assert!(meta::has_unknown(&eu.storage).unwrap());
 }

@@ -21,15 +21,27 @@ use crate::{
     },
 };
 
-/// Joins what heads hold of types that have become known. Returns the number of keys that held any.
+/// What came of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Adopted {
+    /// Keys of which all that had been kept is joined.
+    pub keys: u64,
+    /// Keys of which nothing is, because a row is damaged or what was kept is no part of its type. They are left as they are, and tried
+    /// again at the next start.
+    pub damaged: u64,
+    /// What is wrong with the first of these.
+    pub first: Option<StorageError>,
+}
+
+/// Joins what heads hold of types that have become known.
 ///
 /// # Errors
-/// Where storage cannot be read or written, or holds what is no part of its type.
-pub fn adopt(storage: &dyn Storage) -> Result<u64, StorageError> {
+/// Where storage cannot be read or written. One that is damaged is no reason not to start.
+pub fn adopt(storage: &dyn Storage) -> Result<Adopted, StorageError> {
+    let mut adopted = Adopted::default();
     if !meta::has_unknown(storage)? {
-        return Ok(0);
+        return Ok(adopted);
     }
-    let mut adopted = 0;
     let mut from = Some(Vec::new());
     let mut are_left = false;
     while let Some(start) = from.take() {
@@ -37,12 +49,19 @@ pub fn adopt(storage: &dyn Storage) -> Result<u64, StorageError> {
         are_left |= page.are_left;
         from = page.next;
         for key in page.keys {
-            adopt_key(storage, &key)?;
-            adopted += 1;
+            match adopt_key(storage, &key) {
+                Ok(()) => adopted.keys += 1,
+                Err(error @ StorageError::Failed { .. }) => return Err(error),
+                Err(error) => {
+                    are_left = true;
+                    adopted.damaged += 1;
+                    adopted.first.get_or_insert(error);
+                }
+            }
         }
     }
     let mut batch = Batch::default();
-    if adopted > 0 {
+    if adopted.keys > 0 {
         meta::forget_tallies(storage, &mut batch)?;
     }
     if !are_left {

@@ -41,7 +41,6 @@ impl Coordinator<'_> {
             Condition::IfPresent => shown != Shown::Absent,
         };
         if holds {
-            self.finish_expired(target)?;
             let told = if return_old {
                 Told::Value
             } else {
@@ -86,9 +85,7 @@ impl Coordinator<'_> {
     }
 
     pub(super) fn append(&mut self, target: &Target<'_>, tail: &Bytes) -> Result<Reply, Stop> {
-        self.finish_expired(target)?;
-        self.expect_string(target)?;
-        let old = string_text(self.head(target)?);
+        let old = self.text(target)?;
         let length = old.len() + tail.len();
         if length > self.value_bytes_max {
             return Err(Refusal::StringTooLong.into());
@@ -106,9 +103,7 @@ impl Coordinator<'_> {
         offset: usize,
         part: &Bytes,
     ) -> Result<Reply, Stop> {
-        self.finish_expired(target)?;
-        self.expect_string(target)?;
-        let old = string_text(self.head(target)?);
+        let old = self.text(target)?;
         if part.is_empty() {
             return Ok(Reply::Int(old.len() as i64));
         }
@@ -154,7 +149,15 @@ impl Coordinator<'_> {
             .map_or_else(|_| Reply::Bulk(Bytes::from(sum.to_string())), Reply::Int))
     }
 
-    /// Writes the register: floors rise to the increments that were seen, and a set under the same key goes.
+    /// The text that is seen under a key; none where it has ended.
+    fn text(&mut self, target: &Target<'_>) -> Result<Bytes, Stop> {
+        Ok(match self.expect_string(target)? {
+            Shown::Absent => Bytes::new(),
+            Shown::String | Shown::Set => string_text(self.head(target)?),
+        })
+    }
+
+    /// Writes the register: what has ended goes first, floors rise to the increments that were seen, and a set under the same key goes.
     fn write_register(
         &mut self,
         target: &Target<'_>,
@@ -162,6 +165,7 @@ impl Coordinator<'_> {
         expiry: SetExpiry,
         told: Told,
     ) -> Result<(), StorageError> {
+        self.finish_expired(target)?;
         let stamp = self.stamp();
         let is_asking = self.is_asking;
         let head = self.head(target)?;

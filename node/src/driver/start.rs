@@ -79,11 +79,14 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let shares = Shares::take(config.limits.clients)?;
     let directory = open_directory(&config, shares)?;
     let adopted = adopt(&*directory.storage)?;
-    if adopted > 0 {
+    if adopted.keys > 0 {
         tracing::info!(
-            keys = adopted,
+            keys = adopted.keys,
             "types that the release before did not know were taken up"
         );
+    }
+    if let Some(error) = &adopted.first {
+        tracing::error!(keys = adopted.damaged, %error, "what an earlier release kept of keys cannot be joined, and is left as it is");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(io_threads())
