@@ -94,6 +94,13 @@ run_mutants() {
     cargo test --workspace --test mutants -- --ignored --nocapture
 }
 
+# From the build before to this one, node by node.
+run_upgrade() {
+    local before
+    before=$(scripts/previous-build.sh) || return 1
+    MERIDIAN_BEFORE=$before cargo test -p tests --test rolling_upgrade
+}
+
 # Tests that take minutes each, once.
 run_long() {
     if cargo nextest --version >/dev/null 2>&1; then
@@ -110,6 +117,12 @@ if [ "$rounds" -gt 0 ]; then
         summary+=("mutants: all caught")
     else
         summary+=("mutants: FAILED, see $logs/mutants.log")
+        failures=$((failures + 1))
+    fi
+    if run_upgrade </dev/null >"$logs/upgrade.log" 2>&1; then
+        summary+=("rolling upgrade: passed")
+    else
+        summary+=("rolling upgrade: FAILED, see $logs/upgrade.log")
         failures=$((failures + 1))
     fi
     if run_long </dev/null >"$logs/long.log" 2>&1; then

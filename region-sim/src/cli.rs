@@ -72,6 +72,9 @@ pub struct UpArgs {
     /// The node's program [default: MERIDIAN_BIN, or meridian beside this one]
     #[arg(long, value_name = "PATH")]
     meridian: Option<PathBuf>,
+    /// One node's own program, to have nodes of different builds in one cluster
+    #[arg(long, value_name = "NODE=PATH", value_parser = assignment)]
+    binary: Vec<(String, String)>,
     /// Return when every node is ready, and leave the cluster running
     #[arg(long)]
     pub detach: bool,
@@ -99,6 +102,9 @@ impl UpArgs {
             .fresh(self.fresh);
         for (key, value) in &self.set {
             builder = builder.set(key, value);
+        }
+        for (node, program) in &self.binary {
+            builder = builder.binary(node, program);
         }
         if let Some(replicas) = self.replicas {
             builder = builder.replicas(replicas);
@@ -134,6 +140,13 @@ pub enum Verb {
     Restart {
         /// Which
         node: String,
+    },
+    /// Stop a node if it is alive, and start it with another program: another build of the node
+    Upgrade {
+        /// Which
+        node: String,
+        /// The program
+        program: PathBuf,
     },
     /// Stop a node's process where it stands
     Pause {
@@ -202,6 +215,10 @@ impl TryFrom<Verb> for control::Verb {
             Verb::Status { .. } => Self::Status,
             Verb::Kill { node } => Self::Kill { node },
             Verb::Restart { node } => Self::Restart { node },
+            Verb::Upgrade { node, program } => Self::Upgrade {
+                node,
+                program: std::path::absolute(program).map_err(|e| Error::Usage(e.to_string()))?,
+            },
             Verb::Pause { node } => Self::Pause { node },
             Verb::Resume { node } => Self::Resume { node },
             Verb::Wipe { node } => Self::Wipe { node },
@@ -286,6 +303,17 @@ mod tests {
     }
 
     #[test]
+    fn a_program_is_told_by_its_absolute_path() {
+        let here = std::env::current_dir().unwrap();
+        let upgrade = control::Verb::Upgrade {
+            node: "us-1".to_owned(),
+            program: here.join("target/meridian"),
+        };
+        assert_eq!(verb("upgrade us-1 target/meridian"), upgrade);
+        assert!(parse("upgrade us-1").is_err());
+    }
+
+    #[test]
     fn links_are_changed_by_what_is_given() {
         let change = Change {
             loss: Some("1%".parse().unwrap()),
@@ -337,13 +365,17 @@ mod tests {
     #[test]
     fn a_cluster_is_described_by_flags() {
         let line = "up --regions us,eu --nodes 2 --rtt us-eu=80ms,us-1,us-2=1ms --jitter 5ms --loss 0.5% \
-                    --set hints.window=5s --set storage.shards=2 --base-port 0 --fresh --detach";
+                    --set hints.window=5s --set storage.shards=2 --binary us-1=/old/meridian --base-port 0 --fresh --detach";
         let Command::Up(args) = parse(&line.replace("  ", "")).unwrap().command else {
             panic!("it is up")
         };
         assert_eq!(args.regions, ["us", "eu"]);
         assert_eq!(args.rtt[0].0.len(), 2);
         assert_eq!(args.set.len(), 2);
+        assert_eq!(
+            args.binary[0],
+            ("us-1".to_owned(), "/old/meridian".to_owned())
+        );
         assert!(args.detach && args.fresh);
         assert!(parse("up --rtt us-eu").is_err());
         assert!(parse("up --set nonsense").is_err());

@@ -103,6 +103,11 @@ fn a_detached_cluster_takes_verbs_until_it_is_told_down() {
     bench.run("kill us-1");
     assert_eq!(state(pids[0]), None);
     bench.run("restart us-1");
+    let newer = bench.another_program("newer");
+    bench.run(&format!("upgrade us-1 {}", newer.display()));
+    assert!(bench.run("status --json").contains("meridian-newer"));
+    let refused = bench.refused("upgrade us-1 /nowhere/meridian");
+    assert!(refused.contains("/nowhere/meridian"), "{refused}");
     bench.run("pause eu-1");
     assert_eq!(state(pids[1]), Some('T'));
     bench.run("resume eu-1");

@@ -196,6 +196,70 @@ async fn a_restart_that_fails_leaves_the_node_dead_and_the_others_alone() {
     cluster.restart("us-1").await.unwrap();
 }
 
+/// What the process of a node runs.
+fn runs(cluster: &Cluster, node: &str) -> String {
+    let command = fs::read_to_string(format!("/proc/{}/cmdline", pid(cluster, node)))
+        .expect("its process lives");
+    command.replace('\0', " ")
+}
+
+#[tokio::test]
+async fn a_node_goes_on_with_another_program_and_its_data() {
+    let bench = Bench::new();
+    let newer = bench.another_program("newer");
+    let cluster = builder(&bench).start().await.unwrap();
+    let before = pid(&cluster, "us-1");
+    cluster.upgrade("us-1", &newer).await.unwrap();
+    assert_eq!(state(before), None);
+    assert!(
+        bench.log("us-1").contains("goodbye"),
+        "it was asked to stop"
+    );
+    assert_eq!(bench.lives("us-1"), 2, "over the same data");
+    assert!(runs(&cluster, "us-1").contains("newer"));
+    assert!(!runs(&cluster, "eu-1").contains("newer"));
+    let status = cluster.status(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(status.nodes[0].program, newer);
+    assert_eq!(status.nodes[1].program, bench.program());
+    // That is what it runs from now on, dead or alive.
+    cluster.kill("us-1").await.unwrap();
+    cluster.restart("us-1").await.unwrap();
+    assert!(runs(&cluster, "us-1").contains("newer"));
+}
+
+#[tokio::test]
+async fn an_upgrade_that_fails_leaves_the_way_back_open() {
+    let bench = Bench::new();
+    let newer = bench.another_program("newer");
+    let cluster = builder(&bench).start().await.unwrap();
+    let absent = cluster
+        .upgrade("us-1", &bench.cluster_dir().join("none"))
+        .await;
+    assert!(matches!(absent, Err(Error::NoBinary { .. })));
+    let before = pid(&cluster, "us-1");
+    assert!(state(before).is_some(), "nothing was stopped for it");
+    let fail = bench.cluster_dir().join("nodes/us-1/fail");
+    fs::write(&fail, "").unwrap();
+    let failed = cluster.upgrade("us-1", &newer).await;
+    assert!(matches!(failed, Err(Error::NotReady { .. })));
+    assert_eq!(cluster.node("us-1").unwrap().pid, None);
+    fs::remove_file(fail).unwrap();
+    cluster.restart("us-1").await.unwrap();
+    assert!(!runs(&cluster, "us-1").contains("newer"));
+}
+
+#[tokio::test]
+async fn nodes_of_one_cluster_may_run_different_programs() {
+    let bench = Bench::new();
+    let older = bench.another_program("older");
+    let mixed = builder(&bench).binary("eu-1", &older);
+    let cluster = mixed.start().await.unwrap();
+    assert!(runs(&cluster, "eu-1").contains("older"));
+    assert!(!runs(&cluster, "us-1").contains("older"));
+    let stranger = builder(&bench).binary("eu-9", &older).start().await;
+    assert!(matches!(stranger, Err(Error::UnknownName { .. })));
+}
+
 #[tokio::test]
 async fn dropping_a_cluster_kills_every_node_and_frees_its_directory() {
     let bench = Bench::new();

@@ -12,7 +12,7 @@ use node::{
     placement::{Partition, Placement},
     status::{NodeState, RegionState, RegionStatus, Status},
 };
-use region_sim::live::{Builder, Change, Cluster, Exit};
+use region_sim::live::{Builder, Change, Cluster, ClusterStatus, Exit};
 use tempfile::TempDir;
 use tokio::runtime::{Builder as RuntimeBuilder, Runtime};
 
@@ -169,6 +169,12 @@ impl World {
         serde_json::from_str(&text).expect("a status is JSON")
     }
 
+    /// What the launcher says of all nodes.
+    pub fn cluster_status(&self) -> ClusterStatus {
+        let status = self.runtime.block_on(self.cluster.status(LIMIT));
+        self.done("status", status)
+    }
+
     /// What a node says of another region.
     pub fn region(&self, node: &str, region: &str) -> RegionStatus {
         let regions = self.status(node).regions;
@@ -192,6 +198,12 @@ impl World {
     /// Starts a node, after stopping it if it is alive.
     pub fn restart(&self, node: &str) {
         self.done("restart", self.runtime.block_on(self.cluster.restart(node)));
+    }
+
+    /// Stops a node and starts it with another program.
+    pub fn upgrade(&self, node: &str, program: &Path) {
+        let upgraded = self.runtime.block_on(self.cluster.upgrade(node, program));
+        self.done("upgrade", upgraded);
     }
 
     /// Stops a node's process where it stands.

@@ -42,6 +42,7 @@ pub struct Builder {
     fresh: bool,
     settings: Vec<(String, String)>,
     program: Option<PathBuf>,
+    programs: Vec<(String, PathBuf)>,
     seed: Option<u64>,
     control: bool,
     ready_limit: Duration,
@@ -62,6 +63,7 @@ impl Default for Builder {
             fresh: false,
             settings: Vec::new(),
             program: None,
+            programs: Vec::new(),
             seed: None,
             control: false,
             ready_limit: Duration::from_secs(60),
@@ -148,6 +150,13 @@ impl Builder {
         self
     }
 
+    /// The program of one node, instead of the one that all others run: nodes of different builds in one cluster.
+    pub fn binary(mut self, node: &str, program: impl AsRef<Path>) -> Self {
+        self.programs
+            .push((node.to_owned(), program.as_ref().to_path_buf()));
+        self
+    }
+
     /// The seed of losses and jitter, instead of a random one.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -181,8 +190,10 @@ impl Builder {
     pub async fn start(self) -> Result<Cluster, Error> {
         let topology = Topology::new(&self.cluster, &self.regions, self.nodes, self.replicas)?;
         let links = self.links(&topology)?;
+        let program = program::find(self.program.as_deref())?;
         let parts = Parts {
-            program: program::find(self.program.as_deref())?,
+            programs: self.programs(&topology, &program)?,
+            program,
             overrides: Overrides::parse(&self.settings, &topology)?,
             ports: Ports::new(self.base_port)?,
             layout: Layout::open(&self.dir)?,
@@ -192,6 +203,15 @@ impl Builder {
         cluster.prepare(&links).await?;
         cluster.start_all().await?;
         Ok(cluster)
+    }
+
+    /// What each node runs, in order of index.
+    fn programs(&self, topology: &Topology, default: &Path) -> Result<Vec<PathBuf>, Error> {
+        let mut programs = vec![default.to_path_buf(); topology.len()];
+        for (node, program) in &self.programs {
+            programs[topology.node(node)?] = program::find(Some(program))?;
+        }
+        Ok(programs)
     }
 
     /// What each link is to be like to begin with, in order of application.
@@ -234,6 +254,7 @@ impl Builder {
                 name.to_string(),
                 region.to_string(),
                 layout,
+                parts.programs[index].clone(),
             ))
         };
         let seats = topology.members().enumerate().map(seat).collect();
@@ -261,6 +282,8 @@ impl Builder {
 /// What a description refers to, found.
 struct Parts {
     program: PathBuf,
+    /// Each node's, in order of index.
+    programs: Vec<PathBuf>,
     overrides: Overrides,
     ports: Ports,
     layout: Layout,

@@ -146,6 +146,18 @@ impl Cluster {
         self.carry(async move { site.restart(&seat).await }).await
     }
 
+    /// Stops a node like [`Cluster::stop`] if it is alive, and starts it with another program; returns when it is ready.
+    ///
+    /// # Errors
+    /// If there is none of that name, there is no such program, or it does not become ready; then the node is dead, and
+    /// [`Cluster::restart`] starts it with the program that it had.
+    pub async fn upgrade(&self, node: &str, program: &Path) -> Result<(), Error> {
+        let (site, seat) = self.both(node)?;
+        let program = program::find(Some(program))?;
+        self.carry(async move { site.upgrade(&seat, program).await })
+            .await
+    }
+
     /// Stops a node's process where it stands; it keeps its sockets. Nothing changes if it is paused.
     ///
     /// # Errors

@@ -41,6 +41,13 @@ pub enum Verb {
         /// Which node.
         node: String,
     },
+    /// Stop if alive, start with another program.
+    Upgrade {
+        /// Which node.
+        node: String,
+        /// The program, by its absolute path: the launcher may be at work in another directory.
+        program: PathBuf,
+    },
     /// SIGSTOP.
     Pause {
         /// Which node.
@@ -174,6 +181,7 @@ async fn perform(verb: &Verb, cluster: &Cluster) -> Result<Answer, Error> {
         Verb::Status => return cluster.status(STATUS_PATIENCE).await.map(Answer::Status),
         Verb::Kill { node } => cluster.kill(node).await,
         Verb::Restart { node } => cluster.restart(node).await,
+        Verb::Upgrade { node, program } => cluster.upgrade(node, program).await,
         Verb::Pause { node } => cluster.pause(node).await,
         Verb::Resume { node } => cluster.resume(node).await,
         Verb::Wipe { node } => cluster.wipe(node).await,

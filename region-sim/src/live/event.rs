@@ -40,6 +40,7 @@ pub(super) struct Events {
 }
 
 impl Events {
+    /// None yet; `listener` is told of each instead of the log.
     pub fn new(listener: Option<Listener>) -> Self {
         Self {
             start: Instant::now(),
@@ -48,6 +49,7 @@ impl Events {
         }
     }
 
+    /// Something happened just now.
     pub fn add(&self, text: String) {
         let event = Event {
             after: self.start.elapsed(),
@@ -64,6 +66,7 @@ impl Events {
         latest.push_back(event);
     }
 
+    /// What happened lately, oldest first.
     pub fn latest(&self) -> Vec<Event> {
         self.latest
             .lock()

@@ -39,6 +39,7 @@ pub use self::{
     layout::{Layout, NodeLayout},
     notation::{Change, Limit, RoundTrip, assignment, duration, offset_ms, round_trips},
     process::Exit,
+    program::find as find_program,
     seat::Phase,
     site::NodeEntry,
     status::{ClusterStatus, LinkRow, NodeRow, Words, describe, table},

@@ -15,8 +15,11 @@ use super::{
 };
 
 /// Finds the node's program: the one given, else the one that `MERIDIAN_BIN` names, else the one
-/// beside this executable (or one folder up, where cargo puts it beside test programs' folder).
-pub(super) fn find(given: Option<&Path>) -> Result<PathBuf, Error> {
+/// beside this executable (or one folder up, where cargo puts it beside test programs' folder). The path is absolute.
+///
+/// # Errors
+/// If there is no such file.
+pub fn find(given: Option<&Path>) -> Result<PathBuf, Error> {
     let named = given
         .map(Path::to_path_buf)
         .or_else(|| env::var_os("MERIDIAN_BIN").map(PathBuf::from));

@@ -6,14 +6,18 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use node::status::{NodeState, NodeStatus, Status};
 use tokio::time::{Instant, sleep};
 
-use super::{
-    seat::{Phase, Seat},
-    site::Site,
-};
+use super::seat::{Phase, Seat};
+
+/// All nodes of a cluster, and how many of a region hold each key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seats<'a> {
+    pub(super) all: &'a [Arc<Seat>],
+    pub(super) replicas: u16,
+}
 
 /// Waits until a node says that it can meet its default levels; not for longer than is usual, and not where too few nodes of its
 /// region run. Gives whether it says that it cannot, which is no error: a cluster in which much is dead can be started, too.
-pub(super) async fn lacks_levels(site: &Site, seat: &Arc<Seat>, patience: Duration) -> bool {
+pub(super) async fn lacks_levels(seats: Seats<'_>, seat: &Arc<Seat>, patience: Duration) -> bool {
     let until = Instant::now() + patience;
     loop {
         let life = seat.life();
@@ -25,7 +29,7 @@ pub(super) async fn lacks_levels(site: &Site, seat: &Arc<Seat>, patience: Durati
             },
             _ => return false,
         }
-        if Instant::now() >= until || !has_majority(site, seat) {
+        if Instant::now() >= until || !has_majority(seats, seat) {
             return true;
         }
         sleep(LOOK).await; // another process: there is no event to wait for
@@ -34,9 +38,9 @@ pub(super) async fn lacks_levels(site: &Site, seat: &Arc<Seat>, patience: Durati
 
 /// Waits until a node holds sessions with every other that serves, each way, and believes it to live, so that every level can be met at
 /// once; not beyond a moment. Gives whether it does not, which is no error: links may be as bad as they were asked for.
-pub(super) async fn lacks_peers(site: &Site, seat: &Arc<Seat>, until: Instant) -> bool {
+pub(super) async fn lacks_peers(seats: Seats<'_>, seat: &Arc<Seat>, until: Instant) -> bool {
     loop {
-        let (life, others) = (seat.life(), others(site, seat));
+        let (life, others) = (seat.life(), others(seats, seat));
         let (Phase::Ready, Some(doors)) = (life.phase, life.doors) else {
             return false;
         };
@@ -50,8 +54,8 @@ pub(super) async fn lacks_peers(site: &Site, seat: &Arc<Seat>, until: Instant) -
     }
 }
 
-fn others(site: &Site, seat: &Seat) -> Vec<String> {
-    let others = site.seats.iter().filter(|other| other.index != seat.index);
+fn others(seats: Seats<'_>, seat: &Seat) -> Vec<String> {
+    let others = seats.all.iter().filter(|other| other.index != seat.index);
     let serving = others.filter(|other| other.life().phase == Phase::Ready);
     serving.map(|other| other.name.clone()).collect()
 }
@@ -92,18 +96,13 @@ fn agent() -> ureq::Agent {
         .into()
 }
 
-fn has_majority(site: &Site, seat: &Seat) -> bool {
-    let living = site
-        .seats
-        .iter()
-        .filter(|other| other.region == seat.region && other.life().phase == Phase::Ready)
+fn has_majority(seats: Seats<'_>, seat: &Seat) -> bool {
+    let region = || seats.all.iter().filter(|other| other.region == seat.region);
+    let living = region()
+        .filter(|other| other.life().phase == Phase::Ready)
         .count();
-    let nodes = site
-        .seats
-        .iter()
-        .filter(|other| other.region == seat.region)
-        .count();
-    let replicas = usize::from(site.topology.replicas());
+    let nodes = region().count();
+    let replicas = usize::from(seats.replicas);
     let spare = replicas - (replicas / 2 + 1);
     living + spare >= nodes
 }

@@ -1,6 +1,6 @@
 //! A node's place in the cluster: what it is, and the process that fills it, if one does.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,8 @@ pub(super) struct Seat {
 pub(super) struct Life {
     pub phase: Phase,
     pub process: Option<Process>,
+    /// What the process runs, or the next one will.
+    pub program: PathBuf,
     /// Where it listens, or last did.
     pub doors: Option<Doors>,
 }
@@ -61,11 +63,18 @@ impl fmt::Display for Phase {
 }
 
 impl Seat {
-    /// An empty seat.
-    pub fn new(index: usize, name: String, region: String, layout: NodeLayout) -> Self {
+    /// An empty seat of a node that runs `program`.
+    pub fn new(
+        index: usize,
+        name: String,
+        region: String,
+        layout: NodeLayout,
+        program: PathBuf,
+    ) -> Self {
         let life = Life {
             phase: Phase::Dead,
             process: None,
+            program,
             doors: None,
         };
         Self {
@@ -91,12 +100,17 @@ impl Seat {
     /// A process is ready.
     pub fn fill(&self, process: Process, doors: Doors) {
         self.life.send_modify(|life| {
-            *life = Life {
-                phase: Phase::Ready,
-                process: Some(process),
-                doors: Some(doors),
-            }
+            life.phase = Phase::Ready;
+            life.process = Some(process);
+            life.doors = Some(doors);
         });
+    }
+
+    /// Has the next process run another program. Returns the one before.
+    pub fn replace_program(&self, mut program: PathBuf) -> PathBuf {
+        self.life
+            .send_modify(|life| std::mem::swap(&mut life.program, &mut program));
+        program
     }
 
     /// The process is gone. Returns the phase in which that happened; [`Seat::rest`] ends it.

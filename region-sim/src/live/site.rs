@@ -33,6 +33,7 @@ use super::{
 pub(super) struct Site {
     pub layout: Layout,
     pub topology: Topology,
+    /// The program that makes keys, and that every node runs for which no other was named.
     pub program: PathBuf,
     pub overrides: Overrides,
     pub ports: Ports,
@@ -86,10 +87,17 @@ impl Site {
         self.publish()
     }
 
+    fn all(&self) -> quorum::Seats<'_> {
+        quorum::Seats {
+            all: &self.seats,
+            replicas: self.topology.replicas(),
+        }
+    }
+
     /// Waits until these nodes meet their default levels, and says so of those that do not.
     async fn await_levels(&self, seats: &[Arc<Seat>], patience: Duration) {
         for seat in seats {
-            if quorum::lacks_levels(self, seat, patience).await {
+            if quorum::lacks_levels(self.all(), seat, patience).await {
                 let name = &seat.name;
                 self.events
                     .add(format!("{name} serves, but does not meet its levels yet"));
@@ -101,7 +109,7 @@ impl Site {
     async fn await_peers(&self, patience: Duration) {
         let until = Instant::now() + patience;
         for seat in &self.seats {
-            if quorum::lacks_peers(self, seat, until).await {
+            if quorum::lacks_peers(self.all(), seat, until).await {
                 let name = &seat.name;
                 self.events.add(format!(
                     "{name} serves, but has not met every other node yet"
@@ -133,7 +141,7 @@ impl Site {
         .write()?;
         Ok(Start {
             node: seat.name.clone(),
-            program: self.program.clone(),
+            program: seat.life().program,
             config: seat.layout.config(),
             dir: dir.to_path_buf(),
             log: seat.layout.log(),
@@ -197,6 +205,28 @@ impl Site {
         self.await_levels(std::slice::from_ref(seat), LEVELS_ONE_MAX)
             .await;
         self.events.add(format!("{} was started", seat.name));
+        Ok(())
+    }
+
+    /// Stops a node if it is alive, and starts it with another program. If that does not become ready, the node is dead and has the program
+    /// that it had: a restart goes back to it.
+    pub async fn upgrade(
+        self: &Arc<Self>,
+        seat: &Arc<Seat>,
+        program: PathBuf,
+    ) -> Result<(), Error> {
+        let _turn = seat.turn.lock().await;
+        self.refuse_if_going_down()?;
+        self.stop_in_turn(seat).await?;
+        let text = format!("{} was started with {}", seat.name, program.display());
+        let before = seat.replace_program(program);
+        if let Err(error) = self.start(seat).await {
+            seat.replace_program(before);
+            return Err(error);
+        }
+        self.await_levels(std::slice::from_ref(seat), LEVELS_ONE_MAX)
+            .await;
+        self.events.add(text);
         Ok(())
     }
 

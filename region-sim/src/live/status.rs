@@ -1,6 +1,8 @@
 //! What every node and link of a cluster does now, and how that is shown to people.
 
-use std::{collections::BTreeMap, fmt::Write, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, fmt::Write, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use node::status::Status;
 use serde::{Deserialize, Serialize};
@@ -36,6 +38,8 @@ pub struct NodeRow {
     pub pid: Option<u32>,
     /// Where it is in its life.
     pub state: Phase,
+    /// The program that it runs, or will run when it is started.
+    pub program: PathBuf,
     /// Where clients connect.
     pub resp: Option<SocketAddr>,
     /// Where its status is.
@@ -109,6 +113,7 @@ async fn look_at(seat: &Seat, patience: Duration) -> NodeRow {
         region: seat.region.clone(),
         pid: life.process.as_ref().map(Process::pid),
         state: life.phase,
+        program: life.program,
         resp: life.doors.map(|doors| doors.resp),
         http,
         words,
@@ -331,6 +336,7 @@ mod tests {
             region: "us".to_owned(),
             pid,
             state,
+            program: "/usr/bin/meridian".into(),
             resp: address,
             http: address,
             words,

@@ -53,6 +53,13 @@ impl Bench {
         self.dir.path().join("meridian")
     }
 
+    /// The stand-in under another path, with `name` in it.
+    pub fn another_program(&self, name: &str) -> PathBuf {
+        let program = self.dir.path().join(format!("meridian-{name}"));
+        fs::copy(self.program(), &program).unwrap();
+        program
+    }
+
     pub fn cluster_dir(&self) -> PathBuf {
         self.dir.path().join("cluster")
     }

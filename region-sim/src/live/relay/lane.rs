@@ -201,6 +201,7 @@ impl Counters {
 pub(super) struct Counter(AtomicU64);
 
 impl Counter {
+    /// Counts so many more.
     pub fn add(&self, n: usize) {
         self.0.fetch_add(n as u64, Ordering::Relaxed);
     }
