@@ -31,7 +31,7 @@ proptest! {
 #[test]
 fn registers_of_one_writer_are_linearizable_at_local_quorum() {
     let mut judged = 0;
-    for register in registers(0..200, &Variation::default()) {
+    for register in registers(0..220, &Variation::default()) {
         let beginning = beginning(&register, SEARCHED_MAX);
         assert!(is_linearizable(&beginning), "{beginning:#?}");
         judged += beginning.len();

@@ -96,24 +96,40 @@ pub enum Effect {
         missed: Vec<Bytes>,
         is_emptying: bool,
     },
-    /// Elements were added, with these dots: some that were not there, and some again. `is_creating`: nothing was under the key. `is_beginning`: nor was anything
-    /// before what this shard is waiting with.
-    Add {
-        added: Vec<(Bytes, Stamp)>,
-        again: Vec<(Bytes, Stamp)>,
-        is_creating: bool,
-        is_beginning: bool,
-    },
+    /// Elements were added.
+    Add(Addition),
     /// The expiry was set or cleared.
     Expiry { at_ms: Option<u64> },
-    /// A number was added: this actor's count came from `before` to `total`. `is_creating` and `is_beginning`: as with an element.
-    Increment {
-        before: Count,
-        total: Count,
-        is_creating: bool,
-        is_beginning: bool,
-        on: CountsOn,
-    },
+    /// A number was added.
+    Increment(Increment),
+}
+
+/// What an addition of elements did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Addition {
+    /// The elements that were not there, with their dots.
+    pub added: Vec<(Bytes, Stamp)>,
+    /// Those that were, with the dots that they got besides.
+    pub again: Vec<(Bytes, Stamp)>,
+    /// Whether nothing was under the key.
+    pub is_creating: bool,
+    /// Whether nothing was there before what this shard is waiting with, either.
+    pub is_beginning: bool,
+}
+
+/// What an increment did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Increment {
+    /// What this actor had counted before.
+    pub before: Count,
+    /// What it had counted then.
+    pub total: Count,
+    /// As with an addition.
+    pub is_creating: bool,
+    /// As with an addition.
+    pub is_beginning: bool,
+    /// What it was added to.
+    pub on: CountsOn,
 }
 
 /// What the client is told of the value that its write takes the place of.
@@ -141,8 +157,8 @@ impl Effect {
         match self {
             Self::Register { .. } | Self::Delete { .. } | Self::Expiry { .. } => About::Statement,
             Self::Remove { .. } => About::Removal,
-            Self::Add { .. } => About::Elements,
-            Self::Increment { .. } => About::Increment,
+            Self::Add(_) => About::Elements,
+            Self::Increment(_) => About::Increment,
         }
     }
 
@@ -163,7 +179,8 @@ impl Effect {
     /// Whether it added something where nothing was.
     pub fn is_creating(&self) -> bool {
         match self {
-            Self::Add { is_creating, .. } | Self::Increment { is_creating, .. } => *is_creating,
+            Self::Add(Addition { is_creating, .. })
+            | Self::Increment(Increment { is_creating, .. }) => *is_creating,
             Self::Register { .. }
             | Self::Delete { .. }
             | Self::Remove { .. }
@@ -179,7 +196,8 @@ impl Effect {
             | Self::Delete { .. }
             | Self::Remove { .. }
             | Self::Expiry { .. } => true,
-            Self::Add { is_creating, .. } | Self::Increment { is_creating, .. } => *is_creating,
+            Self::Add(Addition { is_creating, .. })
+            | Self::Increment(Increment { is_creating, .. }) => *is_creating,
         }
     }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crdt::{Context, Count, Dots, Hlc, Part, Register, RowsDelta, Stamp, StringState, StringValue};
 
 use super::{
-    coordinate::{Coordinator, CountsOn, Current, Effect, Floors, Target},
+    coordinate::{Addition, Coordinator, CountsOn, Current, Effect, Floors, Increment, Target},
     lesson::Lesson,
     mutant::{Mutant, is_on},
     op::SetExpiry,
@@ -22,10 +22,28 @@ use super::{
 };
 use crate::storage::{StorageError, record::head::Shown};
 
+/// What it takes to do an effect again.
+#[derive(Default)]
+struct Again {
+    parts: Vec<Part>,
+    /// What the client gets instead of its reply: the write came to nothing.
+    refusal: Option<Refusal>,
+}
+
+impl Again {
+    fn of(parts: impl IntoIterator<Item = Part>) -> Self {
+        let parts = parts.into_iter().collect();
+        Self {
+            parts,
+            refusal: None,
+        }
+    }
+}
+
 impl Coordinator<'_> {
     /// Does again what was taught wrong. What a later write of this shard on the same key has replaced, so that it is not `current`, is
     /// left, or the two would change places. Nothing is undone that the write did not know and was not taught: what came here
-    /// since may be of the same connection. Gives whether anything was done, and the reply as it is now known to be.
+    /// since may be of the same connection. Returns whether anything was done, and the reply as it is now known to be.
     pub(super) fn correct(
         &mut self,
         target: &Target<'_>,
@@ -45,118 +63,169 @@ impl Coordinator<'_> {
             }
             let mut parts = self.what_is_over(target, effect, lesson)?;
             let is_anything_over = !parts.is_empty();
-            match effect {
-                Effect::Register {
-                    value,
-                    expiry,
-                    floors,
-                    told: _,
-                } => {
-                    parts.extend(lesson.clear());
-                    if current.register && lesson.has_value() {
-                        parts.push(self.register_again(target, Some(value), floors, lesson)?);
-                    } else {
-                        parts.extend(lesson.floors());
-                    }
-                    if current.expiry {
-                        parts.extend(self.expiry_again(*expiry));
-                    }
-                }
-                Effect::Delete { floors, told: _ } => {
-                    parts.extend(lesson.clear());
-                    parts.extend(lesson.end_of_expiry());
-                    // Above a deletion too that nobody may have but who told of it: others may still have what that deleted.
-                    let is_above = lesson.newest > Stamp::ZERO || lesson.has_more_to_delete();
-                    if current.register && is_above {
-                        parts.push(self.register_again(target, None, floors, lesson)?);
-                    } else {
-                        parts.extend(lesson.floors());
-                    }
-                }
-                Effect::Remove {
-                    members,
-                    is_emptying,
-                    ..
-                } => {
-                    let taught = members
-                        .iter()
-                        .filter_map(|member| Some((member.clone(), lesson.present.get(member)?)));
-                    parts.push(Part::Set(crdt::rows::remove(taught)));
-                    let is_emptied = *is_emptying && !lesson.stays;
-                    parts.extend(lesson.end_of_expiry().filter(|_| is_emptied));
-                }
-                Effect::Expiry { at_ms } if current.expiry => {
-                    parts.push(self.expiry_at(*at_ms));
-                }
-                Effect::Increment {
-                    before,
-                    total,
-                    is_creating,
-                    is_beginning,
-                    on,
-                } => {
-                    let refusal = self.refusal_of_increment(target, *is_beginning, on, lesson)?;
-                    let mut upto = *total;
-                    upto.join(&current.refused);
-                    let taken_back = self.take_back(target, *before, upto, lesson)?;
-                    let stays = taken_back.is_none();
-                    match refusal {
-                        // The value was counted up before the other one hid it, and beside that: the increment stays with it.
-                        Some(Refusal::WrongType) if stays && !is_beginning => {
-                            parts.extend(self.end_of_end(target, *is_creating, lesson)?);
-                        }
-                        Some(refusal) => {
-                            parts.extend(taken_back);
-                            if refusal == Refusal::WrongType && *is_beginning {
-                                parts.push(set_begun_at(self.stamp()));
-                            }
-                            reply = refusal.into();
-                        }
-                        None => parts.extend(self.end_of_end(target, *is_creating, lesson)?),
-                    }
-                }
-                Effect::Add {
-                    added,
-                    again,
-                    is_creating,
-                    is_beginning,
-                } => {
-                    let is_refused = match lesson.other_type(*is_beginning) {
-                        Some(begun) => !self.is_string_gone(target, begun, &lesson.string)?,
-                        None => false,
-                    };
-                    // What was added again had been there before the other value hid it, unless that is over, or all of it was begun by what
-                    // is refused too: then it stays with the set.
-                    let again = again
-                        .iter()
-                        .filter(|(member, _)| *is_beginning || lesson.gone.contains(member));
-                    if is_refused {
-                        parts.extend(remove_dots(added.iter().chain(again)));
-                        if *is_beginning {
-                            parts.push(string_begun_at(self.stamp()));
-                        }
-                        reply = Refusal::WrongType.into();
-                    } else {
-                        parts.extend(self.end_of_end(target, *is_creating, lesson)?);
-                    }
-                }
-                Effect::Expiry { .. } => {}
-            }
+            let again = self.again(target, effect, current, lesson)?;
+            parts.extend(again.parts);
+            reply = again.refusal.map_or(reply, Reply::from);
             if !parts.is_empty() {
                 self.place();
                 self.coordinate(target, parts, Question::Nothing)?;
                 is_corrected = true;
             }
-            let counts_on_nothing = matches!(effect, Effect::Increment { .. })
-                && is_anything_over
-                && matches!(reply, Reply::Int(_));
-            if counts_on_nothing
-                && let StringValue::Integer(value) = self.head(target)?.string.value()
-            {
-                reply = i64::try_from(value).map_or(reply, Reply::Int);
+            if is_anything_over && let Effect::Increment(_) = effect {
+                reply = self.total_without_what_is_over(target, reply)?;
             }
         }
         Ok((is_corrected, reply))
+    }
+
+    /// What it takes to do one effect again.
+    fn again(
+        &mut self,
+        target: &Target<'_>,
+        effect: &Effect,
+        current: Current,
+        lesson: &Lesson,
+    ) -> Result<Again, StorageError> {
+        match effect {
+            Effect::Register {
+                value,
+                expiry,
+                floors,
+                told: _,
+            } => self.write_again(target, (value, *expiry, floors), current, lesson),
+            Effect::Delete { floors, told: _ } => {
+                self.delete_again(target, floors, current, lesson)
+            }
+            Effect::Remove {
+                members,
+                is_emptying,
+                ..
+            } => Ok(remove_again(members, *is_emptying, lesson)),
+            Effect::Expiry { at_ms } => {
+                let part = current.expiry.then(|| self.expiry_at(*at_ms));
+                Ok(Again::of(part))
+            }
+            Effect::Increment(increment) => {
+                self.increment_again(target, increment, current, lesson)
+            }
+            Effect::Add(addition) => self.add_again(target, addition, lesson),
+        }
+    }
+
+    fn write_again(
+        &mut self,
+        target: &Target<'_>,
+        (value, expiry, floors): (&Bytes, SetExpiry, &Floors),
+        current: Current,
+        lesson: &Lesson,
+    ) -> Result<Again, StorageError> {
+        let mut again = Again::of(lesson.clear());
+        if current.register && lesson.has_value() {
+            let register = self.register_again(target, Some(value), floors, lesson)?;
+            again.parts.push(register);
+        } else {
+            again.parts.extend(lesson.floors());
+        }
+        if current.expiry {
+            again.parts.extend(self.expiry_again(expiry));
+        }
+        Ok(again)
+    }
+
+    fn delete_again(
+        &mut self,
+        target: &Target<'_>,
+        floors: &Floors,
+        current: Current,
+        lesson: &Lesson,
+    ) -> Result<Again, StorageError> {
+        let mut again = Again::of(lesson.clear());
+        again.parts.extend(lesson.end_of_expiry());
+        // Above a deletion too that nobody may have but who told of it: others may still have what that deleted.
+        let is_above = lesson.newest > Stamp::ZERO || lesson.has_more_to_delete();
+        if current.register && is_above {
+            let register = self.register_again(target, None, floors, lesson)?;
+            again.parts.push(register);
+        } else {
+            again.parts.extend(lesson.floors());
+        }
+        Ok(again)
+    }
+
+    fn increment_again(
+        &mut self,
+        target: &Target<'_>,
+        increment: &Increment,
+        current: Current,
+        lesson: &Lesson,
+    ) -> Result<Again, StorageError> {
+        let Increment {
+            before,
+            total,
+            is_creating,
+            is_beginning,
+            ref on,
+        } = *increment;
+        let refusal = self.refusal_of_increment(target, is_beginning, on, lesson)?;
+        let mut upto = total;
+        upto.join(&current.refused);
+        let taken_back = self.take_back(target, before, upto, lesson)?;
+        // The value was counted up before the other one hid it, and beside that: the increment stays with it.
+        let stays_beside =
+            refusal == Some(Refusal::WrongType) && taken_back.is_none() && !is_beginning;
+        let Some(refusal) = refusal.filter(|_| !stays_beside) else {
+            return Ok(Again::of(self.end_of_end(target, is_creating, lesson)?));
+        };
+        let mut again = Again::of(taken_back);
+        if refusal == Refusal::WrongType && is_beginning {
+            again.parts.push(set_begun_at(self.stamp()));
+        }
+        again.refusal = Some(refusal);
+        Ok(again)
+    }
+
+    fn add_again(
+        &mut self,
+        target: &Target<'_>,
+        addition: &Addition,
+        lesson: &Lesson,
+    ) -> Result<Again, StorageError> {
+        let is_beginning = addition.is_beginning;
+        let is_refused = match lesson.other_type(is_beginning) {
+            Some(begun) => !self.is_string_gone(target, begun, &lesson.string)?,
+            None => false,
+        };
+        if !is_refused {
+            return Ok(Again::of(self.end_of_end(
+                target,
+                addition.is_creating,
+                lesson,
+            )?));
+        }
+        // What was added again had been there before the other value hid it, unless that is over, or all of it was begun by what
+        // is refused too: then it stays with the set.
+        let readded = addition.again.iter();
+        let readded = readded.filter(|(member, _)| is_beginning || lesson.gone.contains(member));
+        let mut again = Again::of(remove_dots(addition.added.iter().chain(readded)));
+        if is_beginning {
+            again.parts.push(string_begun_at(self.stamp()));
+        }
+        again.refusal = Some(Refusal::WrongType);
+        Ok(again)
+    }
+
+    /// The reply to an increment, which had counted on what is over.
+    fn total_without_what_is_over(
+        &mut self,
+        target: &Target<'_>,
+        reply: Reply,
+    ) -> Result<Reply, StorageError> {
+        if let Reply::Int(_) = reply
+            && let StringValue::Integer(value) = self.head(target)?.string.value()
+        {
+            return Ok(i64::try_from(value).map_or(reply, Reply::Int));
+        }
+        Ok(reply)
     }
 
     /// What has ended elsewhere of a value that never was here. Not where the end is none, for all that is known here: somebody has said
@@ -371,6 +440,19 @@ fn string_begun_at(stamp: Stamp) -> Part {
     })
 }
 
+/// The removal of what others were found to have of elements that were removed.
+fn remove_again(members: &[Bytes], is_emptying: bool, lesson: &Lesson) -> Again {
+    let taught = members
+        .iter()
+        .filter_map(|member| Some((member.clone(), lesson.present.get(member)?)));
+    let mut again = Again::of([Part::Set(crdt::rows::remove(taught))]);
+    let is_emptied = is_emptying && !lesson.stays;
+    again
+        .parts
+        .extend(lesson.end_of_expiry().filter(|_| is_emptied));
+    again
+}
+
 /// The removal of these dots, and of no others of the same elements.
 fn remove_dots<'a>(added: impl Iterator<Item = &'a (Bytes, Stamp)>) -> Option<Part> {
     let dots: Vec<(Bytes, Dots<()>)> = added
@@ -393,8 +475,12 @@ fn counted(effects: &[Effect], lesson: &Lesson, reply: Reply) -> Reply {
         known.count() as i64
     };
     let count = effects.iter().fold(count, |count, effect| match effect {
-        Effect::Add { added, .. } => {
-            let members: Vec<Bytes> = added.iter().map(|(member, _)| member.clone()).collect();
+        Effect::Add(addition) => {
+            let members: Vec<Bytes> = addition
+                .added
+                .iter()
+                .map(|(member, _)| member.clone())
+                .collect();
             (count - known(&members)).max(0)
         }
         Effect::Remove { missed, .. } => count + known(missed),

@@ -22,6 +22,8 @@
 //! A key with a question under way has a *gate*: what comes for it meanwhile waits its turn behind it, or the commands of one
 //! connection would change places.
 
+pub mod lost;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
@@ -170,6 +172,12 @@ impl Gates {
         self.gates.contains_key(key)
     }
 
+    /// Whether a question about a key is under way.
+    pub fn is_asking(&self, key: &Key) -> bool {
+        let gate = self.gates.get(key);
+        gate.is_some_and(|gate| !gate.covered.is_empty())
+    }
+
     /// Waits behind a gate that is closed.
     pub fn queue(&mut self, waiting: Waiting) {
         if let Some(gate) = self.gates.get_mut(&waiting.op.key) {
@@ -191,6 +199,11 @@ impl Gates {
     /// The keys that are held back.
     pub fn held(&self) -> impl Iterator<Item = &Key> {
         self.held.iter()
+    }
+
+    /// Whether a key is.
+    pub fn is_held(&self, key: &Key) -> bool {
+        self.held.contains(key)
     }
 
     /// A key is held back no longer.
@@ -438,81 +451,9 @@ impl Gates {
         more
     }
 
-    /// A session ended: who was asked on it will not answer. Others are asked at once; gives them, and the keys for which there
-    /// are not enough left, with what waited there.
-    pub fn lose(&mut self, session: SessionId) -> Lost {
-        let mut lost = Lost::default();
-        let gone = self.asks.lose(session);
-        for gate in self.gates.values_mut() {
-            gate.others.retain(|(_, other)| *other != session);
-        }
-        for (number, ask) in gone {
-            if let Some(gate) = self.gates.get_mut(&ask.key) {
-                gate.asks.retain(|other| *other != number);
-            }
-            self.replace(&ask.key, &ask.node, &mut lost);
-        }
-        lost
-    }
-
-    /// One that was asked is of no use: another one is asked in its place.
-    pub fn give_up(&mut self, key: &Key, node: &NodeName) -> Lost {
-        let mut lost = Lost::default();
-        if let Some(gate) = self.gates.get_mut(key) {
-            gate.forget(node, &mut self.asks);
-        }
-        self.replace(key, node, &mut lost);
-        lost
-    }
-
-    fn replace(&mut self, key: &Key, node: &NodeName, lost: &mut Lost) {
-        let Some(gate) = self.gates.get_mut(key) else {
-            return;
-        };
-        let Some(at) = gate.asked.iter().position(|asked| asked == node) else {
-            return;
-        };
-        gate.asked.swap_remove(at);
-        if let Some((node, session)) = gate.others.pop_front() {
-            gate.asked.push(node.clone());
-            lost.instead.push((key.clone(), node, session));
-        } else if gate.asked.len() < gate.needed {
-            let Opened { covered, .. } = gate.end(&mut self.asks, &mut self.waiting);
-            lost.failed.push((key.clone(), covered));
-        }
-    }
-
-    /// A question cannot be answered. Gives what waited for it.
-    pub fn fail(&mut self, key: &Key) -> Vec<Waiting> {
-        let Some(gate) = self.gates.get_mut(key) else {
-            return Vec::new();
-        };
-        let Opened { covered, .. } = gate.end(&mut self.asks, &mut self.waiting);
-        covered
-    }
-
     /// Who is asked, and on which sessions.
     pub fn sessions(&self) -> Vec<(NodeName, SessionId)> {
         self.asks.sessions()
-    }
-
-    /// Requests whose time is up, taken from where they wait. Those that came later are never before those that came earlier.
-    pub fn overdue(&mut self, now: Duration) -> Overdue {
-        let mut overdue = Overdue::default();
-        for (key, gate) in &mut self.gates {
-            while let Some(waiting) = gate.queue.pop_front_if(|waiting| waiting.deadline <= now) {
-                self.waiting -= Room::of(&waiting.op);
-                overdue.queued.push(waiting);
-            }
-            if gate.covered.iter().any(|waiting| waiting.deadline <= now) {
-                gate.asked
-                    .iter()
-                    .for_each(|silent| self.asks.missed(silent, now));
-                let Opened { covered, .. } = gate.end(&mut self.asks, &mut self.waiting);
-                overdue.covered.push((key.clone(), covered));
-            }
-        }
-        overdue
     }
 
     /// Everything that waits, in order; nothing does afterwards.
@@ -616,12 +557,3 @@ const ROUNDS_MAX: u32 = 2;
 
 /// Who is silent is asked again after so long where there is nobody else: above a round trip and a slow disk together.
 const ASK_AGAIN: Duration = Duration::from_millis(600);
-
-/// What the end of a session means for those who wait.
-#[derive(Debug, Default)]
-pub struct Lost {
-    /// To be asked in its place, by key.
-    pub instead: Vec<(Key, NodeName, SessionId)>,
-    /// Nobody is left to be asked.
-    pub failed: Vec<(Key, Vec<Waiting>)>,
-}

@@ -15,17 +15,25 @@
 //! What another node of this region ships for this node alone is answered row by row, with what this node knew about it, also
 //! when it came before: the origin waits for that word, and the first one may have been lost.
 
+mod intent;
 mod passing;
+mod source;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 
 use crdt::{ActorId, Delta, Hlc};
 
-use self::passing::Passing;
-pub use self::passing::RelayMark;
+pub use self::{
+    intent::{InboxEvent, Intent, Purpose, Ticket},
+    passing::RelayMark,
+};
+use self::{
+    passing::Passing,
+    source::{Arrival, Source},
+};
 use super::{
     identity::is_relay,
-    message::{Decline, Held, Message, SessionId, Ship, Taken, Teaching},
+    message::{Decline, Held, Message, SessionId, Ship, Teaching},
     mutant::{Mutant, is_on},
 };
 use crate::{
@@ -61,13 +69,6 @@ pub struct Done {
     pub taught: Vec<Teaching>,
 }
 
-/// One part of a message on its way through a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket {
-    actor: ActorId,
-    number: u64,
-}
-
 /// What became of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
@@ -77,88 +78,6 @@ pub enum Applied {
     Damaged,
     /// The shard cannot write now.
     Refused,
-}
-
-/// What the inbox wants done.
-#[derive(Debug, PartialEq)]
-pub enum Intent {
-    /// Have a shard join deltas and report with the ticket when they are durable.
-    Apply {
-        shard: u16,
-        ticket: Ticket,
-        deltas: Vec<Delta>,
-        purpose: Purpose,
-    },
-    /// Send a message on a session.
-    Send {
-        session: SessionId,
-        message: Message,
-    },
-    /// Tell an operator.
-    Report(InboxEvent),
-    /// Tell the shards: this node lacks more than before.
-    FallShort(Shortage),
-}
-
-/// What deltas are for, besides being joined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// Nothing: they are hints, or were passed on.
-    Join,
-    /// Clients of their coordinator wait: what is known here and not there is to be said.
-    Teach,
-    /// The other replicas of this region are to have them as well.
-    PassOn,
-}
-
-/// Something an operator should hear of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum InboxEvent {
-    /// A peer's message was not taken.
-    Declined { actor: ActorId, reason: Decline },
-    /// An origin dropped rows before this node took them: a reconciliation must bring them.
-    Missed {
-        actor: ActorId,
-        after: Hlc,
-        upto: Hlc,
-    },
-}
-
-#[derive(Debug, Default)]
-struct Source {
-    intake: Intake,
-    /// The position that a crash leaves; and the one that is being stored.
-    saved: Hlc,
-    saving: Hlc,
-    /// The stream is accepted up to here: durable, or in `queue`.
-    accepted: Hlc,
-    queue: VecDeque<Arrival>,
-    queued_bytes: usize,
-    next_number: u64,
-    passing: Passing,
-    /// Where the origin hears how far the region is.
-    session: Option<SessionId>,
-}
-
-#[derive(Debug, Default)]
-struct Arrival {
-    number: u64,
-    /// Who waits for it: a stream that was sent again on another session waits for what came on the first one.
-    sessions: Vec<SessionId>,
-    /// The stream's interval `(after, upto]`.
-    after: Hlc,
-    upto: Hlc,
-    parts_left: usize,
-    bytes: usize,
-    /// Nothing in it is missing here.
-    is_whole: bool,
-    /// It carries rows, and no mere word about them.
-    has_rows: bool,
-    /// Whether its origin waits for an answer to just this.
-    is_answered: bool,
-    taught: Vec<Teaching>,
-    /// Where its parts stand in the relay logs: shard and place.
-    places: Vec<(u16, Hlc)>,
 }
 
 impl Inbox {
@@ -533,150 +452,6 @@ impl Inbox {
         };
         source.accept(actor, arrival);
         source.advance(actor, &self.relays)
-    }
-}
-
-impl Source {
-    fn accept(&mut self, actor: ActorId, arrival: Arrival) -> Ticket {
-        let number = self.next_number;
-        self.next_number += 1;
-        self.accepted = self.accepted.max(arrival.upto);
-        self.queued_bytes += arrival.bytes;
-        self.queue.push_back(Arrival { number, ..arrival });
-        Ticket { actor, number }
-    }
-
-    /// Another session waits for what was accepted up to `upto`.
-    fn wait_with(&mut self, session: SessionId, upto: Hlc) {
-        let covering = self.queue.iter_mut().find(|arrival| arrival.upto >= upto);
-        if let Some(arrival) = covering
-            && !arrival.sessions.contains(&session)
-        {
-            arrival.sessions.push(session);
-        }
-    }
-
-    /// Moves the position over the arrivals at the front that are durable. Those who wait for it hear of it once, those who wait
-    /// for an answer to one arrival hear of each.
-    fn advance(&mut self, actor: ActorId, relays: &[RelayMark]) -> Vec<Intent> {
-        let mut sessions = BTreeSet::new();
-        let mut answers = Vec::new();
-        while let Some(done) = self.queue.pop_front_if(|arrival| arrival.parts_left == 0) {
-            self.queued_bytes -= done.bytes;
-            self.pass_over(&done);
-            if done.is_answered {
-                answers.push(done);
-            } else {
-                sessions.extend(done.sessions);
-            }
-        }
-        self.passing.advance(relays);
-        let answered = answers.into_iter().flat_map(|done| {
-            let session = done.sessions.first().copied();
-            session.map(|session| self.taken(session, actor, Some(done)))
-        });
-        let mut intents: Vec<Intent> = answered.collect();
-        intents.extend(
-            sessions
-                .into_iter()
-                .map(|session| self.taken(session, actor, None)),
-        );
-        intents
-    }
-
-    fn pass_over(&mut self, done: &Arrival) {
-        self.passing.push(done.upto, &done.places);
-        if done.has_rows {
-            self.intake.newest = self.intake.newest.max(done.upto);
-        }
-        if done.upto <= self.intake.position {
-            return;
-        }
-        if done.is_whole && self.intake.complete == self.intake.position {
-            self.intake.complete = done.upto;
-        }
-        self.intake.position = done.upto;
-        assert!(
-            self.intake.complete <= self.intake.position,
-            "the watermark never passes the position"
-        );
-    }
-
-    /// Does not take a message. What was accepted before it stays.
-    fn refuse(&self, session: SessionId, actor: ActorId, reason: Decline) -> Vec<Intent> {
-        vec![
-            self.declined(session, actor, reason),
-            Intent::Report(InboxEvent::Declined { actor, reason }),
-        ]
-    }
-
-    /// Forgets what was accepted from an arrival on: it is not durable, and the origin sends it again.
-    fn forget_from(&mut self, at: usize, actor: ActorId, reason: Decline) -> Vec<Intent> {
-        let forgotten = self.queue.split_off(at);
-        let sessions: BTreeSet<SessionId> = forgotten
-            .iter()
-            .flat_map(|arrival| arrival.sessions.iter().copied())
-            .collect();
-        self.queued_bytes = self.queue.iter().map(|arrival| arrival.bytes).sum();
-        let kept = self.queue.iter().map(|arrival| arrival.upto).max();
-        self.accepted = self.intake.position.max(kept.unwrap_or(Hlc::ZERO));
-        sessions
-            .into_iter()
-            .map(|session| self.declined(session, actor, reason))
-            .chain([Intent::Report(InboxEvent::Declined { actor, reason })])
-            .collect()
-    }
-
-    fn declined(&self, session: SessionId, actor: ActorId, reason: Decline) -> Intent {
-        let taken = self.intake.position;
-        let message = Message::Declined {
-            actor,
-            taken,
-            reason,
-        };
-        Intent::Send { session, message }
-    }
-
-    fn taken(&self, session: SessionId, actor: ActorId, answered: Option<Arrival>) -> Intent {
-        let (answers, taught) = match answered {
-            Some(done) => (Some((done.after, done.upto)), done.taught),
-            None => (None, Vec::new()),
-        };
-        let is_early = is_on(Mutant::SavedBeforeStored);
-        let RelayMark {
-            majority,
-            every,
-            passed,
-        } = self.passing.marks();
-        let majority = if is_on(Mutant::MajorityIsTaken) {
-            self.intake.position
-        } else {
-            majority
-        };
-        let every = if is_on(Mutant::EveryIsMajority) {
-            majority
-        } else {
-            every
-        };
-        let taken = Taken {
-            actor,
-            taken: self.intake.position,
-            majority,
-            every,
-            passed,
-            saved: if is_early {
-                self.intake.position
-            } else {
-                self.saved
-            },
-            answers,
-            taught,
-            shortage: Shortage::NONE, // as the inbox as a whole says: see `signed`
-        };
-        Intent::Send {
-            session,
-            message: Message::Taken(taken),
-        }
     }
 }
 

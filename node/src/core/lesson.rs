@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crdt::{ActorId, Context, Count, Dots, Expiry, Hlc, Named, Part, Stamp, StringState, join_row};
 
 use super::{
-    coordinate::{Effect, Floors},
+    coordinate::{Addition, Effect, Floors, Increment},
     message::Teaching,
     mutant::{Mutant, is_on},
 };
@@ -112,7 +112,8 @@ impl Lesson {
         }
     }
 
-    fn note(&mut self, element: &Bytes, dots: &Dots<()>, learner: Learner) {
+    /// Notes dots of an element that the write did not know of.
+    pub(super) fn note(&mut self, element: &Bytes, dots: &Dots<()>, learner: Learner) {
         let earlier = dots.stamps().filter(|dot| !learner.made_later(*dot));
         let dots: Dots<()> = dots.within(&earlier.collect());
         if dots.is_empty() {
@@ -251,13 +252,13 @@ impl Lesson {
                     || (*is_emptying && self.has_expiry() && !self.stays)
             }
             Effect::Expiry { .. } => self.has_expiry(),
-            Effect::Increment { is_beginning, .. } => {
+            Effect::Increment(Increment { is_beginning, .. }) => {
                 self.is_text
                     || self.other_type(*is_beginning).is_some()
                     || self.has_end()
                     || !self.over.is_empty()
             }
-            Effect::Add { is_beginning, .. } => {
+            Effect::Add(Addition { is_beginning, .. }) => {
                 self.other_type(*is_beginning).is_some() || self.has_end() || !self.over.is_empty()
             }
         }

@@ -124,6 +124,8 @@ pub enum Mutant {
     CorrectedOverLater,
     /// A removal that finds nothing asks nobody what is there.
     MissedUnasked,
+    /// A removal is answered, though others have seen more of the set than it.
+    RemovedUnheard,
 }
 
 /// What [`Mutant::CountsAdded`] does in the place of a join.
@@ -189,7 +191,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 57] = [
+        pub const ALL: [Self; 58] = [
             Self::OutboxRowNotStored,
             Self::HintNotStored,
             Self::AnsweredBeforeCommit,
@@ -247,6 +249,7 @@ mod switch {
             Self::RegisterNotTaught,
             Self::CorrectedOverLater,
             Self::MissedUnasked,
+            Self::RemovedUnheard,
         ];
     }
 
@@ -256,6 +259,6 @@ mod switch {
             assert!(Mutant::ALL[at] as usize == at + 1, "each once, in order");
             at += 1;
         }
-        assert!(Mutant::ALL.len() == Mutant::MissedUnasked as usize);
+        assert!(Mutant::ALL.len() == Mutant::RemovedUnheard as usize);
     };
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use crdt::{Dots, Named, Part, RowsDelta, Stamp, rows};
 
 use super::{
-    coordinate::{Coordinator, Effect, Stop, Target},
+    coordinate::{Addition, Coordinator, Effect, Stop, Target},
     mutant::{Mutant, is_on},
     op::Pick,
     read,
@@ -55,12 +55,12 @@ impl Coordinator<'_> {
             let parts = std::iter::once(Part::Set(delta)).chain(expiry.take());
             self.coordinate(target, parts.collect(), Question::Add)?;
         }
-        self.effects.push(Effect::Add {
+        self.effects.push(Effect::Add(Addition {
             added: new,
             again,
             is_creating,
             is_beginning: is_creating || self.is_beginning,
-        });
+        }));
         Ok(Reply::Int(added))
     }
 

@@ -13,15 +13,18 @@
 
 mod answers;
 pub mod destination;
+mod event;
 mod extent;
 mod flight;
 mod home;
 mod log;
 mod marks;
 mod peers;
+mod reached;
 mod route;
 mod short;
 mod sieve;
+mod span;
 mod stream;
 mod trim;
 mod withdraw;
@@ -35,14 +38,19 @@ use std::{
 use bytes::Bytes;
 use crdt::{ActorId, Hlc};
 
-pub use self::{destination::Destination, home::Home, marks::Progress, peers::Met};
+pub use self::{
+    destination::Destination,
+    event::{Awaited, Lag, ShipEvent},
+    home::Home,
+    peers::Met,
+    reached::Progress,
+};
 use self::{
     flight::Carries,
     home::Trusted,
     log::Log,
     peers::Peers,
     route::{Choice, Route},
-    short::Shortages,
     sieve::Sieve,
     stream::{Reader, Stream},
 };
@@ -55,7 +63,7 @@ use super::{
 use crate::{
     names::NodeName,
     placement::Placement,
-    storage::{Storage, StorageError},
+    storage::{Storage, StorageError, record::shortage::Shortage},
 };
 
 /// Ships the outbox of one shard.
@@ -73,6 +81,15 @@ pub struct Shipper {
     jitter: Sampler,
 }
 
+/// What is lacking, and where.
+#[derive(Debug, Default)]
+struct Shortages {
+    /// This node.
+    own: Shortage,
+    /// Somebody lacks something. Hardly ever so: nobody is looked at otherwise.
+    are_any: bool,
+}
+
 /// How much of the outbox is kept for destinations that do not take it.
 #[derive(Debug, Clone, Copy)]
 pub struct OutboxBounds {
@@ -80,45 +97,6 @@ pub struct OutboxBounds {
     pub window: Duration,
     /// Of this shard; the oldest rows beyond it are dropped.
     pub bytes_max: u64,
-}
-
-/// Something about a destination that an operator should hear of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ShipEvent {
-    /// Rows that it never took were dropped: it needs a full repair.
-    Dropped {
-        destination: Destination,
-        actor: ActorId,
-        after: Hlc,
-        upto: Hlc,
-        rows: u64,
-    },
-    /// It lost what it had taken: another data directory answers there.
-    Replaced {
-        destination: Destination,
-        actor: ActorId,
-        had: Hlc,
-        has: Hlc,
-    },
-    /// It does not take a batch now; it is offered again.
-    Declined {
-        destination: Destination,
-        actor: ActorId,
-        reason: Decline,
-    },
-}
-
-/// How far a destination is behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lag {
-    /// Rows that it has not taken.
-    pub rows: u64,
-    /// Everything up to here is there.
-    pub watermark: Hlc,
-    /// When the oldest row that it has not taken was stamped; `None` when it has all.
-    pub since: Option<Hlc>,
-    /// Whether rows were dropped that it never took.
-    pub needs_repair: bool,
 }
 
 impl Shipper {
@@ -493,9 +471,6 @@ impl Shipper {
         Some((destination.clone(), route))
     }
 }
-
-/// The log in which clients wait for the word of replicas, and the place before the oldest such row.
-pub type Awaited = Option<(ActorId, Hlc)>;
 
 /// Who reads a log; `awaited`: where clients wait for the word of replicas, and `afar` for that of regions.
 fn reader(destination: &Destination, log: ActorId, awaited: Awaited, afar: Awaited) -> Reader {

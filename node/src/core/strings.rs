@@ -4,7 +4,9 @@ use bytes::{Bytes, BytesMut};
 use crdt::{Expiry, Part, StringState, StringValue, parse_integer};
 
 use super::{
-    coordinate::{Coordinator, CountsOn, Effect, Overwrites, Stop, Target, Told, clear_set},
+    coordinate::{
+        Coordinator, CountsOn, Effect, Increment, Overwrites, Stop, Target, Told, clear_set,
+    },
     mutant::{Mutant, is_on},
     op::{Condition, SetExpiry},
     read::string_text,
@@ -133,7 +135,7 @@ impl Coordinator<'_> {
         let count = |state: &StringState| state.counts.get(&actor).copied().unwrap_or_default();
         let (before, total) = (count(known), count(&part));
         let register = known.register.as_ref().map(|register| register.stamp);
-        self.effects.push(Effect::Increment {
+        self.effects.push(Effect::Increment(Increment {
             before,
             total,
             is_creating,
@@ -142,7 +144,7 @@ impl Coordinator<'_> {
                 register: register.unwrap_or_default(),
                 is_behind_statement: self.is_behind_statement,
             },
-        });
+        }));
         let parts = std::iter::once(Part::String(part)).chain(expiry);
         self.coordinate(target, parts.collect(), Question::Increment)?;
         Ok(i64::try_from(sum)

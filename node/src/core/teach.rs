@@ -5,6 +5,7 @@
 //!   SET, DEL: stamp, floors     a newer register, increments above    an acknowledged one of before would undo it
 //!   SREM, SADD: rows, dots      other dots of those rows              an element that it removes would stay
 //!   SET, DEL: context           what else was seen of the set         it would stay, and may hide the string
+//!   SREM: dots                  what else was seen of the set         it may be removed here alone, and come back
 //!   EXPIRE: stamp               a newer expiry                        the same
 //!   DEL, last SREM: expiry      a newer expiry                        it would end what is made afterwards
 //!   INCR: counts                that the value is text                nobody sees the increment
@@ -58,7 +59,10 @@ pub fn teach(
                 teaching.of_string(&head.string, state);
             }
             Part::String(_) => {}
-            Part::Set(rows) => teaching.of_clear(head, rows),
+            Part::Set(rows) => {
+                teaching.of_clear(head, rows);
+                teaching.of_removal(head, rows);
+            }
             Part::Expiry(_) | Part::Unknown(_) => {}
         }
     }
@@ -249,6 +253,14 @@ impl Teaching {
     fn of_clear(&mut self, head: &Head, cleared: &RowsDelta<()>) {
         let is_clear = cleared.named == Named::All && !is_on(Mutant::ClearNotTaught);
         if is_clear && !cleared.context.covers(&head.set.context) {
+            self.seen = Some(head.set.context.clone());
+        }
+    }
+
+    /// What was removed here is not among the rows, and whoever removes an older add may not have heard of that.
+    fn of_removal(&mut self, head: &Head, removed: &RowsDelta<()>) {
+        let is_removal = self.about == About::Removal && removed.named != Named::All;
+        if is_removal && !removed.context.covers(&head.set.context) {
             self.seen = Some(head.set.context.clone());
         }
     }

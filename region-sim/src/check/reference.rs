@@ -243,44 +243,32 @@ pub(super) fn apply(
 ) -> Reply {
     match action {
         Action::Read(what) => look(seen(slot, wall_ms), what, actual),
-        Action::Write(write) => {
-            if seen(slot, wall_ms).is_none() {
-                *slot = None;
-            }
+        Action::Write(write) if seen(slot, wall_ms).is_some() => {
             change(slot, write, wall_ms, actual).unwrap_or_else(Reply::from)
+        }
+        Action::Write(write) => {
+            // A clock may be wrong: what has ended by it is over for good only where something takes its place, or it is deleted.
+            let mut fresh = None;
+            let reply = change(&mut fresh, write, wall_ms, actual);
+            if fresh.is_some() || is_deletion(write) {
+                *slot = fresh;
+            }
+            reply.unwrap_or_else(Reply::from)
         }
     }
 }
 
+fn is_deletion(write: &Write) -> bool {
+    matches!(write, Write::Delete | Write::GetDel | Write::Remove { .. })
+}
+
 fn look(entry: Option<&Entry>, what: &Read, actual: &Reply) -> Reply {
-    let is_set = matches!(
-        entry,
-        Some(Entry {
-            value: Value::Set(_),
-            ..
-        })
-    );
-    let is_text = matches!(
-        entry,
-        Some(Entry {
-            value: Value::Text(_),
-            ..
-        })
-    );
-    let bytes: &[u8] = match entry {
-        Some(Entry {
-            value: Value::Text(bytes),
-            ..
-        }) => bytes,
-        _ => b"",
-    };
     let none = BTreeSet::new();
-    let members = match entry {
-        Some(Entry {
-            value: Value::Set(members),
-            ..
-        }) => members,
-        _ => &none,
+    let (is_text, is_set, bytes, members): (_, _, &[u8], _) = match entry.map(|entry| &entry.value)
+    {
+        Some(Value::Text(bytes)) => (true, false, bytes, &none),
+        Some(Value::Set(members)) => (false, true, b"", members),
+        None => (false, false, b"", &none),
     };
     match what {
         Read::Exists => Reply::Int(i64::from(entry.is_some())),

@@ -3,9 +3,12 @@
 //! Inputs change the batch that is being built; [`Input::Close`] ends it. While it is being committed nothing else is handled, and
 //! what depends on it (replies, acknowledgements to other regions, shipping) waits in the shard until [`Input::Committed`].
 
+mod carry_out;
 mod ending;
+mod foresight;
 mod intake;
 mod overtaken;
+mod removals;
 mod repairs;
 mod replay;
 mod replicas;
@@ -18,7 +21,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use crdt::{ActorId, Clock, Hlc};
 
-use self::{ending::Endings, replay::Replay};
+use self::{ending::Endings, removals::Removals, replay::Replay};
 use super::{
     coordinate::{Coordinator, Overwrites},
     expiring::Expiring,
@@ -116,6 +119,7 @@ pub struct Shard {
     replay: Replay,
     passage: Passage,
     endings: Endings,
+    removals: Removals,
     read_only: Option<String>,
     clock_skew: Option<String>,
     waiting: Waiting,
@@ -218,6 +222,7 @@ impl Shard {
             replay,
             passage: Passage::since(newest.unwrap_or(0)),
             endings: Endings::default(),
+            removals: Removals::default(),
             read_only: None,
             clock_skew: None,
             waiting: Waiting::default(),
@@ -280,6 +285,7 @@ impl Shard {
             Input::Stop => self.stop(storage, now, out),
         }
         if !self.is_committing && !self.is_over {
+            self.finish_removals(storage, now);
             self.go_on_where_sure(storage, now, out);
         }
     }

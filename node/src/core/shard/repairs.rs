@@ -60,6 +60,7 @@ impl Shard {
             Ok(Met::Overlays) => {
                 let covered = self.gates.fail(&ask.key);
                 self.gates.hold(&ask.key, covered);
+                self.begin_asking_what_is_left(storage, &ask.key, now, out);
             }
             Ok(Met::Unfit) => {
                 let lost = self.gates.give_up(&ask.key, &ask.node);
@@ -155,7 +156,7 @@ impl Shard {
             }
         }
         // Also where the copy brought nothing: something may have come by its own stream since the question was asked.
-        if self.is_overlaid(storage, key)? {
+        if !self.asks_what_is_left(key) && self.is_overlaid(storage, key)? {
             return Ok(Met::Overlays);
         }
         let mut version = ask.version;

@@ -2,32 +2,27 @@
 
 use bytes::Bytes;
 
-use super::Shard;
+use super::{
+    Shard,
+    foresight::{would_begin, would_empty, would_refuse},
+};
 use crate::{
     core::{
         Event, Now, Output, RequestId,
         asks::{Ask, Question},
         compare,
-        coordinate::{Effect, Overwrites, Stop},
-        gate::{AskedAbout, Lost, Opened, Turned, Waiting},
-        lesson::Lesson,
+        gate::{AskedAbout, Opened, Turned, Waiting, lost::Lost},
         message::{AskId, Compare, Message, SessionId},
         mutant::{Mutant, is_on},
         op::{Action, Key, Op, Read, Write},
         progress::Walk,
-        quorum::Awaiting,
         reach::Asked,
-        reply::{Refusal, Reply},
-        room::Room,
-        strings::incremented,
+        reply::Refusal,
         view::Uncommitted,
     },
     names::NodeName,
     placement::{Partition, Position},
-    storage::{
-        Storage,
-        record::head::{Head, Shown},
-    },
+    storage::{Storage, record::head::Shown},
 };
 
 impl Shard {
@@ -80,7 +75,7 @@ impl Shard {
         let mut is_free = |waiting: &Waiting| {
             let key = &waiting.op.key;
             let is_unsure = waiting.op.profile().tells
-                && (self.quorum.is_disturbed(key) || self.is_contested(storage, key, now));
+                && (self.is_disturbed(key) || self.is_contested(storage, key, now));
             !is_unsure
         };
         let free = match waiting.iter().all(&mut is_free) {
@@ -152,7 +147,7 @@ impl Shard {
     }
 
     /// Asks enough others about a key; what waits for it is carried out when they have answered.
-    fn question(
+    pub(super) fn question(
         &mut self,
         storage: &dyn Storage,
         covered: Vec<Waiting>,
@@ -321,8 +316,15 @@ impl Shard {
             let requests = covered.len() as u64;
             out.push(Output::Report(Event::Repaired { requests }));
         }
-        if answers.is_empty() {
+        let first = covered.first().map(|waiting| waiting.id);
+        if answers.is_empty() && first.is_some_and(|id| self.removals.is_question(id)) {
+            // Nobody is to be asked: what is here is all that there is.
+            for waiting in covered {
+                self.carry_out(storage, waiting, now);
+            }
+        } else if answers.is_empty() {
             let Some(covered) = self.hold_if_overlaid(storage, covered, now) else {
+                self.begin_asking_what_is_left(storage, key, now, out);
                 return;
             };
             if self.has_changed(storage, key, &covered, asked_about, now) {
@@ -379,6 +381,10 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) {
+        // What is held back goes on where this shard's own writes are sure, and not behind a question that was asked meanwhile.
+        if self.begin_asking_what_is_left(storage, key, now, out) || self.gates.is_held(key) {
+            return;
+        }
         loop {
             let next = self.gates.next(key);
             let Some(first) = next.first() else { return };
@@ -407,9 +413,11 @@ impl Shard {
             match compare::digest(storage, &mut self.working, &key) {
                 Ok(digest) => {
                     if self.gates.is_news(&key, &node) && self.gates.digest(&key) != digest {
-                        if self.is_overlaid(storage, &key).unwrap_or(false) {
+                        let waits_for_none = self.asks_what_is_left(&key);
+                        if !waits_for_none && self.is_overlaid(storage, &key).unwrap_or(false) {
                             let covered = self.gates.fail(&key);
                             self.gates.hold(&key, covered);
+                            self.begin_asking_what_is_left(storage, &key, now, out);
                             continue;
                         }
                         // What it says is held against what is here now, so reads are to be answered with no less.
@@ -465,104 +473,6 @@ impl Shard {
         }
         self.go_on(storage, key, now, out);
     }
-
-    /// Does what is asked, on the copy that is here.
-    fn carry_out(&mut self, storage: &dyn Storage, waiting: Waiting, now: Now) {
-        let Waiting { id, op, deadline } = waiting;
-        let room = Room::of(&op);
-        let write = match &op.action {
-            Action::Read(action) => {
-                // Of a key that seems to have ended: nobody is left to be asked.
-                if matches!(self.end_if_ended(storage, id, None, now), Ok(true)) {
-                    return;
-                }
-                let view = Uncommitted {
-                    storage,
-                    working: &self.working,
-                };
-                let reads = std::iter::once(action);
-                let answers = self.views.answers(&view, &op.key, reads, now.wall_ms);
-                return answers
-                    .into_iter()
-                    .for_each(|answer| self.answer(id, answer));
-            }
-            Action::Write(write) => write,
-        };
-        let after = self.clock.last();
-        match self.write(storage, &op, write, now) {
-            Ok((reply, None)) => self.reply(id, reply),
-            Ok((
-                reply,
-                Some(Awaited {
-                    effects,
-                    overwrites,
-                }),
-            )) => {
-                let awaiting = Awaiting {
-                    number: self.quorum.enter(&op.key, &effects, overwrites),
-                    id,
-                    partition: Partition::of(&op.key),
-                    key: op.key,
-                    after,
-                    level: op.level,
-                    room,
-                    effects,
-                    reply,
-                    deadline,
-                    lesson: Some(Lesson::default()),
-                    without: Vec::new(),
-                };
-                self.await_others(awaiting);
-            }
-            Err(Stop::Refused(refusal)) => self.reply(id, refusal.into()),
-            Err(Stop::Storage(error)) => {
-                self.reply(id, Refusal::Unavailable(error.to_string()).into())
-            }
-        }
-    }
-
-    /// Carries out a write. Gives what it came to where others are to have it before it is answered.
-    fn write(
-        &mut self,
-        storage: &dyn Storage,
-        op: &Op,
-        write: &Write,
-        now: Now,
-    ) -> Result<(Reply, Option<Awaited>), Stop> {
-        if let Some(refusal) = self.refuses_writes() {
-            return Err(refusal.into());
-        }
-        let reach = self.reach(now);
-        let is_asking = reach.asks_others(op.level);
-        if is_asking {
-            reach.admits_write(op.level, Partition::of(&op.key))?;
-        }
-        let is_beginning = is_asking && self.quorum.is_begun(&op.key);
-        let is_behind_statement = is_asking && self.quorum.is_stated(&op.key);
-        let mut coordinator = self.coordinator(storage, now, is_asking);
-        coordinator.is_beginning = is_beginning;
-        coordinator.is_behind_statement = is_behind_statement;
-        let reply = coordinator.write(&op.key, write)?;
-        let effects = std::mem::take(&mut coordinator.effects);
-        let overwrites = coordinator.overwrites;
-        // What made no delta waits for nobody: there is no row that others could answer for.
-        let is_shipped = coordinator.is_queued && !effects.is_empty();
-        if is_asking && is_shipped && !is_on(Mutant::WriteQuorumShort) {
-            let awaited = Awaited {
-                effects,
-                overwrites,
-            };
-            return Ok((reply, Some(awaited)));
-        }
-        self.quorum.pass_by(&op.key, overwrites);
-        Ok((reply, None))
-    }
-}
-
-/// A write that others are to have before it is answered.
-struct Awaited {
-    effects: Vec<Effect>,
-    overwrites: Overwrites,
 }
 
 fn as_read(op: &Op) -> Option<&Read> {
@@ -572,45 +482,8 @@ fn as_read(op: &Op) -> Option<&Read> {
     }
 }
 
-/// Whether a write is refused because of what is under its key.
-fn would_refuse(head: &Head, write: &Write) -> bool {
-    match write {
-        Write::Add { .. } | Write::Remove { .. } => head.slot() == Shown::String,
-        Write::IncrBy { by } => match head.slot() {
-            Shown::Absent => false,
-            Shown::Set => true,
-            Shown::String => incremented(head.string.value(), *by).is_err(),
-        },
-        Write::Set { .. }
-        | Write::GetDel
-        | Write::GetEx { .. }
-        | Write::Append { .. }
-        | Write::SetRange { .. }
-        | Write::Expire { .. }
-        | Write::Persist
-        | Write::Pop { .. }
-        | Write::Delete => false,
-    }
-}
-
 /// Elements of a removal that are looked up before it is carried out, at most: of more, others are asked.
 const LOOKED_UP_MAX: usize = 64;
-
-/// Whether an addition finds nothing under its key.
-fn would_begin(head: &Head, write: &Write) -> bool {
-    let is_addition = matches!(write, Write::Add { .. } | Write::IncrBy { .. });
-    is_addition && head.slot() == Shown::Absent
-}
-
-/// Whether a removal may leave nothing that an expiry was about, so that it ends that.
-fn would_empty(head: &Head, write: &Write) -> bool {
-    match write {
-        Write::Remove { members } => {
-            head.expiry.at_ms.is_some() && head.set.live <= members.len() as u64
-        }
-        _ => false,
-    }
-}
 
 /// A request that is kept for a while: its key may be a slice of a connection's read buffer, which must not live as long.
 fn kept(mut waiting: Waiting) -> Waiting {

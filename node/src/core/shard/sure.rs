@@ -33,6 +33,11 @@ use crate::{
 };
 
 impl Shard {
+    /// Whether this shard has written to a key what it may have to write again.
+    pub(super) fn is_disturbed(&self, key: &Key) -> bool {
+        self.quorum.is_disturbed(key) || self.removals.of(key).next().is_some()
+    }
+
     /// Whether a key shows something else than this shard wrote there and may write again. Says so too where it only may, because of what
     /// this shard wrote since.
     pub(super) fn is_overlaid(
@@ -40,7 +45,7 @@ impl Shard {
         storage: &dyn Storage,
         key: &Key,
     ) -> Result<bool, StorageError> {
-        if !self.quorum.is_disturbed(key) || is_on(Mutant::UnsureShown) {
+        if !self.is_disturbed(key) || is_on(Mutant::UnsureShown) {
             return Ok(false);
         }
         let position = Position::of(key);
@@ -64,6 +69,11 @@ impl Shard {
                 (learner, member.clone())
             }));
         }
+        let unheard = self.removals.of(key);
+        removed.extend(unheard.flat_map(|(learner, awaiting)| {
+            let members = awaiting.effects.iter().flat_map(removed_by);
+            members.map(move |member| (learner, member.clone()))
+        }));
         for (learner, member) in removed {
             let dots = self.working.row(storage, &position, key, &member)?;
             if dots.stamps().any(|dot| !learner.made_later(dot)) {
@@ -83,8 +93,8 @@ impl Shard {
             }
             Effect::Delete { .. } => shows_register(head, value),
             Effect::Expiry { .. } => head.expiry.at_ms == ends_at_ms,
-            Effect::Increment { is_creating, .. } => !is_creating || head.set.live == 0,
-            Effect::Add { is_creating, .. } => !is_creating || head.string.is_empty(),
+            Effect::Increment(increment) => !increment.is_creating || head.set.live == 0,
+            Effect::Add(addition) => !addition.is_creating || head.string.is_empty(),
             Effect::Remove { .. } => true,
         }
     }
@@ -138,7 +148,7 @@ impl Shard {
     ) {
         let held = self.gates.held();
         let sure: Vec<Key> = held
-            .filter(|key| !self.quorum.is_disturbed(key))
+            .filter(|key| !self.is_disturbed(key))
             .cloned()
             .collect();
         for key in sure {
@@ -171,7 +181,7 @@ fn removed_by(effect: &Effect) -> &[Bytes] {
         Effect::Register { .. }
         | Effect::Delete { .. }
         | Effect::Expiry { .. }
-        | Effect::Add { .. }
-        | Effect::Increment { .. } => &[],
+        | Effect::Add(_)
+        | Effect::Increment(_) => &[],
     }
 }

@@ -7,6 +7,7 @@ use crdt::{ActorId, Hlc};
 use super::{
     Shard,
     overtaken::{Overtaken, Standing},
+    removals::Unheard,
     report,
 };
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
         Now, Output, RequestId,
         coordinate::{Effect, Target},
         fixed::Answer,
+        lesson::Learner,
         message::{Decline, SessionId, Taken, Teaching},
         mutant::{Mutant, is_on},
         quorum::{Awaiting, Turn},
@@ -24,7 +26,7 @@ use crate::{
     },
     names::NodeName,
     placement::{Placement, Position},
-    storage::Storage,
+    storage::{Storage, StorageError},
 };
 
 impl Shard {
@@ -43,7 +45,7 @@ impl Shard {
 
     /// The same, of a read that may still be to be carried out.
     pub(super) fn answer(&mut self, id: RequestId, answer: Answer) {
-        if self.ask_again_whether_it_ends(id) {
+        if self.ask_again_whether_it_ends(id) || self.removals.hear(id, &answer) {
             return;
         }
         self.waiting.replies.push((id, answer));
@@ -295,6 +297,18 @@ impl Shard {
             out.push(Output::Reply { id, reply });
             return;
         };
+        if let Ok(true) = self.is_unheard(storage, &awaiting, &lesson) {
+            let learner = Learner {
+                actor: self.actor,
+                place: turn.place,
+            };
+            let unheard = Unheard {
+                awaiting,
+                lesson,
+                learner,
+            };
+            return self.ask_what_is_left(storage, unheard, now, out);
+        }
         let target = Target {
             key: &awaiting.key,
             position: Position::of(&awaiting.key),
@@ -313,10 +327,22 @@ impl Shard {
             }
             Ok((standing.overtaken(), corrected))
         });
+        self.finish(awaiting, corrected, now, out);
+    }
+
+    /// Answers a write that was looked at with all that it was taught, or waits for what that had to be written again.
+    fn finish(
+        &mut self,
+        mut awaiting: Awaiting,
+        corrected: Result<(Overtaken, (bool, Reply)), StorageError>,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let id = awaiting.id;
         if let Ok((_, (_, Reply::Error(_)))) = &corrected {
             for effect in &awaiting.effects {
-                if let Effect::Increment { total, .. } = effect {
-                    self.quorum.refuse_upto(&awaiting.key, *total);
+                if let Effect::Increment(increment) = effect {
+                    self.quorum.refuse_upto(&awaiting.key, increment.total);
                 }
             }
         }
@@ -366,6 +392,7 @@ impl Shard {
     /// Time passed: those whose time is up are told so, and others are asked in the place of those that are silent.
     pub(super) fn wait_on(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
         self.tell_relayed(out);
+        self.give_up_late_removals(now);
         if self.doubt_at.is_some_and(|at| at <= now.mono) {
             self.doubt_at = None;
             self.fail_out_of_reach(now, out);
@@ -442,12 +469,17 @@ impl Shard {
             || -> Reply { Refusal::Timeout(format!("{why}; the write may take effect")).into() };
         let ids = self.quorum.drain().map(|awaiting| awaiting.id);
         let ids: Vec<RequestId> = ids
+            .chain(self.removals.drain_waiting())
             .chain(self.gates.drain().into_iter().map(|waiting| waiting.id))
             .collect();
-        let ids = ids
-            .into_iter()
-            .filter(|id| !self.ask_again_whether_it_ends(*id));
-        out.extend(ids.map(|id| Output::Reply { id, reply: reply() }));
+        for id in ids {
+            if self.ask_again_whether_it_ends(id) {
+                continue;
+            }
+            let id = self.removals.give_up(id).unwrap_or(id);
+            let reply = reply();
+            out.push(Output::Reply { id, reply });
+        }
     }
 
     /// Tells the inbox how far what it took for the region is passed on, when that has moved.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::Destination;
+use super::destination::Destination;
 use crate::{
     level::Level,
     names::{NodeName, RegionName},

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crdt::{ActorId, Hlc};
 
-use super::Destination;
+use super::destination::Destination;
 use crate::{
     core::{
         identity::DirectoryId,

@@ -6,8 +6,8 @@ use crdt::{ActorId, Hlc};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
-    Awaited, Lag, ShipEvent,
     destination::Destination,
+    event::{Awaited, Lag, ShipEvent},
     home::{Trusted, is_trusted},
     log::Log,
     peers::{Met, Peers},

@@ -1,16 +1,7 @@
 //! Which nodes lack writes that nobody will ship to them, as far as a shard knows: by their own word, and by rows that are gone here.
 
-use super::{Destination, Shipper, route::Route};
+use super::{Shipper, destination::Destination, route::Route};
 use crate::{core::message::SessionId, names::NodeName, storage::record::shortage::Shortage};
-
-/// What is lacking, and where.
-#[derive(Debug, Default)]
-pub(super) struct Shortages {
-    /// This node.
-    own: Shortage,
-    /// Somebody lacks something. Hardly ever so: nobody is looked at otherwise.
-    are_any: bool,
-}
 
 impl Shipper {
     /// What this node lacks from now on.

@@ -5,7 +5,11 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use crdt::{ActorId, Hlc};
 
-use super::{Destination, Home, extent::measure, home::Trusted};
+use super::{
+    destination::Destination,
+    extent::measure,
+    home::{Home, Trusted},
+};
 use crate::{
     core::message::Message,
     placement::Partition,

@@ -5,11 +5,8 @@ use std::ops::ControlFlow;
 use crdt::{ActorId, Hlc};
 
 use super::{
-    Awaited, ShipEvent, Shipper,
-    extent::measure_first,
-    log::Log,
-    sieve::Sieve,
-    stream::{Span, Stream},
+    Awaited, ShipEvent, Shipper, extent::measure_first, log::Log, sieve::Sieve, span::Span,
+    stream::Stream,
 };
 use crate::{
     core::mutant::{Mutant, is_on},
