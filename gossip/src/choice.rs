@@ -1,6 +1,13 @@
 //! Whom to gossip with in a round: mostly the own region, always some across, so that news crosses oceans few times and islands never part.
+//!
+//! Of those, the ones that were not talked with for longest come first, in random order among equals (round robin, as in SWIM §4.3; Das,
+//! Gupta, Motivala, 2002). Chance alone leaves some pair silent for several rounds, and asks another twice in one: heartbeats then come
+//! irregularly, and a detector has to wait for longer.
 
-use rand::{Rng, seq::index::sample};
+use rand::{
+    Rng,
+    seq::{SliceRandom, index::sample},
+};
 use rand_chacha::ChaCha8Rng;
 
 use crate::identity::Tag;
@@ -9,9 +16,17 @@ use crate::identity::Tag;
 #[derive(Debug, Default)]
 pub(crate) struct Company {
     /// Of the own region.
-    pub(crate) near: Vec<Tag>,
+    pub(crate) near: Vec<Candidate>,
     /// Of the others.
-    pub(crate) far: Vec<Tag>,
+    pub(crate) far: Vec<Candidate>,
+}
+
+/// One that may be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) tag: Tag,
+    /// When it was talked with last, asked here or asking, in awake time; 0 if never.
+    pub(crate) talked_at: u64,
 }
 
 impl Company {
@@ -24,8 +39,8 @@ impl Company {
         let across = across(fanout, rng).max(fanout.saturating_sub(self.near.len()));
         let far = across.min(self.far.len());
         let near = (fanout - far).min(self.near.len());
-        let mut chosen = pick(&self.near, near, rng);
-        chosen.extend(pick(&self.far, far, rng));
+        let mut chosen = longest_ago(&self.near, near, rng);
+        chosen.extend(longest_ago(&self.far, far, rng));
         chosen
     }
 }
@@ -34,6 +49,15 @@ impl Company {
 fn across(fanout: usize, rng: &mut ChaCha8Rng) -> usize {
     let rest = fanout % ACROSS_ONE_IN;
     fanout / ACROSS_ONE_IN + usize::from(rng.random_range(0..ACROSS_ONE_IN) < rest)
+}
+
+/// So many of them: those talked with longest ago.
+fn longest_ago(from: &[Candidate], count: usize, rng: &mut ChaCha8Rng) -> Vec<Tag> {
+    let mut candidates = from.to_vec();
+    candidates.shuffle(rng);
+    candidates.sort_by_key(|candidate| candidate.talked_at);
+    let chosen = candidates.iter().take(count);
+    chosen.map(|candidate| candidate.tag).collect()
 }
 
 /// So many of them, at random.
@@ -55,11 +79,18 @@ mod tests {
     use super::*;
 
     fn company(near: u64, far: u64) -> Company {
-        let tag = |number: u64| crate::identity::Tag::of(number);
+        let candidate = |number: u64| Candidate {
+            tag: Tag::of(number),
+            talked_at: 0,
+        };
         Company {
-            near: (0..near).map(tag).collect(),
-            far: (near..near + far).map(tag).collect(),
+            near: (0..near).map(candidate).collect(),
+            far: (near..near + far).map(candidate).collect(),
         }
+    }
+
+    fn is_far(company: &Company, tag: Tag) -> bool {
+        company.far.iter().any(|candidate| candidate.tag == tag)
     }
 
     fn across_in(company: &Company, rounds: usize, fanout: usize) -> usize {
@@ -75,10 +106,7 @@ mod tests {
                 chosen.len(),
                 fanout.min(company.near.len() + company.far.len())
             );
-            across += chosen
-                .iter()
-                .filter(|tag| company.far.contains(tag))
-                .count();
+            across += chosen.iter().filter(|tag| is_far(company, **tag)).count();
         }
         across
     }
@@ -88,6 +116,24 @@ mod tests {
         assert_eq!(across_in(&company(10, 20), 100, 3), 100);
         let across = across_in(&company(10, 20), 900, 1);
         assert!((200..400).contains(&across), "{across} of 900");
+    }
+
+    #[test]
+    fn everybody_has_its_turn_before_anybody_has_two() {
+        let mut company = company(8, 0);
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for round in 1..=100_u64 {
+            let chosen = company.choose(3, &mut rng);
+            let oldest = company.near.iter().map(|candidate| candidate.talked_at);
+            let oldest = oldest.min().expect("eight of them");
+            for candidate in &mut company.near {
+                if chosen.contains(&candidate.tag) {
+                    candidate.talked_at = round;
+                }
+            }
+            // Eight of them take three rounds: 3, 3 and 2.
+            assert!(round < 4 || round - oldest <= 3, "round {round}");
+        }
     }
 
     #[test]

@@ -12,6 +12,13 @@
 
 use std::time::Duration;
 
+/// Now, on the clock that counts only waking time and on the one that stamps questions. Microseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) awake: u64,
+    pub(crate) stamp: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct Clock {
     /// The latest reading of the monotonic clock. Should that go back, time stands still for a moment and goes on from there.
@@ -111,6 +118,11 @@ pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros())
         .unwrap_or(u64::MAX / 4)
         .min(u64::MAX / 4)
+}
+
+/// Far-away times are all alike.
+pub(crate) fn milliseconds(time: u64) -> i64 {
+    i64::try_from(time).unwrap_or(i64::MAX)
 }
 
 /// Awake time begins here and not at 0, so that silences of long before the start can be told.

@@ -121,57 +121,6 @@ fn decode_refusal(body: &[u8]) -> Result<Refusal, CodecError> {
     ))
 }
 
-/// Lists that grow only by what was really read.
-pub(crate) mod list {
-    use std::{fmt, marker::PhantomData};
-
-    use serde::{
-        Deserialize, Deserializer, Serialize, Serializer,
-        de::{SeqAccess, Visitor},
-    };
-
-    pub fn serialize<T: Serialize, S: Serializer>(
-        list: &[T],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        list.serialize(serializer)
-    }
-
-    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<T>, D::Error> {
-        deserializer.deserialize_seq(Growing(PhantomData))
-    }
-
-    struct Growing<T>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for Growing<T> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
-            let mut list = Vec::new();
-            while let Some(item) = items.next_element()? {
-                list.push(item);
-            }
-            Ok(list)
-        }
-    }
-}
-
-/// Bytes of an integer on the wire.
-pub(crate) const fn varint_bytes(value: u64) -> usize {
-    match value {
-        0..=250 => 1,
-        251..=0xFFFF => 3,
-        0x1_0000..=0xFFFF_FFFF => 5,
-        _ => 9,
-    }
-}
-
 /// The wire format spoken here.
 pub(crate) const WIRE: u8 = 1;
 /// Refusals have a format of their own, so that a release can say no to one that it does not understand.

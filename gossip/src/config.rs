@@ -53,7 +53,7 @@ pub struct Config {
     /// Time between two rounds: 20 ms to 10 s, default 200 ms. Detection takes 2 to 4 of them. Too small: traffic, and suspicion on
     /// busy machines. Too large: an absence is noticed late.
     pub interval: Duration,
-    /// Peers asked in a round: 1 to 16, default 5. Too small: heartbeats arrive irregularly and detection is slow. Too large: traffic.
+    /// Peers asked in a round: 1 to 16, default 4. Too small: heartbeats arrive irregularly and detection is slow. Too large: traffic.
     pub fanout: usize,
     /// Size of the largest message: 1,000 to 1,400 bytes, default 1,162. Too large for the path: messages are lost whole.
     pub datagram_bytes: usize,
@@ -94,7 +94,7 @@ impl Config {
             cluster,
             settings: Settings::default(),
             interval,
-            fanout: 5,
+            fanout: 4,
             datagram_bytes: DATAGRAM_BYTES_DEFAULT,
             round_bytes: 24 * DATAGRAM_BYTES_DEFAULT,
             phi_local: 9.0,

@@ -130,8 +130,18 @@ impl Detector {
 
     /// Whether phi has reached what lies `deviations` above the mean. The same as comparing phi, without computing it.
     pub(crate) fn exceeds(&self, deviations: f64, now: u64, patience: f64) -> bool {
-        let limit = (self.mean + deviations * self.deviation) * patience;
-        self.silence(now) as f64 >= limit
+        self.silence(now) as f64 >= self.limit(deviations, patience)
+    }
+
+    /// When that will be, if nothing is heard.
+    pub(crate) fn exceeds_at(&self, deviations: f64, patience: f64) -> u64 {
+        let limit = self.limit(deviations, patience).ceil().max(0.0) as u64;
+        self.latest.saturating_add(limit)
+    }
+
+    /// The silence that is as unusual as that.
+    fn limit(&self, deviations: f64, patience: f64) -> f64 {
+        (self.mean + deviations * self.deviation) * patience
     }
 }
 
@@ -203,6 +213,17 @@ mod tests {
                 above,
                 "after {silence} ms"
             );
+        }
+    }
+
+    #[test]
+    fn it_is_known_when_phi_will_be_above() {
+        let detector = regular();
+        let ask = crate::phi::deviations(1.3);
+        for patience in [1.0, 1.5, 3.0] {
+            let at = detector.exceeds_at(ask, patience);
+            assert!(detector.exceeds(ask, at, patience));
+            assert!(!detector.exceeds(ask, at - 1, patience));
         }
     }
 

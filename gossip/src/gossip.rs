@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     choice::Company,
-    clock::{Clock, micros},
+    clock::{Clock, Moment, micros, milliseconds},
     config::{Config, ConfigError, Myself},
     detector::Tuning,
     event::{Event, Input, Now, Output, Target},
@@ -18,17 +18,15 @@ use crate::{
     identity::{Directory, Generation, Heartbeat, Identity, Tag},
     life::Life,
     majority::{ClockStanding, judge},
-    member::{self, Moment},
-    message::{Body, ClusterDigest, Gone, Status},
+    member,
+    message::{Body, ClusterDigest, Gone, MENTION_BYTES_MIN, Status},
     name::{Address, Key, NodeId},
     outbox::Outbox,
     phi::deviations,
     plan::Plan,
-    receive::milliseconds,
     refusal::{RefusalKind, Refused, RefusedList},
     renewals::Renewals,
     roster::Roster,
-    round::MENTION_BYTES_MIN,
     values::ValueError,
     view::{Counters, Member, Verdict},
 };

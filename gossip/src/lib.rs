@@ -18,6 +18,7 @@ mod graves;
 mod identity;
 mod life;
 mod limits;
+mod list;
 mod look;
 mod majority;
 mod member;

@@ -85,6 +85,23 @@ impl Gossip {
         }
     }
 
+    /// When there is something to look into, if nothing is heard until then: soon while a member is doubted or suspected, else when the first
+    /// of them will be. What is heard puts that off, and every round looks anew, so a quiet node wakes for its rounds alone.
+    pub(crate) fn next_doubt(&self) -> u64 {
+        let soon = self.now.awake + self.tuning.interval / LOOKS_PER_ROUND;
+        let patience = self.clock.patience();
+        let doubts = self.roster.iter().filter_map(|(_, member)| {
+            let doubt = || member.detector.exceeds_at(self.thresholds.ask, patience);
+            match member.trust.state() {
+                _ if member.has_left() => None,
+                State::Up | State::Joining => Some(soon.max(doubt())),
+                State::Suspect => Some(soon),
+                State::Down => None,
+            }
+        });
+        doubts.min().unwrap_or(u64::MAX)
+    }
+
     fn is_doubted(&self, member: &Member) -> bool {
         let patience = self.clock.patience();
         member

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, Moment},
     detector::{Detector, Tuning},
     identity::Heartbeat,
     life::Life,
@@ -183,11 +183,4 @@ pub(crate) enum Heard {
     Sign,
     /// It does.
     Proof,
-}
-
-/// Now, on the clock that counts only waking time and on the one that stamps questions. Microseconds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
-    pub(crate) awake: u64,
-    pub(crate) stamp: u64,
 }

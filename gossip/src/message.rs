@@ -16,9 +16,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    codec::{list, varint_bytes},
     identity::{Directory, Heartbeat, Identity, Tag, Version},
     limits::ENVELOPE_BYTES_MAX,
+    list,
     name::{Cluster, Key, NodeId},
     settings::Settings,
 };
@@ -257,7 +257,19 @@ impl Entry {
     }
 }
 
+/// Bytes of an integer on the wire.
+const fn varint_bytes(value: u64) -> usize {
+    match value {
+        0..=250 => 1,
+        251..=0xFFFF => 3,
+        0x1_0000..=0xFFFF_FFFF => 5,
+        _ => 9,
+    }
+}
+
 /// Body tag, hello's presence, completeness, length of the digest.
 pub(crate) const ASK_HEAD_BYTES: usize = 1 + 1 + 1 + 3;
 /// Body tag and the lengths of two lists.
 pub(crate) const TELL_HEAD_BYTES: usize = 1 + 3 + 3;
+/// The shortest digest entry.
+pub(crate) const MENTION_BYTES_MIN: usize = 11;

@@ -14,6 +14,8 @@ pub(crate) struct Path {
     /// Questions to the peer while it was believed to live, of late, and how many of them were answered.
     asked: u32,
     answers: u32,
+    /// When one of both asked the other last, in awake time.
+    talked_at: u64,
     /// The latest stamp of the peer's clock that was heard from itself.
     stamp: Option<u64>,
 }
@@ -27,7 +29,8 @@ struct Sample {
 }
 
 impl Path {
-    pub(crate) fn asked(&mut self, is_trusted: bool) {
+    pub(crate) fn asked(&mut self, is_trusted: bool, now: u64) {
+        self.talked_at = now;
         self.unanswered = self.unanswered.saturating_add(1);
         if is_trusted {
             self.asked += 1;
@@ -36,6 +39,15 @@ impl Path {
             self.asked /= 2;
             self.answers /= 2;
         }
+    }
+
+    /// The peer asked, or answered.
+    pub(crate) fn talked(&mut self, now: u64) {
+        self.talked_at = now;
+    }
+
+    pub(crate) fn talked_at(&self) -> u64 {
+        self.talked_at
     }
 
     /// What an unanswered question adds to phi: minus the decimal logarithm of the chance that one goes unanswered while the peer
@@ -155,9 +167,9 @@ mod tests {
         let mut bad = Path::default();
         let unknown = good.weight_of_silence();
         for question in 0..200 {
-            good.asked(true);
+            good.asked(true, 0);
             good.answered(question, 1_000, 0);
-            bad.asked(true);
+            bad.asked(true, 0);
             if question % 2 == 0 {
                 bad.answered(question, 1_000, 0);
             }
@@ -172,7 +184,7 @@ mod tests {
         let mut path = Path::default();
         for _ in 0..UNANSWERED_DOWN {
             assert!(!path.is_down());
-            path.asked(true);
+            path.asked(true, 0);
         }
         assert!(path.is_down());
         path.answered(0, 1, 0);

@@ -4,6 +4,7 @@
 //! with a new life above it (see `admission.rs` for generations).
 
 use crate::{
+    clock::milliseconds,
     codec::{self, CodecError, Datagram},
     event::{Event, Source, Target},
     gossip::Gossip,
@@ -190,6 +191,7 @@ impl Gossip {
         let Some(member) = self.roster.member_mut(envelope.from) else {
             return ear;
         };
+        member.path.talked(self.now.awake);
         ear.is_news = member.path.is_news(envelope.stamp);
         let heard = member.hear(envelope.heartbeat, &ear);
         let is_trusted = member.trust.is_up();
@@ -229,11 +231,6 @@ impl Gossip {
             self.prove(envelope.from);
         }
     }
-}
-
-/// Far-away times are all alike.
-pub(crate) fn milliseconds(time: u64) -> i64 {
-    i64::try_from(time).unwrap_or(i64::MAX)
 }
 
 fn impostor(authenticated: &NodeId, claimed: &NodeId) -> Refusal {

@@ -3,7 +3,7 @@
 use rand::Rng;
 
 use crate::{
-    choice::{Company, pick},
+    choice::{Candidate, Company, pick},
     clock::micros,
     codec,
     event::{Event, Target},
@@ -11,19 +11,20 @@ use crate::{
     graves::Grave,
     identity::Tag,
     limits::ENVELOPE_BYTES_MAX,
-    message::{ASK_HEAD_BYTES, Body, Envelope, Gone, Hello, Mention, Message},
+    message::{ASK_HEAD_BYTES, Body, Envelope, Gone, Hello, MENTION_BYTES_MIN, Mention, Message},
     name::Address,
 };
 
 impl Gossip {
     pub(crate) fn wake(&mut self) {
-        if self.now.awake >= self.next_round {
+        let begins_round = self.now.awake >= self.next_round;
+        if begins_round {
             self.round();
             self.next_round = (self.next_round + self.tuning.interval).max(self.now.awake + 1);
         }
-        if self.now.awake >= self.next_look {
+        if begins_round || self.now.awake >= self.next_look {
             self.look();
-            self.next_look = self.now.awake + self.tuning.interval / LOOKS_PER_ROUND;
+            self.next_look = self.next_doubt();
         }
     }
 
@@ -108,10 +109,14 @@ impl Gossip {
                 continue;
             }
             fresh.push((member.detector.latest(), tag));
+            let candidate = Candidate {
+                tag,
+                talked_at: member.path.talked_at(),
+            };
             if member.life.identity.region == self.me.identity.region {
-                self.company.near.push(tag);
+                self.company.near.push(candidate);
             } else {
-                self.company.far.push(tag);
+                self.company.far.push(candidate);
             }
         }
         self.plan.renew(fresh, silent, self.roster.changes());
@@ -195,7 +200,7 @@ impl Gossip {
         let Some(member) = self.roster.member_mut(tag) else {
             return;
         };
-        member.path.asked(member.trust.is_up());
+        member.path.asked(member.trust.is_up(), now);
         member.trust.asked(now);
         let is_stranger = with_digest && !member.path.has_answered();
         let hello = is_stranger.then(|| Box::new(self.hello()));
@@ -282,7 +287,6 @@ impl Room {
     }
 }
 
-/// How often between two rounds suspicion is looked into.
+/// How often in the time of a round suspicion is looked into, while there is somebody to doubt.
 pub(crate) const LOOKS_PER_ROUND: u64 = 4;
 const SEED_ONE_ROUND_IN: u32 = 8;
-pub(crate) const MENTION_BYTES_MIN: usize = 11;

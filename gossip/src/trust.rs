@@ -16,7 +16,7 @@
 
 use std::collections::VecDeque;
 
-use crate::member::Moment;
+use crate::clock::Moment;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Trust {
