@@ -46,6 +46,7 @@ mod no_path_is_empty {
 
     use super::{Deserialize, Path, PathBuf, Serialize};
 
+    /// Reads a path; an empty one is none.
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<PathBuf>, D::Error> {
@@ -53,6 +54,7 @@ mod no_path_is_empty {
         Ok(Some(path).filter(|path| !path.as_os_str().is_empty()))
     }
 
+    /// Writes a path; none as an empty one.
     pub fn serialize<S: Serializer>(
         path: &Option<PathBuf>,
         serializer: S,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use gossip::Standing;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{health, membership::Membership, node::Node};
+use super::{context::Node, health, membership::Membership};
 use crate::{config::Config, names::NodeName};
 
 /// What was found to differ.

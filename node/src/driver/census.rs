@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use gossip::{Cause, Standing};
 
 use super::{
+    context::Inner,
     membership,
-    node::Inner,
     queue::Inspection,
     reach::{self, Contact, Paths},
 };

@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use super::{
+    context::Node,
     forward::{Heard, Kind},
-    node::Node,
 };
 use crate::{
     core::{

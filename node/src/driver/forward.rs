@@ -20,13 +20,13 @@ use std::{
 
 use tokio::{
     sync::{Semaphore, mpsc},
-    time::{Instant, timeout_at},
+    time::Instant,
 };
 
-use super::{neighbours::Neighbours, node::Node};
+use super::neighbours::Neighbours;
 use crate::{
     core::{
-        message::{Answer, Errand, Message, SessionId},
+        message::{Answer, SessionId},
         op::{Action, Op},
         reply::{Refusal, Reply},
         usual::Usual,
@@ -41,7 +41,7 @@ use crate::{
 pub struct Forwards {
     waiting: Mutex<Waiting>,
     /// Errands of other nodes that this one runs.
-    serving: Arc<Semaphore>,
+    pub(super) serving: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -218,43 +218,6 @@ impl Waiter {
     fn hears(self, answer: Option<Answer>) {
         // Whoever asked may have stopped waiting; there is room for every answer.
         let _ = self.answer.try_send((self.of, answer));
-    }
-}
-
-/// Runs another node's errand, and answers.
-pub fn serve(node: &Node, session: SessionId, id: u64, within_ms: u32, errand: Errand) {
-    let permit = Arc::clone(&node.inner().forwards.serving).try_acquire_owned();
-    let Ok(permit) = permit else {
-        let busy = Refusal::Busy(format!(
-            "{} runs too many errands of other nodes",
-            node.inner().name
-        ));
-        answer(node, session, id, Answer::Refused(busy));
-        return;
-    };
-    let node = node.clone();
-    tokio::spawn(async move {
-        let _permit = permit;
-        let deadline = Instant::now() + Duration::from_millis(within_ms.into());
-        // An answer that comes too late is of no use to anybody.
-        if let Ok(given) = timeout_at(deadline, node.run_here(errand)).await {
-            answer(&node, session, id, given);
-        }
-    });
-}
-
-fn answer(node: &Node, session: SessionId, id: u64, answer: Answer) {
-    let message = Message::Forwarded { id, answer };
-    if let Err(error) = node.inner().outbound.send(session, message) {
-        tracing::debug!(?session, %error, "an answer to a forwarded request was not sent");
-        let refusal =
-            Refusal::TooLarge("the answer is larger than one message between nodes".to_owned());
-        let answer = Answer::Refused(refusal);
-        // Where the session is gone this fails as well, and who asked hears of that.
-        let _ = node
-            .inner()
-            .outbound
-            .send(session, Message::Forwarded { id, answer });
     }
 }
 

@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use super::{
     agreement::Agreement,
+    context::Node,
+    gossiping,
     handoff::Debts,
     health,
-    membership::{self, HANDOFF, READY, WATERMARKS},
-    node::Node,
+    membership::{HANDOFF, READY, WATERMARKS},
     queue::Inspection,
 };
 use crate::{
@@ -69,7 +70,7 @@ fn note_forgotten(node: &Node) -> bool {
         refused.by == Refuser::Remote && refused.refusal.kind == RefusalKind::Forgotten
     });
     if was_forgotten {
-        membership::forgotten_here(node);
+        gossiping::forgotten_here(node);
     }
     was_forgotten
 }

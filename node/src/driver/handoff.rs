@@ -1,4 +1,4 @@
-//! What a node owes to others, and whether it can be stopped.
+//! What a node owes to others.
 //!
 //! A node's own writes reach each region and each other replica through its outbox alone: that others have a copy does not mean that
 //! somebody will deliver it. So each destination counts by itself, whether it can be reached now or not.
@@ -12,11 +12,10 @@ use std::{
     time::Duration,
 };
 
-use super::{membership::HANDOFF, node::Inner, queue::Inspection};
+use super::queue::Inspection;
 use crate::{
     core::ship::{Destination, Lag},
-    names::{NodeName, RegionName},
-    status::{NodeState, NodeStatus, RegionState, RegionStatus},
+    names::NodeName,
 };
 
 /// Batches of a node's writes that others lack, by who lacks them.
@@ -101,7 +100,7 @@ impl Debts {
     }
 
     /// Only what other regions lack.
-    fn abroad(mut self) -> Self {
+    pub(super) fn abroad(mut self) -> Self {
         self.owed
             .retain(|destination, _| matches!(destination, Destination::Region(_)));
         self
@@ -133,12 +132,6 @@ pub struct Published {
 }
 
 impl Published {
-    /// What a node says by gossip; nothing where it said nothing yet.
-    pub fn by(inner: &Inner, node: &NodeName) -> Option<Self> {
-        let value = inner.membership()?.value(node, HANDOFF)?;
-        Self::parse(std::str::from_utf8(&value).ok()?)
-    }
-
     /// Nothing where another release wrote it.
     pub fn parse(text: &str) -> Option<Self> {
         let words = text.strip_prefix(FORMAT)?.split_whitespace();
@@ -198,114 +191,6 @@ impl Legacies {
         // Every change is one call on the map: it is whole whatever panicked elsewhere.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What may be stopped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Drained {
-    /// One node.
-    Node(NodeName),
-    /// All nodes of a region.
-    Region(RegionName),
-}
-
-/// Why it is not safe to stop something; nothing where it is.
-pub fn objections(
-    inner: &Inner,
-    own: &Debts,
-    what: &Drained,
-    nodes: &[NodeStatus],
-    regions: &[RegionStatus],
-) -> Vec<String> {
-    let stopped = |node: &&NodeStatus| match what {
-        Drained::Node(name) => node.name == *name,
-        Drained::Region(region) => node.region == *region,
-    };
-    let mut objections = Vec::new();
-    for node in nodes.iter().filter(stopped) {
-        objections.extend(owes(inner, own, what, node));
-    }
-    objections.extend(needs_repair(what, nodes, regions));
-    match what {
-        Drained::Node(name) => objections.extend(lacks_quorum(inner, name, nodes)),
-        Drained::Region(region) => {
-            let others = regions.iter().filter(|other| other.name != *region);
-            let dead = others.filter(|other| other.state != RegionState::Up);
-            objections.extend(dead.map(|other| {
-                format!(
-                    "region {} is {}: what only it has is not everywhere yet",
-                    other.name, other.state
-                )
-            }));
-        }
-    }
-    objections
-}
-
-/// Writes that would be delivered by nobody once it is away.
-fn owes(inner: &Inner, own: &Debts, what: &Drained, node: &NodeStatus) -> Vec<String> {
-    let name = &node.name;
-    let debts = if *name == inner.name {
-        Some(own.clone())
-    } else {
-        let published = Published::by(inner, name);
-        published.map(|published| published.debts)
-    };
-    let Some(debts) = debts else {
-        return vec![format!("what {name} owes to others is not known here")];
-    };
-    match what {
-        Drained::Node(_) => debts.sentences(name),
-        Drained::Region(_) => debts.abroad().sentences(name),
-    }
-}
-
-/// Copies that are not what they should be: the more are stopped, the fewer have what those lack.
-fn needs_repair(what: &Drained, nodes: &[NodeStatus], regions: &[RegionStatus]) -> Vec<String> {
-    let of = match what {
-        Drained::Node(name) => nodes.iter().find(|node| node.name == *name),
-        Drained::Region(region) => nodes.iter().find(|node| node.region == *region),
-    };
-    let of = of.map(|node| &node.region);
-    let nodes = nodes
-        .iter()
-        .filter(|node| node.needs_repair && Some(&node.region) == of);
-    let nodes = nodes.map(|node| {
-        format!(
-            "{} lacks writes and needs a repair, for which others of region {} are needed",
-            node.name, node.region
-        )
-    });
-    let regions = regions
-        .iter()
-        .filter(|region| region.needs_repair && Some(&region.name) != of);
-    let regions = regions.map(|region| {
-        format!(
-            "region {} lacks writes and needs a repair, for which the other regions are needed",
-            region.name
-        )
-    });
-    nodes.chain(regions).collect()
-}
-
-/// Whether too few replicas of its region would be left for the default levels.
-fn lacks_quorum(inner: &Inner, name: &NodeName, nodes: &[NodeStatus]) -> Option<String> {
-    let region = &nodes.iter().find(|node| node.name == *name)?.region;
-    let neighbours = inner.neighbours();
-    let placement = neighbours.placement.region(region)?;
-    let lives = |member: &&NodeName| {
-        let mut own = nodes.iter().filter(|node| node.name == **member);
-        own.any(|node| node.state == NodeState::Up && !node.needs_repair)
-    };
-    let left = placement.members().iter().filter(|member| *member != name);
-    let dead = 1 + left.filter(|member| !lives(member)).count();
-    let spare = usize::from(placement.replicas() - placement.majority());
-    (placement.replicas() > 1 && dead > spare).then(|| {
-        format!(
-            "without {name}, {dead} of the {} nodes of region {region} would be away: LOCAL_QUORUM bears {spare}",
-            placement.members().len()
-        )
-    })
 }
 
 /// What a destination that is linked takes within this is on its way.

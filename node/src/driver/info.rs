@@ -1,6 +1,6 @@
 //! What INFO says that only the node knows.
 
-use super::node::Inner;
+use super::context::Inner;
 
 /// `field:value` pairs by section.
 pub fn sections(node: &Inner) -> Vec<(&'static str, Vec<(String, String)>)> {

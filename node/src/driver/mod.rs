@@ -19,10 +19,14 @@ mod census;
 mod certificates;
 mod clock;
 mod conflicts;
+mod context;
 mod descriptors;
+mod doors;
+mod drain;
 mod errand;
 mod forward;
 mod gauges;
+mod gossiping;
 mod handoff;
 mod health;
 mod hot_heads;
@@ -39,10 +43,13 @@ mod region;
 mod renewal;
 mod report;
 mod router;
+mod serving;
 mod shard_loop;
+mod shards;
 mod shares;
 mod shutdown;
 mod start;
+mod telling;
 mod threads;
 mod told;
 mod walk;
@@ -50,8 +57,8 @@ mod watch;
 
 use std::{io, net::SocketAddr};
 
+pub use self::{context::Node, start::run};
 use self::{descriptors::TooFew, membership::MembershipError};
-pub use self::{node::Node, start::run};
 use crate::{
     peer::StartError, storage::StorageError, storage::directory::DirectoryError,
     tls::CredentialsError,

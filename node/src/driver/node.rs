@@ -2,35 +2,27 @@
 
 use std::{
     future::Future,
-    sync::{
-        Arc, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use tokio::{
-    sync::{Notify, Semaphore, oneshot},
+    sync::oneshot,
     task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
 
 use super::{
-    answering::Answering,
     cached::CachedView,
     census::Census,
-    clock::WallClock,
+    context::Node,
+    drain::{Drained, objections},
     errand::Asking,
-    forward::{self, Forwards, Kind},
-    gauges,
-    handoff::{self, Debts, Drained, Legacies},
-    health::Health,
-    hot_heads::HotHeads,
-    known::Known,
-    membership::{self, Membership},
-    neighbours::{Neighbours, Settled},
-    outbound::Outbound,
-    queue::{Inspection, ShardQueue, Work},
+    forward::{self, Kind},
+    gauges, gossiping,
+    handoff::Debts,
+    neighbours::Neighbours,
+    queue::{Inspection, Work},
     region::position,
     shares::{Elsewhere, Shares, Split, put},
     walk,
@@ -45,95 +37,14 @@ use crate::{
     },
     http::{NodeView, Owed, VerbError},
     level::Level,
-    names::{ClusterName, NodeName, RegionName},
+    names::NodeName,
     placement::{PARTITIONS, Partition, Position},
     resp::backend::Backend,
     status::{ConflictStatus, Reason, Status},
     storage::{StorageError, rocks::RocksStorage},
 };
 
-/// A handle on the running node; clones are the same node.
-#[derive(Clone)]
-pub struct Node(Arc<Inner>);
-
-/// What a [`Node`] is made of.
-pub struct Inner {
-    /// Its cluster.
-    pub cluster: ClusterName,
-    /// Its name.
-    pub name: NodeName,
-    /// Its region.
-    pub region: RegionName,
-    /// The other regions.
-    pub regions: Vec<RegionName>,
-    /// What the configuration says about who holds what.
-    pub settled: Settled,
-    /// Its shards, by index.
-    pub shards: Vec<ShardQueue>,
-    /// Where it is stored.
-    pub storage: Arc<RocksStorage>,
-    /// What was read from it lately.
-    pub hot: Arc<HotHeads>,
-    /// The time.
-    pub clock: Arc<WallClock>,
-    /// Its peers and its inbox.
-    pub outbound: Arc<Outbound>,
-    /// Who holds what around it.
-    pub neighbours: RwLock<Arc<Neighbours>>,
-    /// What is under way to other nodes and from them.
-    pub forwards: Forwards,
-    /// Which replicas take what they are sent.
-    pub answering: Answering,
-    /// Who was met and not forgotten.
-    pub known: Arc<Known>,
-    /// Who else there is, once this node gossips.
-    pub membership: OnceLock<Arc<Membership>>,
-    /// Asks the node to end, as a signal does.
-    pub leave: Notify,
-    /// What it has not delivered it will not: it leaves all the same.
-    pub is_final: AtomicBool,
-    /// What nodes that left have not delivered.
-    pub legacies: Legacies,
-    /// How it does.
-    pub health: Arc<Health>,
-    /// How long a client waits for a shard.
-    pub timeout: Duration,
-    /// Places for reads that wait for the disk.
-    pub disk_reads: Arc<Semaphore>,
-}
-
-impl Inner {
-    /// Who else there is, once this node gossips.
-    pub fn membership(&self) -> Option<&Arc<Membership>> {
-        self.membership.get()
-    }
-
-    /// Who holds what around it, as it is believed now.
-    pub fn neighbours(&self) -> Arc<Neighbours> {
-        // It is replaced as a whole: it is whole whatever panicked elsewhere.
-        let current = self.neighbours.read();
-        Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Who holds what changed, or who is believed to live.
-    pub fn set_neighbours(&self, neighbours: Neighbours) {
-        let current = self.neighbours.write();
-        *current.unwrap_or_else(PoisonError::into_inner) = Arc::new(neighbours);
-    }
-}
-
 impl Node {
-    /// A handle on the node made of `inner`.
-    pub fn new(inner: Inner) -> Self {
-        assert!(!inner.shards.is_empty(), "a node has at least one shard");
-        Self(Arc::new(inner))
-    }
-
-    /// What it is made of.
-    pub fn inner(&self) -> &Inner {
-        &self.0
-    }
-
     /// How things stand in every shard; in one that does not answer in time, as failed.
     pub async fn inspect(&self, partitions: bool) -> Vec<Inspection> {
         let asked: Vec<_> = self
@@ -453,7 +364,7 @@ impl NodeView for Node {
             return Err(unknown());
         };
         let own = Debts::standing(&inspections, self.0.clock.now().wall_ms);
-        Ok(handoff::objections(
+        Ok(objections(
             self.inner(),
             &own,
             &drained,
@@ -488,7 +399,7 @@ impl NodeView for Node {
         let directory = membership.forget(self, &id).map_err(refused)?;
         // The others learn of it meanwhile; the operator hears that it is done once it outlasts them all.
         let storage = Arc::clone(&self.0.storage);
-        let stored = spawn_blocking(move || membership::store(&storage, &node, directory)).await;
+        let stored = spawn_blocking(move || gossiping::store(&storage, &node, directory)).await;
         let not_stored = |error: String| {
             VerbError::NotStored(format!(
                 "the nodes that run now forget it, but this one could not store that: {error}"

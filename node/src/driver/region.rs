@@ -1,10 +1,10 @@
 //! Commands over all keys of a region whose nodes hold different ones, and what this node does of them for others.
 
 use super::{
+    context::Node,
     errand::Asking,
     forward::{self, Kind, Place},
     neighbours::Neighbours,
-    node::Node,
     shares::Shares,
     walk,
 };

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    node::Node,
+    context::Node,
     queue::{ShardQueue, Work},
 };
 use crate::{

@@ -8,7 +8,7 @@ use std::{
 use crdt::{ActorId, Delta};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use super::{forward, node::Node, queue::Work, renewal::Renewal};
+use super::{context::Node, queue::Work, renewal::Renewal, serving};
 use crate::{
     core::{
         Input, Recalled,
@@ -223,7 +223,7 @@ impl Router {
                 id,
                 within_ms,
                 errand,
-            } => forward::serve(&self.node, session, id, within_ms, errand),
+            } => serving::serve(&self.node, session, id, within_ms, errand),
             Message::Forwarded { id, answer } => self.node.inner().forwards.answered(id, answer),
         }
     }

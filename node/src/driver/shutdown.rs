@@ -7,16 +7,17 @@ use std::{
 };
 
 use tokio::{
-    sync::{oneshot, watch},
-    task::{JoinHandle, JoinSet, spawn_blocking},
+    sync::oneshot,
+    task::{JoinSet, spawn_blocking},
     time::{Instant, sleep, timeout},
 };
 
 use super::{
+    context::Node,
+    doors::Served,
     gauges,
     handoff::Debts,
     health,
-    node::Node,
     queue::{Inspection, Work},
     threads::Threads,
 };
@@ -32,9 +33,7 @@ pub struct Ending {
     pub(super) directory: Arc<DataDirectory>,
     pub(super) threads: Threads,
     pub(super) tasks: JoinSet<()>,
-    pub(super) resp_served: JoinHandle<()>,
-    pub(super) http_served: JoinHandle<()>,
-    pub(super) stop_doors: watch::Sender<bool>,
+    pub(super) served: Served,
     /// It leaves for good: nobody delivers later what it has not delivered.
     pub(super) leaves: bool,
     /// A shard ended by itself: the directory was not closed in good order.
@@ -49,10 +48,10 @@ pub async fn shut_down(mut ending: Ending) {
         .inner()
         .health
         .fail(health::STOPPING, "the node is stopping".to_owned());
-    ending.stop_doors.send_replace(true);
+    ending.served.stop.send_replace(true);
     within(
         "clients",
-        timeout(DOORS_MAX, &mut ending.resp_served).await.is_ok(),
+        timeout(DOORS_MAX, &mut ending.served.resp).await.is_ok(),
     );
     if !ending.was_failure {
         drain(&ending.node, ending.leaves).await;
@@ -66,7 +65,7 @@ pub async fn shut_down(mut ending: Ending) {
     let is_whole = stop_shards(&ending.node).await && !ending.was_failure;
     within(
         "HTTP",
-        timeout(DOORS_MAX, &mut ending.http_served).await.is_ok(),
+        timeout(DOORS_MAX, &mut ending.served.http).await.is_ok(),
     );
     ending.tasks.shutdown().await;
     let (threads, directory) = (ending.threads, ending.directory);

@@ -4,15 +4,15 @@ use std::{
     collections::BTreeMap,
     future::Future,
     io::{self, Write},
-    num::{NonZeroU16, NonZeroUsize},
+    mem,
+    num::NonZeroU16,
     sync::{Arc, OnceLock, RwLock, atomic::AtomicBool},
     thread,
 };
 
 use crdt::ActorId;
 use tokio::{
-    net::TcpListener,
-    sync::{Notify, Semaphore, mpsc, oneshot, watch as watched},
+    sync::{Notify, Semaphore, mpsc, watch as watched},
     task::JoinSet,
 };
 
@@ -23,7 +23,9 @@ use super::{
     answering::Answering,
     certificates,
     clock::WallClock,
+    context::{Inner, Node},
     descriptors::Shares,
+    doors::{Doors, Served},
     forward::Forwards,
     gauges,
     handoff::Legacies,
@@ -33,36 +35,20 @@ use super::{
     known::{Acquaintance, Known},
     membership::{self, Membership},
     neighbours::Settled,
-    node::{Inner, Node},
     outbound::Outbound,
-    queue::{ShardQueue, shard_queue},
-    renewal::{Renewal, actors_of, former_actors},
+    renewal::Renewal,
     router::Router,
-    shard_loop::{Parts, ShardLoop},
+    shards::Shards,
     shutdown::{Ending, shut_down},
     threads::Threads,
     told::{Signals, Told, until_told},
 };
 use crate::{
     config::{Config, Fsync},
-    core::{
-        ReadBounds, Recalled, ShardConfig,
-        adopt::adopt,
-        identity::Identity,
-        inbox::Inbox,
-        ship::{Home, OutboxBounds},
-    },
-    http,
+    core::{Recalled, adopt::adopt, inbox::Inbox},
     names::RegionName,
     peer::{self, Datagram, PeerTarget, Peers, PeersConfig},
-    placement::Placement,
-    resp,
-    storage::{
-        Durability, StorageError,
-        directory::DataDirectory,
-        record::forgotten,
-        rocks::{RocksOptions, RocksStorage},
-    },
+    storage::{directory::DataDirectory, record::forgotten, rocks::RocksOptions},
     tls::Credentials,
 };
 
@@ -143,130 +129,29 @@ async fn live(
     directory: DataDirectory,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
 ) -> Result<(), RunError> {
-    let (identity, was_clean) = (directory.identity.clone(), directory.was_clean);
     let directory = Arc::new(directory);
-    let resp_door = resp::Server::bind(config.listen.resp).map_err(|source| RunError::Listen {
-        key: "listen.resp",
-        address: config.listen.resp,
-        source,
-    })?;
-    let http_door = TcpListener::bind(config.listen.http)
-        .await
-        .map_err(|source| RunError::Listen {
-            key: "listen.http",
-            address: config.listen.http,
-            source,
-        })?;
-
-    let clock = Arc::new(WallClock::start(
-        config.clock.offset_file.clone(),
-        config.clock.max_skew,
-    ));
-    let (renewal, identity_for_peers) = Renewal::new(Arc::clone(&directory), identity.clone())?;
-    let renewal = Arc::new(renewal);
-    let max_skew_ms = config.clock.max_skew.as_millis() as u64;
-    let inbox = Inbox::open(
-        directory.storage.as_ref(),
-        identity.shards.get(),
-        identity.actors(),
-        max_skew_ms,
-    )?;
-    let outbound = Arc::new(Outbound::new(inbox));
-    let hot = Arc::new(HotHeads::new(
-        config.storage.cache.to_usize() / HOT_HEADS_SHARE,
-    ));
-    let known = Arc::new(Known::load(directory.storage.as_ref())?);
-    let met: Vec<_> = known.regions().into_iter().collect();
-    let settled = Settled::of(&config);
-    let placement = Arc::new(settled.placement(&met));
-    let mut shards = Shards::start(
-        &config,
-        &directory.storage,
-        &hot,
-        &identity,
-        was_clean,
-        &clock,
-        &outbound,
-        &placement,
-    )
-    .await?;
-    outbound.connect_shards(shards.queues.clone());
-
-    let node = Node::new(Inner {
-        cluster: config.node.cluster.clone(),
-        name: config.node.name.clone(),
-        region: config.node.region.clone(),
-        regions: other_regions(&config),
-        settled: settled.clone(),
-        shards: shards.queues.clone(),
-        storage: Arc::clone(&directory.storage),
-        hot,
-        clock: Arc::clone(&clock),
-        outbound: Arc::clone(&outbound),
-        neighbours: RwLock::new(Arc::new(settled.neighbours(placement))),
-        forwards: Forwards::default(),
-        answering: Answering::default(),
-        known,
-        membership: OnceLock::new(),
-        leave: Notify::new(),
-        is_final: AtomicBool::new(false),
-        legacies: Legacies::default(),
-        health: Arc::new(Health::default()),
-        timeout: config.consistency.timeout,
-        disk_reads: Arc::new(Semaphore::new(DISK_READS_MAX)),
-    });
-    if let Some(detail) = settled.alone() {
-        node.inner().health.fail(health::QUORUM, detail);
-    }
-    if let Some(detail) = Joining::of(&config).reason() {
-        node.inner().health.fail(health::JOINING, detail);
-    }
+    let doors = Doors::bind(&config.listen).await?;
+    let Assembled {
+        node,
+        mut shards,
+        introduction,
+    } = assemble(&config, &directory).await?;
+    report_loneliness(&config, &node);
     let threads = Threads::start(&config, &node)?;
     let mut tasks = JoinSet::new();
-    let watch = certificates::watch(credentials.endings(), Arc::clone(&clock));
-    watched_over(&mut tasks, &node, "certificates", watch);
-    let replays = Arc::clone(&renewal).replay(node.clone());
-    watched_over(&mut tasks, &node, "renewal", replays);
-    let datagrams = start_peers(
+    introduce(
         &config,
         credentials,
+        &directory,
         &node,
-        identity_for_peers,
-        renewal,
-        shards.recalled,
+        introduction,
         &mut tasks,
-    )?;
-    start_gossip(&config, &directory, &node, datagrams, &mut tasks).await?;
-    let gauges = gauges::publish(node.clone(), Agreement::of(&config));
-    watched_over(&mut tasks, &node, "gauges", gauges);
-
-    let (stop_doors, _) = watched::channel(false);
-    let (resp_address, http_address) = (resp_door.local_addr()?, http_door.local_addr()?);
-    let resp_served = tokio::spawn(resp_door.serve(
-        resp::Door::new(
-            node.clone(),
-            resp::Limits {
-                clients: shares.clients as usize,
-                ..resp::Limits::from(&config.limits)
-            },
-            resp::Levels::from(&config.consistency),
-        ),
-        stop_doors.subscribe(),
-    ));
-    let http_bounds = http::Bounds {
-        connections: NonZeroUsize::new(shares.operators.into()).unwrap_or(NonZeroUsize::MIN),
-        ..http::Bounds::default()
-    };
-    let http_served = tokio::spawn(http::serve_within(
-        http_bounds,
-        http_door,
-        Arc::new(node.clone()),
-        metrics,
-        stopped(&stop_doors),
-    ));
+    )
+    .await?;
+    let served = doors.serve(&config, &shares, &node, metrics)?;
     // From the ready line on a signal is a request; until then it is a death, which is safe as well.
     let signals = Signals::listen()?;
-    let told = match say_ready(&config, resp_address, http_address, outbound.peers()) {
+    let told = match say_ready(&config, &served, node.inner().outbound.peers()) {
         // Whoever started it does not listen any more: the node ends as if it had been told to.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Told::Stop,
         said => {
@@ -285,143 +170,125 @@ async fn live(
         directory,
         threads,
         tasks,
-        resp_served,
-        http_served,
-        stop_doors,
+        served,
         was_failure: outcome.is_err(),
     })
     .await;
     outcome
 }
 
-/// The shards' queues, and word of those that end.
-struct Shards {
-    queues: Vec<ShardQueue>,
-    /// What each of their actors recalled.
+/// A node that has met nobody yet.
+struct Assembled {
+    node: Node,
+    shards: Shards,
+    introduction: Introduction,
+}
+
+/// What others are told of a node, and what it remembers of them.
+struct Introduction {
+    identity: watched::Receiver<peer::Identity>,
+    renewal: Arc<Renewal>,
     recalled: BTreeMap<ActorId, Recalled>,
-    ended: mpsc::UnboundedReceiver<u16>,
 }
 
-impl Shards {
-    /// Opens every shard on a thread of its own, all at once: after an unclean stop each counts its keys.
-    #[allow(clippy::too_many_arguments)] // everything that a shard is made of
-    async fn start(
-        config: &Config,
-        storage: &Arc<RocksStorage>,
-        hot: &Arc<HotHeads>,
-        identity: &Identity,
-        was_clean: bool,
-        clock: &Arc<WallClock>,
-        outbound: &Arc<Outbound>,
-        placement: &Arc<Placement>,
-    ) -> Result<Self, RunError> {
-        let (end, ended) = mpsc::unbounded_channel();
-        let mut shards = Self {
-            queues: Vec::new(),
-            recalled: BTreeMap::new(),
-            ended,
-        };
-        let mut opening = Vec::new();
-        for (index, actor) in (0u16..).zip(actors_of(identity)) {
-            let (queue, receiver, queued_bytes) = shard_queue(index);
-            shards.queues.push(queue);
-            let parts = Parts {
-                config: shard_config(config, identity, index, actor, was_clean, placement),
-                storage: Arc::clone(storage),
-                hot: Arc::clone(hot),
-                durability: if config.storage.fsync == Fsync::Always {
-                    Durability::Power
-                } else {
-                    Durability::Process
-                },
-                clock: Arc::clone(clock),
-                outbound: Arc::clone(outbound),
-                queue: receiver,
-                queued_bytes,
-            };
-            opening.push(spawn_shard(index, parts, end.clone())?);
-        }
-        for opened in opening {
-            // A thread that ends before it answers has panicked, which it logged.
-            let recalled = opened.await.unwrap_or_else(|_| {
-                Err(StorageError::Failed {
-                    detail: "a shard ended while it was opened".to_owned(),
-                })
-            })?;
-            shards.recalled.extend(recalled);
-        }
-        Ok(shards)
-    }
-}
-
-/// Starts a shard's thread; the receiver hears whether it opened, and what each of its actors recalled.
-fn spawn_shard(
-    index: u16,
-    parts: Parts,
-    end: mpsc::UnboundedSender<u16>,
-) -> io::Result<oneshot::Receiver<Result<BTreeMap<ActorId, Recalled>, StorageError>>> {
-    let (answer, opened) = oneshot::channel();
-    thread::Builder::new()
-        .name(format!("shard-{index}"))
-        .spawn(move || {
-            let _end = Ends { index, end };
-            let (outcome, shard) = match ShardLoop::open(parts) {
-                Ok(shard) => (Ok(shard.recalled()), Some(shard)),
-                Err(error) => (Err(error), None),
-            };
-            let is_wanted = answer.send(outcome).is_ok();
-            if let Some(shard) = shard.filter(|_| is_wanted) {
-                shard.run();
-            }
-        })?;
-    Ok(opened)
-}
-
-/// Says when a shard's thread ends, by a panic too.
-struct Ends {
-    index: u16,
-    end: mpsc::UnboundedSender<u16>,
-}
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        // Nobody listens once the node is stopping.
-        let _ = self.end.send(self.index);
-    }
-}
-
-fn shard_config(
-    config: &Config,
-    identity: &Identity,
-    index: u16,
-    actor: ActorId,
-    was_clean: bool,
-    placement: &Arc<Placement>,
-) -> ShardConfig {
-    let shards = identity.shards;
-    ShardConfig {
-        index,
-        shards: shards.get(),
-        actor,
-        former: former_actors(identity, index),
-        home: Home {
-            region: config.node.region.clone(),
-            node: config.node.name.clone(),
-            placement: Arc::clone(placement),
-            is_sloppy: config.consistency.sloppy,
-        },
+/// Opens what is stored, and starts the shards.
+async fn assemble(config: &Config, directory: &Arc<DataDirectory>) -> Result<Assembled, RunError> {
+    let identity = &directory.identity;
+    let clock = Arc::new(WallClock::start(
+        config.clock.offset_file.clone(),
+        config.clock.max_skew,
+    ));
+    let (renewal, identity_for_peers) = Renewal::new(Arc::clone(directory), identity.clone())?;
+    let inbox = Inbox::open(
+        directory.storage.as_ref(),
+        identity.shards.get(),
+        identity.actors(),
+        config.clock.max_skew.as_millis() as u64,
+    )?;
+    let outbound = Arc::new(Outbound::new(inbox));
+    let hot = Arc::new(HotHeads::new(
+        config.storage.cache.to_usize() / HOT_HEADS_SHARE,
+    ));
+    let known = Arc::new(Known::load(directory.storage.as_ref())?);
+    let met: Vec<_> = known.regions().into_iter().collect();
+    let settled = Settled::of(config);
+    let placement = Arc::new(settled.placement(&met));
+    let mut shards = Shards::start(
+        config,
+        &directory.storage,
+        &hot,
+        identity,
+        directory.was_clean,
+        &clock,
+        &outbound,
+        &placement,
+    )
+    .await?;
+    outbound.connect_shards(shards.queues.clone());
+    let introduction = Introduction {
+        identity: identity_for_peers,
+        renewal: Arc::new(renewal),
+        recalled: mem::take(&mut shards.recalled),
+    };
+    let node = Node::new(Inner {
+        cluster: config.node.cluster.clone(),
+        name: config.node.name.clone(),
+        region: config.node.region.clone(),
+        regions: other_regions(config),
+        settled: settled.clone(),
+        shards: shards.queues.clone(),
+        storage: Arc::clone(&directory.storage),
+        hot,
+        clock,
+        outbound,
+        neighbours: RwLock::new(Arc::new(settled.neighbours(placement))),
+        forwards: Forwards::default(),
+        answering: Answering::default(),
+        known,
+        membership: OnceLock::new(),
+        leave: Notify::new(),
+        is_final: AtomicBool::new(false),
+        legacies: Legacies::default(),
+        health: Arc::new(Health::default()),
         timeout: config.consistency.timeout,
-        outbox: OutboxBounds {
-            window: config.hints.window,
-            bytes_max: config.hints.max_bytes.bytes() / u64::from(shards.get()),
-        },
-        cache_bytes: config.storage.cache.to_usize() / HEAD_CACHE_SHARE / usize::from(shards.get()),
-        value_bytes_max: config.limits.value_bytes.to_usize(),
-        reads: ReadBounds::default(),
-        max_skew_ms: config.clock.max_skew.as_millis() as u64,
-        was_clean,
-        entropy: rand::random(),
+        disk_reads: Arc::new(Semaphore::new(DISK_READS_MAX)),
+    });
+    Ok(Assembled {
+        node,
+        shards,
+        introduction,
+    })
+}
+
+/// Until it has met others a node is not ready, where it needs them.
+fn report_loneliness(config: &Config, node: &Node) {
+    let health = &node.inner().health;
+    if let Some(detail) = node.inner().settled.alone() {
+        health.fail(health::QUORUM, detail);
     }
+    if let Some(detail) = Joining::of(config).reason() {
+        health.fail(health::JOINING, detail);
+    }
+}
+
+/// Starts what meets others, and what goes on beside clients.
+async fn introduce(
+    config: &Config,
+    credentials: Credentials,
+    directory: &DataDirectory,
+    node: &Node,
+    introduction: Introduction,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), RunError> {
+    let watch = certificates::watch(credentials.endings(), Arc::clone(&node.inner().clock));
+    watched_over(tasks, node, "certificates", watch);
+    let replays = Arc::clone(&introduction.renewal).replay(node.clone());
+    watched_over(tasks, node, "renewal", replays);
+    let datagrams = start_peers(config, credentials, node, introduction, tasks)?;
+    start_gossip(config, directory, node, datagrams, tasks).await?;
+    let gauges = gauges::publish(node.clone(), Agreement::of(config));
+    watched_over(tasks, node, "gauges", gauges);
+    Ok(())
 }
 
 /// The regions that keep replicas, but this one.
@@ -439,9 +306,7 @@ fn start_peers(
     config: &Config,
     credentials: Credentials,
     node: &Node,
-    identity: watched::Receiver<peer::Identity>,
-    renewal: Arc<Renewal>,
-    recalled: BTreeMap<ActorId, Recalled>,
+    introduction: Introduction,
     tasks: &mut JoinSet<()>,
 ) -> Result<mpsc::Receiver<Datagram>, RunError> {
     let dialled = config.peers.dial.iter().map(|(name, address)| PeerTarget {
@@ -458,7 +323,7 @@ fn start_peers(
     let peers_config = PeersConfig {
         credentials,
         region: config.node.region.clone(),
-        identity,
+        identity: introduction.identity,
         targets: dialled.chain(seeds).collect(),
         listen: config.listen.quic,
         clock: Arc::clone(&node.inner().clock) as Arc<dyn peer::WallClock>,
@@ -469,7 +334,7 @@ fn start_peers(
         known: Arc::clone(&node.inner().known),
     });
     outbound.connect_peers(Peers::start(peers_config, events, memory)?);
-    let router = Router::new(node.clone(), renewal, recalled);
+    let router = Router::new(node.clone(), introduction.renewal, introduction.recalled);
     watched_over(tasks, node, "peers", router.run(received));
     Ok(datagrams_received)
 }
@@ -534,28 +399,14 @@ fn watched_over(
     });
 }
 
-/// Resolves when the doors are told to close.
-fn stopped(stop: &watched::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
-    let mut stop = stop.subscribe();
-    async move {
-        // A sender that is gone means the same.
-        let _ = stop.wait_for(|is_stopping| *is_stopping).await;
-    }
-}
-
 /// The one line on stdout.
-fn say_ready(
-    config: &Config,
-    resp: std::net::SocketAddr,
-    http: std::net::SocketAddr,
-    peers: Option<&Peers>,
-) -> io::Result<()> {
+fn say_ready(config: &Config, served: &Served, peers: Option<&Peers>) -> io::Result<()> {
     let quic = peers.map_or(Ok(config.listen.quic), Peers::local_addr)?;
     let mut stdout = io::stdout().lock();
     writeln!(
         stdout,
-        "ready node={} region={} resp={resp} quic={quic} http={http}",
-        config.node.name, config.node.region
+        "ready node={} region={} resp={} quic={quic} http={}",
+        config.node.name, config.node.region, served.resp_address, served.http_address
     )?;
     stdout.flush()
 }
@@ -573,5 +424,3 @@ const DATAGRAMS_MAX: usize = 256;
 const PEER_EVENTS_MAX: usize = 1024;
 /// One part in this many of `storage.cache` goes to heads that connections have read, over and above RocksDB's blocks.
 const HOT_HEADS_SHARE: usize = 4;
-/// One part in this many of `storage.cache` goes to decoded heads, over and above RocksDB's blocks.
-const HEAD_CACHE_SHARE: usize = 2;

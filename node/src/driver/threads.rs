@@ -4,7 +4,7 @@ use std::thread;
 
 use super::{
     RunError,
-    node::Node,
+    context::Node,
     watch::{Running, Watch, running, sync_log},
 };
 use crate::config::{Config, Fsync};

@@ -8,8 +8,8 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::{
+    context::Node,
     health::{self, Health},
-    node::Node,
     queue::Work,
 };
 use crate::{

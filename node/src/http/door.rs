@@ -28,6 +28,7 @@ pub struct Door {
 }
 
 impl Door {
+    /// A door at this listener, for so many connections.
     pub fn new(listener: TcpListener, bounds: Bounds) -> Self {
         Self {
             listener,

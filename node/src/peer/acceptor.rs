@@ -13,7 +13,8 @@ use super::{
     Direction, Recollection, Refusal, RefusalKind, Refuser,
     greeting::{self, Greeted, GreetingError, within},
     limits::{HANDSHAKES_MAX, HANDSHAKES_UNPROVEN_MAX},
-    session::{self, Session},
+    session::Session,
+    session_task,
     shared::Shared,
 };
 use crate::{names::NodeName, tls::ALPN_PEER};
@@ -121,7 +122,7 @@ async fn serve_peer(shared: &Arc<Shared>, connection: Connection, permit: OwnedS
     drop(permit);
     match greeted {
         Ok((session, greeted)) => {
-            session::run(shared, &session, greeted, Recollection::default()).await;
+            session_task::run(shared, &session, greeted, Recollection::default()).await;
         }
         Err(error) => {
             if let GreetingError::Failed(text) = &error {

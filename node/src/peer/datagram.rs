@@ -1,13 +1,10 @@
 //! Datagrams: what is better lost than late. They go beside the streams of a session, each in one packet.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use quinn::Connection;
-use tokio::sync::mpsc;
 
-use super::{limits::DATAGRAM_BYTES_MAX, session::Session};
-use crate::{metrics::PEER_DATAGRAMS_DROPPED_TOTAL, names::NodeName};
+use super::limits::DATAGRAM_BYTES_MAX;
+use crate::names::NodeName;
 
 /// A datagram that a peer sent in a session that is agreed on. It may be lost, doubled or late.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,44 +72,4 @@ pub(super) fn send(connection: &Connection, bytes: Bytes) -> Result<(), Datagram
             quinn::SendDatagramError::TooLarge => too_large,
             quinn::SendDatagramError::ConnectionLost(_) => DatagramError::Closed,
         })
-}
-
-/// Hands the peer's datagrams on until the connection is closed, and those that had come by then. What nobody takes in time is dropped:
-/// it is not worth waiting for.
-pub(super) async fn take(
-    session: Arc<Session>,
-    connection: Connection,
-    sink: mpsc::Sender<Datagram>,
-) {
-    // At the connection's end the streams are lost too, and they say so.
-    while let Ok(bytes) = connection.read_datagram().await {
-        session.hear_datagram(bytes.len());
-        if bytes.len() > DATAGRAM_BYTES_MAX {
-            dropped("large");
-        } else if sink
-            .try_send(received(&session, &connection, bytes))
-            .is_err()
-        {
-            dropped("full");
-        }
-        // A flood is read a piece at a time, so that other tasks get their turn.
-        tokio::task::coop::consume_budget().await;
-    }
-}
-
-fn received(session: &Session, connection: &Connection, bytes: Bytes) -> Datagram {
-    // Without a target the peer dialled, and its path may have moved since.
-    let address = session
-        .target
-        .clone()
-        .unwrap_or_else(|| connection.remote_address().to_string());
-    Datagram {
-        from: session.peer.name.clone(),
-        address,
-        bytes,
-    }
-}
-
-fn dropped(reason: &'static str) {
-    metrics::counter!(PEER_DATAGRAMS_DROPPED_TOTAL, "reason" => reason).increment(1);
 }

@@ -25,7 +25,8 @@ use super::{
     limits::{ATTEMPT_MAX, LIVED},
     link::Line,
     roster::Claim,
-    session::{self, Session},
+    session::Session,
+    session_task,
     shared::Shared,
     target::Target,
 };
@@ -270,7 +271,12 @@ impl Dialler {
     ) -> Outcome {
         self.shared.roster.line(self.line, |line| line.up(session));
         let began = Instant::now();
-        let mut run = pin!(session::run(&self.shared, session, greeted, recollection));
+        let mut run = pin!(session_task::run(
+            &self.shared,
+            session,
+            greeted,
+            recollection
+        ));
         let ended = tokio::select! { biased;
             end = &mut run => Ok(end),
             reason = self.target.course.left(&self.address) => Err(reason),

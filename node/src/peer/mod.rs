@@ -36,6 +36,7 @@ mod queue;
 mod refusal;
 mod roster;
 mod session;
+mod session_task;
 mod shared;
 mod stream;
 mod supervisor;

@@ -137,85 +137,7 @@ impl Plan {
     /// The world of a seed, but for what is to be different.
     pub fn draw(seed: u64, variation: &Variation) -> Self {
         let mut dice = Dice::new(seed, Stream::Plan);
-        let mut rare = Dice::new(seed, Stream::Rare);
-        let usual = *dice.pick(&SHAPES);
-        let is_large = rare.chance(10);
-        let (regions, nodes, replicas) = if is_large {
-            *rare.pick(&LARGE_SHAPES)
-        } else {
-            usual
-        };
-        let hosts_count = regions * nodes;
-        let is_fsync_equal = dice.chance(500);
-        let is_fsync_always = dice.chance(500);
-        let hosts = (0..hosts_count)
-            .map(|_| {
-                let is_always = if is_fsync_equal {
-                    is_fsync_always
-                } else {
-                    dice.chance(500)
-                };
-                HostPlan::draw(&mut dice, is_always)
-            })
-            .collect();
-        let delay_min = dice.between(0, 100);
-        // A replica that lacks rows for good wants a reconciliation, which is not there yet: then it is enough that somebody says so.
-        let has_bounds = dice.chance(80) && (nodes == 1 || rare.chance(500));
-        // Only what other regions have as well comes back by itself.
-        let is_refilled = nodes == 1 && regions > 1;
-        let clients = dice.between(1, 4) as usize;
-        let drawn = dice.between(100, 500) as usize;
-        let operations = variation.steps.unwrap_or(drawn);
-        let storm = millis(dice.between(3000, 20_000));
-        // Bursts end before the storm, a steady load fills it. Fewer operations than drawn are the first of those.
-        let hurry = *dice.pick(&[1, 1, 1, 10]);
-        let think_max =
-            storm * 2 * (clients * hosts_count) as u32 / (operations.max(drawn) as u32 * hurry);
-        let mut plan = Self {
-            regions: hosts,
-            nodes,
-            replicas,
-            clients,
-            is_narrow: false,
-            stands_in: false,
-            is_single: false,
-            operations,
-            storm,
-            think_max,
-            mix: Mix::draw(&mut dice, &mut Dice::new(seed, Stream::Focus)),
-            is_level_forced: false,
-            faults: FaultKind::draw(&mut dice)
-                .into_iter()
-                .filter(|(kind, _)| {
-                    let is_replicated = regions == 1 && replicas > 1 && kind.replaces_disk();
-                    is_refilled
-                        || is_replicated
-                        || !kind.takes_data(is_fsync_equal && is_fsync_always)
-                })
-                .collect(),
-            delay: (millis(delay_min), millis(delay_min + dice.between(0, 80))),
-            jitter_max: millis(*dice.pick(&[0, 5, 50, 300])),
-            idle_timeout: millis(dice.between(1000, 5000)),
-            unsent: *dice.pick(&[0, 0, 5, 50]),
-            unanswered: *dice.pick(&[0, 0, 5, 50]),
-            refused: *dice.pick(&[0, 0, 5, 50]),
-            mishaps: Mishaps::draw(&mut Dice::new(seed, Stream::Mishaps)),
-            has_stragglers: dice.chance(500),
-            slow_commits: *dice.pick(&[0, 10, 100]),
-            direct_reads: *dice.pick(&[0, 300, 1000]),
-            outbox_window: if has_bounds && dice.chance(500) {
-                millis(dice.between(1500, 6000))
-            } else {
-                Duration::from_secs(3 * 3600)
-            },
-            outbox_bytes: if has_bounds {
-                dice.between(500, 5000)
-            } else {
-                1 << 30
-            },
-            gossip_interval: None,
-            is_sloppy: false,
-        };
+        let mut plan = Self::draw_outline(seed, variation.steps, &mut dice);
         if plan.mix.is_focused {
             plan.thin_out();
             plan.narrow(&mut Dice::new(seed, Stream::Narrow));
@@ -234,6 +156,77 @@ impl Plan {
             plan.mix.leave_out(Family::Local);
         }
         plan
+    }
+
+    /// What every world is drawn by: its hosts, its load, its faults and its links. With `steps`, of so many operations.
+    fn draw_outline(seed: u64, steps: Option<usize>, dice: &mut Dice) -> Self {
+        let mut rare = Dice::new(seed, Stream::Rare);
+        let usual = *dice.pick(&SHAPES);
+        let is_large = rare.chance(10);
+        let (regions, nodes, replicas) = if is_large {
+            *rare.pick(&LARGE_SHAPES)
+        } else {
+            usual
+        };
+        let hosts_count = regions * nodes;
+        let synced = Synced::draw(dice);
+        let hosts = (0..hosts_count)
+            .map(|_| HostPlan::draw_synced(dice, synced))
+            .collect();
+        let delay_min = dice.between(0, 100);
+        // A replica that lacks rows for good wants a reconciliation, which is not there yet: then it is enough that somebody says so.
+        let has_bounds = dice.chance(80) && (nodes == 1 || rare.chance(500));
+        // Only what other regions have as well comes back by itself.
+        let is_refilled = nodes == 1 && regions > 1;
+        let clients = dice.between(1, 4) as usize;
+        let drawn = dice.between(100, 500) as usize;
+        let operations = steps.unwrap_or(drawn);
+        let storm = millis(dice.between(3000, 20_000));
+        // Bursts end before the storm, a steady load fills it. Fewer operations than drawn are the first of those.
+        let hurry = *dice.pick(&[1, 1, 1, 10]);
+        let think_max =
+            storm * 2 * (clients * hosts_count) as u32 / (operations.max(drawn) as u32 * hurry);
+        Self {
+            regions: hosts,
+            nodes,
+            replicas,
+            clients,
+            is_narrow: false,
+            stands_in: false,
+            is_single: false,
+            operations,
+            storm,
+            think_max,
+            mix: Mix::draw(dice, &mut Dice::new(seed, Stream::Focus)),
+            is_level_forced: false,
+            faults: FaultKind::draw(dice)
+                .into_iter()
+                .filter(|(kind, _)| {
+                    let is_replicated = regions == 1 && replicas > 1 && kind.replaces_disk();
+                    is_refilled || is_replicated || !kind.takes_data(synced == Synced::All)
+                })
+                .collect(),
+            delay: (millis(delay_min), millis(delay_min + dice.between(0, 80))),
+            jitter_max: millis(*dice.pick(&[0, 5, 50, 300])),
+            idle_timeout: millis(dice.between(1000, 5000)),
+            unsent: *dice.pick(&[0, 0, 5, 50]),
+            unanswered: *dice.pick(&[0, 0, 5, 50]),
+            refused: *dice.pick(&[0, 0, 5, 50]),
+            mishaps: Mishaps::draw(&mut Dice::new(seed, Stream::Mishaps)),
+            has_stragglers: dice.chance(500),
+            slow_commits: *dice.pick(&[0, 10, 100]),
+            direct_reads: *dice.pick(&[0, 300, 1000]),
+            outbox_window: match has_bounds && dice.chance(500) {
+                true => millis(dice.between(1500, 6000)),
+                false => Duration::from_secs(3 * 3600),
+            },
+            outbox_bytes: match has_bounds {
+                true => dice.between(500, 5000),
+                false => 1 << 30,
+            },
+            gossip_interval: None,
+            is_sloppy: false,
+        }
     }
 
     /// What is asked on one key waits in one line: with many clients and long ways most of it would only run out of time.
@@ -410,7 +403,35 @@ impl Plan {
     }
 }
 
+/// Which hosts of a world sync every commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Synced {
+    All,
+    None,
+    Some,
+}
+
+impl Synced {
+    fn draw(dice: &mut Dice) -> Self {
+        let (is_equal, is_always) = (dice.chance(500), dice.chance(500));
+        match (is_equal, is_always) {
+            (true, true) => Self::All,
+            (true, false) => Self::None,
+            (false, _) => Self::Some,
+        }
+    }
+}
+
 impl HostPlan {
+    fn draw_synced(dice: &mut Dice, synced: Synced) -> Self {
+        let is_always = match synced {
+            Synced::All => true,
+            Synced::None => false,
+            Synced::Some => dice.chance(500),
+        };
+        Self::draw(dice, is_always)
+    }
+
     fn draw(dice: &mut Dice, fsync_always: bool) -> Self {
         Self {
             shards: dice.between(1, 3) as u16,

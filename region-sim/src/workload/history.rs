@@ -8,7 +8,7 @@ use node::core::{
     reply::{Refusal, Reply},
 };
 
-use super::{ClientId, Family, OperationId};
+use super::family::{ClientId, Family, OperationId};
 
 /// One thing that a client asked.
 #[derive(Debug, Clone, PartialEq)]

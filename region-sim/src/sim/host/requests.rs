@@ -12,7 +12,7 @@ use node::{
     storage::Storage,
 };
 
-use super::{Asked, Host, Phase, Queued, work::QUEUE_MAX};
+use super::{Asked, Host, Phase, QUEUE_MAX, Queued};
 use crate::{
     check::Violation,
     sim::desk::Desk,

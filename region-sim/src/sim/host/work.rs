@@ -9,7 +9,9 @@ use node::{
     storage::{Batch, Durability, Storage},
 };
 
-use super::{FULL, Host, Phase, Queued, RETRY, SAVE_INTERVAL, TICK, Worker, requests::failed};
+use super::{
+    FULL, Host, Phase, QUEUE_MAX, Queued, RETRY, SAVE_INTERVAL, TICK, Worker, requests::failed,
+};
 use crate::{
     check::Violation,
     sim::{agenda::Due, desk::Desk},
@@ -498,6 +500,3 @@ impl Worker {
         }
     }
 }
-
-/// Inputs that wait for a shard, at most, before clients are told that it is busy.
-pub(super) const QUEUE_MAX: usize = 256;
