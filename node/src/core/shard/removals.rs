@@ -26,6 +26,7 @@ use crate::{
         op::{Action, Key, Op, Read},
         quorum::Awaiting,
         reply::{Refusal, Reply},
+        room::Room,
     },
     level::Level,
     placement::Position,
@@ -42,6 +43,10 @@ pub(super) struct Removals {
     answered: Vec<(Unheard, Heard)>,
     /// How many there were: no two have the same number.
     count: u64,
+    /// How many of each key are not answered yet.
+    unfinished: BTreeMap<Key, u32>,
+    /// What they take of the room for requests that wait for others.
+    room: Room,
 }
 
 /// A removal that has its level, from a set of which others had seen more.
@@ -61,6 +66,33 @@ enum Heard {
 }
 
 impl Removals {
+    /// What they take of the room for requests that wait for others.
+    pub(super) fn room(&self) -> Room {
+        self.room
+    }
+
+    /// Whether some of a key are not answered yet.
+    pub(super) fn disturb(&self, key: &Key) -> bool {
+        self.unfinished.contains_key(key)
+    }
+
+    fn enter(&mut self, unheard: Unheard) {
+        let key = unheard.awaiting.key.clone();
+        *self.unfinished.entry(key).or_default() += 1;
+        self.room += unheard.awaiting.room;
+        self.waiting.push(unheard);
+    }
+
+    fn leave(&mut self, awaiting: &Awaiting) {
+        self.room -= awaiting.room;
+        let left = self.unfinished.get_mut(&awaiting.key);
+        let left = left.expect("what leaves has entered, and is counted until then");
+        *left -= 1;
+        if *left == 0 {
+            self.unfinished.remove(&awaiting.key);
+        }
+    }
+
     /// The removals from a key that are not answered yet, with what they are.
     pub(super) fn of(&self, key: &Key) -> impl Iterator<Item = (Learner, &Awaiting)> {
         let unfinished = self.asked.values().chain(&self.waiting);
@@ -75,13 +107,19 @@ impl Removals {
     }
 
     /// The clients whose question has not begun, which comes to nothing.
-    pub(super) fn drain_waiting(&mut self) -> impl Iterator<Item = RequestId> {
-        self.waiting.drain(..).map(|unheard| unheard.awaiting.id)
+    pub(super) fn drain_waiting(&mut self) -> Vec<RequestId> {
+        let waiting = std::mem::take(&mut self.waiting);
+        for unheard in &waiting {
+            self.leave(&unheard.awaiting);
+        }
+        let ids = waiting.into_iter().map(|unheard| unheard.awaiting.id);
+        ids.collect()
     }
 
     /// The client behind a question of this kind, which comes to nothing.
     pub(super) fn give_up(&mut self, question: RequestId) -> Option<RequestId> {
         let unheard = self.asked.remove(&question)?;
+        self.leave(&unheard.awaiting);
         Some(unheard.awaiting.id)
     }
 
@@ -129,7 +167,7 @@ impl Shard {
         out: &mut Vec<Output>,
     ) {
         let key = unheard.awaiting.key.clone();
-        self.removals.waiting.push(unheard);
+        self.removals.enter(unheard);
         if !self.gates.is_asking(&key) {
             self.begin_asking_what_is_left(storage, &key, now, out);
         }
@@ -184,6 +222,7 @@ impl Shard {
     pub(super) fn finish_removals(&mut self, storage: &dyn Storage, now: Now) {
         for (unheard, heard) in std::mem::take(&mut self.removals.answered) {
             let id = unheard.awaiting.id;
+            self.removals.leave(&unheard.awaiting);
             let finished = match heard {
                 Heard::Known => self.remove_what_is_left(storage, unheard, now),
                 Heard::Nothing => {

@@ -35,7 +35,7 @@ use crate::{
 impl Shard {
     /// Whether this shard has written to a key what it may have to write again.
     pub(super) fn is_disturbed(&self, key: &Key) -> bool {
-        self.quorum.is_disturbed(key) || self.removals.of(key).next().is_some()
+        self.quorum.is_disturbed(key) || self.removals.disturb(key)
     }
 
     /// Whether a key shows something else than this shard wrote there and may write again. Says so too where it only may, because of what

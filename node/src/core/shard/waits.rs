@@ -69,7 +69,8 @@ impl Shard {
 
     /// Why no more requests may wait for other replicas, if so.
     pub(super) fn is_crowded(&self) -> Option<Refusal> {
-        let room = self.quorum.room() + self.gates.room() + self.waiting.room;
+        let room =
+            self.quorum.room() + self.gates.room() + self.removals.room() + self.waiting.room;
         room.is_full().then(|| {
             Refusal::Busy(format!(
                 "{} requests of {} bytes wait for other replicas in shard {} of this node",
