@@ -152,6 +152,9 @@ impl Shard {
         }
         let position = Position::of(&awaiting.key);
         let head = self.working.head(storage, &position, &awaiting.key)?;
+        if head.set.context.covers(&lesson.seen) {
+            return Ok(false);
+        }
         // What it is taught to remove is no riddle.
         let mut known: Context = lesson.present.values().flat_map(Dots::stamps).collect();
         known.union(&head.set.context);

@@ -298,7 +298,12 @@ impl Shard {
             out.push(Output::Reply { id, reply });
             return;
         };
-        if let Ok(true) = self.is_unheard(storage, &awaiting, &lesson) {
+        let is_unheard = match self.is_unheard(storage, &awaiting, &lesson) {
+            Ok(is_unheard) => is_unheard,
+            // What is known here cannot be read: nobody can say that nothing is left.
+            Err(error) => return self.finish(awaiting, Err(error), now, out),
+        };
+        if is_unheard {
             let learner = Learner {
                 actor: self.actor,
                 place: turn.place,
