@@ -429,6 +429,48 @@ fn what_a_region_took_although_it_was_far_ahead_stays_and_waits_for_its_time() {
     assert_eq!(eu.get("n"), bulk("12"));
 }
 
+/// A process with a clock far ahead, to which nobody writes, and the next one, with a right clock, that begins a session.
+fn idle_with_a_clock_that_came_down(us: &mut Region, eu: &mut Region) {
+    restart_with_clock(us, HOUR_MS as i64);
+    us.close();
+    restart_with_clock(us, -(HOUR_MS as i64));
+    ship(us, eu, 1);
+    us.tick();
+    deliver(us, eu, 1);
+    us.tick();
+}
+
+#[test]
+fn a_clock_that_was_far_ahead_is_put_right_before_anybody_writes() {
+    let (mut us, mut eu) = pair();
+    us.write("k", set("before"));
+    ship(&mut us, &mut eu, 0);
+    idle_with_a_clock_that_came_down(&mut us, &mut eu);
+    assert!(
+        is_refused(&mut us, &mut eu, 2),
+        "nobody told it of its clock"
+    );
+
+    replay(&mut us, &mut eu, 11, 2);
+    us.write("k", set("after"));
+    ship(&mut us, &mut eu, 4);
+    assert_eq!(eu.get("k"), bulk("after"));
+    assert!(us.shard.newest() <= Hlc::from_millis(us.wall_ms + 1));
+}
+
+#[test]
+fn a_clock_that_came_down_below_all_others_is_not_followed() {
+    let (mut us, mut eu) = pair();
+    // Here it was right while it was "ahead", and the one that it starts with now is an hour behind.
+    eu.wall_ms += HOUR_MS;
+    idle_with_a_clock_that_came_down(&mut us, &mut eu);
+    assert!(!is_refused(&mut us, &mut eu, 2));
+    us.wall_ms += HOUR_MS;
+    us.write("k", set("v"));
+    ship(&mut us, &mut eu, 3);
+    assert_eq!(eu.get("k"), bulk("v"));
+}
+
 #[test]
 fn a_little_ahead_is_waited_for() {
     let (mut us, mut eu) = pair();

@@ -39,7 +39,7 @@ const KNOWN: [(Mutant, u64); Mutant::ALL.len()] = [
     (Mutant::ReadQuorumShort, 7),
     (Mutant::WriteQuorumShort, 0),
     (Mutant::NoCorrection, 8),
-    (Mutant::MendNotAwaited, 406),
+    (Mutant::MendNotAwaited, 1197),
     (Mutant::DigestIgnoresRows, 9),
     (Mutant::WritesUnanswered, 0),
     (Mutant::ReadsUnanswered, 0),
@@ -72,6 +72,7 @@ const KNOWN: [(Mutant, u64); Mutant::ALL.len()] = [
     (Mutant::CorrectedOverLater, 1147),
     (Mutant::MissedUnasked, 273),
     (Mutant::RemovedUnheard, 525774),
+    (Mutant::ClockNotSounded, 1006528),
 ];
 
 #[test]

@@ -126,6 +126,8 @@ pub enum Mutant {
     MissedUnasked,
     /// A removal is answered, though others have seen more of the set than it.
     RemovedUnheard,
+    /// A shard whose clock came down from far ahead waits for somebody to write before it learns of that.
+    ClockNotSounded,
 }
 
 /// What [`Mutant::CountsAdded`] does in the place of a join.
@@ -191,7 +193,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 58] = [
+        pub const ALL: [Self; 59] = [
             Self::OutboxRowNotStored,
             Self::HintNotStored,
             Self::AnsweredBeforeCommit,
@@ -250,6 +252,7 @@ mod switch {
             Self::CorrectedOverLater,
             Self::MissedUnasked,
             Self::RemovedUnheard,
+            Self::ClockNotSounded,
         ];
     }
 
@@ -259,6 +262,6 @@ mod switch {
             assert!(Mutant::ALL[at] as usize == at + 1, "each once, in order");
             at += 1;
         }
-        assert!(Mutant::ALL.len() == Mutant::RemovedUnheard as usize);
+        assert!(Mutant::ALL.len() == Mutant::ClockNotSounded as usize);
     };
 }

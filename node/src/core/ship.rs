@@ -420,9 +420,7 @@ impl Shipper {
                 continue;
             };
             // What the receiver has said, never what was counted here: a promise over a row that it lacks would lose the row.
-            let has_all = stream.cursor.taken >= log.newest && stream.in_flight.is_empty();
-            // One that is to be told first where to go on would decline, and be told ever later.
-            let has_all = has_all && stream.is_taking(now) && !stream.is_bridging();
+            let has_all = stream.has_all(log.newest, now);
             if !stream.wants_promise(now) {
                 continue;
             }
@@ -440,6 +438,51 @@ impl Shipper {
                 send(session, Message::Promise { actor, after, upto });
             }
         }
+    }
+
+    /// Promises `upto`, far ahead of the clock, to everybody who has all of `actor`: who refuses it says that the clock was wrong.
+    pub fn sound(
+        &mut self,
+        actor: ActorId,
+        upto: Hlc,
+        now: Duration,
+        send: &mut dyn FnMut(SessionId, Message),
+    ) {
+        let Some(log) = self.logs.get_mut(&actor) else {
+            return;
+        };
+        for route in self.routes.values_mut() {
+            let (Some(session), Some(stream)) = (route.session(), route.streams.get_mut(&actor))
+            else {
+                continue;
+            };
+            let has_all = stream.has_all(log.newest, now);
+            if has_all && upto > stream.sent {
+                let after = stream.sent;
+                log.told = log.told.max(upto);
+                stream.depart(upto, Carries::Nothing, 0);
+                send(session, Message::Promise { actor, after, upto });
+            }
+        }
+    }
+
+    /// Whether there is nothing to ship to anybody who is there, and nothing to hear from them.
+    pub fn is_at_rest(&self, actor: ActorId) -> bool {
+        let linked = self
+            .routes
+            .iter()
+            .filter(|(_, route)| route.session().is_some());
+        linked
+            .flat_map(|(to, route)| {
+                route
+                    .streams
+                    .iter()
+                    .map(move |(of, stream)| (to, of, stream))
+            })
+            .all(|(to, of, stream)| {
+                let is_promised = matches!(to, Destination::Region(_)) && *of == actor;
+                stream.is_at_rest(is_promised)
+            })
     }
 
     /// Whether every destination has taken everything.

@@ -223,13 +223,23 @@ impl ShardLoop {
             }
         }
         if Instant::now() >= self.tick_at {
-            self.tick_at = Instant::now() + TICK_INTERVAL;
             self.input(Input::Tick);
+            self.tick_at = Instant::now() + TICK_AT_REST;
         } else if self.wants_waking() {
             self.input(Input::Wake);
         }
         self.close();
+        self.hurry();
         stop
+    }
+
+    /// Ticks often, unless the shard is at rest.
+    fn hurry(&mut self) {
+        let soon = Instant::now() + TICK_INTERVAL;
+        let is_at_rest = |shard: &Shard| shard.is_at_rest(self.clock.now(), TICK_AT_REST);
+        if self.tick_at > soon && !matches!(&self.state, State::Works(shard) if is_at_rest(shard)) {
+            self.tick_at = soon;
+        }
     }
 
     /// When there is something to do without any work: at the next tick, or before it.
@@ -589,6 +599,8 @@ fn answer_without_shard(
 const REQUEST_BITS: u32 = 24;
 /// How often a shard is told that time passes.
 const TICK_INTERVAL: Duration = Duration::from_millis(100);
+/// The same of a shard that has nothing to do.
+const TICK_AT_REST: Duration = Duration::from_millis(500);
 /// How long nobody writes before a shard sees for itself whether storage takes writes.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// Entries of the queue handled in one turn, at most: what bounds how long the first of them waits for its reply.

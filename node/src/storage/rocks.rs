@@ -22,6 +22,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use rocksdb::{
     Cache, ColumnFamily, DB, DBRawIterator, ErrorKind, ReadOptions, ReadTier, WriteBatch,
     WriteOptions, properties,
@@ -40,6 +41,8 @@ pub struct RocksStorage {
     /// Why commits are refused, if they are.
     failure: RwLock<Option<Arc<str>>>,
     reopening: Mutex<()>,
+    /// Holds a word while something is written that nobody was told to sync.
+    unsynced: (Sender<()>, Receiver<()>),
 }
 
 /// What a read that may not touch the disk found.
@@ -87,6 +90,7 @@ impl RocksStorage {
             handle: Handle::new(db),
             failure: RwLock::new(None),
             reopening: Mutex::new(()),
+            unsynced: bounded(1),
         })
     }
 
@@ -133,10 +137,9 @@ impl RocksStorage {
         outcome.map_err(|reason| self.failed(reason))
     }
 
-    /// The number of the newest change that is written; it grows with each. `None` while there is no database.
-    pub fn newest_change(&self) -> Option<u64> {
-        let leased = self.handle.try_lease()?;
-        leased.ok().map(|db| db.latest_sequence_number())
+    /// Has a word once something is written that only the process's death survives: who takes it syncs what was written before.
+    pub fn unsynced(&self) -> &Receiver<()> {
+        &self.unsynced.1
     }
 
     /// What it holds and uses now; zeros for what cannot be known.
@@ -293,7 +296,12 @@ impl Storage for RocksStorage {
         let db = self.lease_for_writing()?;
         let write = self.write_batch(&db, batch)?;
         if !write.is_empty() {
-            return self.written(&db, db.write_opt(write, &write_options(durability)));
+            self.written(&db, db.write_opt(write, &write_options(durability)))?;
+            if durability == Durability::Process {
+                // Full while a word is there that nobody took: it is of this write too.
+                let _ = self.unsynced.0.try_send(());
+            }
+            return Ok(());
         }
         match durability {
             Durability::Process => Ok(()),

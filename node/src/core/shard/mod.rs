@@ -303,6 +303,18 @@ impl Shard {
             .min()
     }
 
+    /// Whether ticks have nothing to do but to promise and to remember, before something comes or `within` passes.
+    pub fn is_at_rest(&self, now: Now, within: Duration) -> bool {
+        let soon_ms = now.wall_ms.saturating_add(within.as_millis() as u64);
+        self.quorum.is_empty()
+            && self.gates.is_empty()
+            && self.doubt_at.is_none()
+            && self.upkeep_at.is_none()
+            && self.sweep.is_none()
+            && !self.expiring.has_due(soon_ms)
+            && self.shipper.is_at_rest(self.actor)
+    }
+
     /// Keys and digests of the shard's partitions, as of the last closed batch.
     pub fn tallies(&self) -> &Tallies {
         &self.tallies

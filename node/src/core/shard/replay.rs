@@ -3,6 +3,7 @@
 //! ```text
 //!   a node starts with a clock an hour ahead, stamps, is started again with a right one
 //!
+//!   shard  rows, or a promise where there are none (Shard::sound) ──▶ peer
 //!   peer   Declined(ClockAhead) ──▶ does that peer's clock agree with this one now?  is it far ahead?  can it be put right?
 //!                                    │ yes
 //!   shard  Renew ─────────────────▶ driver: a new number, stored; every shard: Input::Renew
@@ -37,6 +38,7 @@ use crate::{
         Event, Now, Output,
         identity::{is_relay, relay_of},
         message::{Decline, Message, SessionId},
+        mutant::{Mutant, is_on},
         working::Touched,
     },
     storage::{
@@ -155,6 +157,18 @@ impl Shard {
         let its_wall_ms = last.millis().saturating_sub(allowed_ms);
         let agrees = its_wall_ms.abs_diff(now.wall_ms) <= self.config.max_skew_ms + LATENCY_MS;
         self.replay.is_refused |= agrees;
+    }
+
+    /// Promises the others that no stamp of this shard will be below what its clock has come to, where that is far ahead: who has a right
+    /// clock refuses such a promise like a row. A shard that nobody writes to has nothing else that could be refused, and it would learn
+    /// of its clock from a client, when the stamps are no longer far enough ahead to be taken back, and he would have to wait.
+    pub(super) fn sound(&mut self, now: Now, out: &mut Vec<Output>) {
+        let upto = self.clock.last().min(self.ceiling);
+        if upto <= self.horizon(now) || is_on(Mutant::ClockNotSounded) {
+            return;
+        }
+        let mut send = |session, message| out.push(Output::Send { session, message });
+        self.shipper.sound(self.actor, upto, now.mono, &mut send);
     }
 
     /// Asks for a new actor where that puts refused stamps right.

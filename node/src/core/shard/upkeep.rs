@@ -31,6 +31,7 @@ impl Shard {
             let mut send = |session, message| out.push(Output::Send { session, message });
             self.shipper.promise(self.actor, upto, now.mono, &mut send);
         }
+        self.sound(now, out);
         self.wait_on(storage, now, out);
         self.ask_to_replay(storage, now, out);
         self.pump(storage, now, out);

@@ -367,6 +367,13 @@ impl Stream {
         now >= self.resume_at
     }
 
+    /// Whether the destination has taken everything up to `newest`, nothing is under way to it, and it takes more. One that is to be told
+    /// first where to go on would decline, and be told ever later.
+    pub(super) fn has_all(&self, newest: Hlc, now: Duration) -> bool {
+        let has_taken = self.cursor.taken >= newest && self.in_flight.is_empty();
+        has_taken && self.is_taking(now) && !self.is_bridging()
+    }
+
     /// Whether the destination has declined what was sent, for a reason that lasts.
     pub(super) fn is_refused(&self, now: Duration) -> bool {
         self.is_refused && !self.is_taking(now)
@@ -376,6 +383,12 @@ impl Stream {
     /// stream that is idle for long a watermark of a second ago is as good.
     pub(super) fn wants_promise(&self, now: Duration) -> bool {
         self.promises < PROMISES_AT_ONCE || now >= self.promised_at + PROMISE_INTERVAL
+    }
+
+    /// Whether nothing is under way, and all is said that is said at once.
+    pub(super) fn is_at_rest(&self, is_promised: bool) -> bool {
+        let has_said_all = !is_promised || self.promises >= PROMISES_AT_ONCE;
+        has_said_all && self.pending_rows == 0 && self.in_flight.is_empty()
     }
 
     /// It was promised something.
