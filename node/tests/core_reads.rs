@@ -79,7 +79,7 @@ fn a_read_of_many_rows_shows_nothing_that_came_after_the_others_were_asked() {
         // Into the batch in which the read was asked, which is still open; and into a later one.
         five.nodes[0].receive(session, message);
         five.nodes[0].close();
-        let (session, message) = unfinished(&mut five, 4, remove(&["a"]));
+        let (session, message) = unfinished(&mut five, 4, Write::Delete);
         five.nodes[0].receive(session, message);
         five.nodes[0].close();
         five.cut.clear();

@@ -90,12 +90,8 @@ pub enum Effect {
     },
     /// Every slot was emptied, of these counts.
     Delete { floors: Floors, told: Told },
-    /// Elements were removed; `missed` were not here. `is_emptying`: none was left.
-    Remove {
-        members: Vec<Bytes>,
-        missed: Vec<Bytes>,
-        is_emptying: bool,
-    },
+    /// Elements were removed, of which others had been asked before: they have nothing to teach.
+    Remove,
     /// Elements were added.
     Add(Addition),
     /// The expiry was set or cleared.
@@ -156,7 +152,7 @@ impl Effect {
     pub fn about(&self) -> About {
         match self {
             Self::Register { .. } | Self::Delete { .. } | Self::Expiry { .. } => About::Statement,
-            Self::Remove { .. } => About::Removal,
+            Self::Remove => About::Removal,
             Self::Add(_) => About::Elements,
             Self::Increment(_) => About::Increment,
         }
@@ -181,10 +177,9 @@ impl Effect {
         match self {
             Self::Add(Addition { is_creating, .. })
             | Self::Increment(Increment { is_creating, .. }) => *is_creating,
-            Self::Register { .. }
-            | Self::Delete { .. }
-            | Self::Remove { .. }
-            | Self::Expiry { .. } => false,
+            Self::Register { .. } | Self::Delete { .. } | Self::Remove | Self::Expiry { .. } => {
+                false
+            }
         }
     }
 
@@ -192,10 +187,8 @@ impl Effect {
     /// there before nor what will be.
     pub fn is_unsure(&self) -> bool {
         match self {
-            Self::Register { .. }
-            | Self::Delete { .. }
-            | Self::Remove { .. }
-            | Self::Expiry { .. } => true,
+            Self::Register { .. } | Self::Delete { .. } | Self::Expiry { .. } => true,
+            Self::Remove => false,
             Self::Add(Addition { is_creating, .. })
             | Self::Increment(Increment { is_creating, .. }) => *is_creating,
         }

@@ -96,11 +96,7 @@ impl Coordinator<'_> {
             Effect::Delete { floors, told: _ } => {
                 self.delete_again(target, floors, current, lesson)
             }
-            Effect::Remove {
-                members,
-                is_emptying,
-                ..
-            } => Ok(remove_again(members, *is_emptying, lesson)),
+            Effect::Remove => Ok(Again::default()),
             Effect::Expiry { at_ms } => {
                 let part = current.expiry.then(|| self.expiry_at(*at_ms));
                 Ok(Again::of(part))
@@ -440,19 +436,6 @@ fn string_begun_at(stamp: Stamp) -> Part {
     })
 }
 
-/// The removal of what others were found to have of elements that were removed.
-fn remove_again(members: &[Bytes], is_emptying: bool, lesson: &Lesson) -> Again {
-    let taught = members
-        .iter()
-        .filter_map(|member| Some((member.clone(), lesson.present.get(member)?)));
-    let mut again = Again::of([Part::Set(crdt::rows::remove(taught))]);
-    let is_emptied = is_emptying && !lesson.stays;
-    again
-        .parts
-        .extend(lesson.end_of_expiry().filter(|_| is_emptied));
-    again
-}
-
 /// The removal of these dots, and of no others of the same elements.
 fn remove_dots<'a>(added: impl Iterator<Item = &'a (Bytes, Stamp)>) -> Option<Part> {
     let dots: Vec<(Bytes, Dots<()>)> = added
@@ -483,7 +466,6 @@ fn counted(effects: &[Effect], lesson: &Lesson, reply: Reply) -> Reply {
                 .collect();
             (count - known(&members)).max(0)
         }
-        Effect::Remove { missed, .. } => count + known(missed),
         Effect::Delete { .. } if lesson.has_more_to_delete() => count.max(1),
         _ => count,
     });

@@ -172,12 +172,6 @@ impl Gates {
         self.gates.contains_key(key)
     }
 
-    /// Whether a question about a key is under way.
-    pub fn is_asking(&self, key: &Key) -> bool {
-        let gate = self.gates.get(key);
-        gate.is_some_and(|gate| !gate.covered.is_empty())
-    }
-
     /// Waits behind a gate that is closed.
     pub fn queue(&mut self, waiting: Waiting) {
         if let Some(gate) = self.gates.get_mut(&waiting.op.key) {
@@ -396,8 +390,8 @@ impl Gates {
     }
 
     /// What is to be carried out next for a key whose gate opened; the gate goes when nothing waits behind it. Reads that
-    /// follow each other share a question, and so do additions of one type, of which none decides by another; any other write has one of
-    /// its own.
+    /// follow each other share a question, and so do additions of one type and removals of elements, of which none decides by another; any
+    /// other write has one of its own.
     pub fn next(&mut self, key: &Key) -> Vec<Waiting> {
         let Some(gate) = self.gates.get_mut(key) else {
             return Vec::new();
@@ -543,7 +537,9 @@ fn share_a_question(one: &Op, next: &Op) -> bool {
         (Action::Read(_), Action::Read(_)) => true,
         (Action::Write(one), Action::Write(next)) => matches!(
             (one, next),
-            (Write::Add { .. }, Write::Add { .. }) | (Write::IncrBy { .. }, Write::IncrBy { .. })
+            (Write::Add { .. }, Write::Add { .. })
+                | (Write::IncrBy { .. }, Write::IncrBy { .. })
+                | (Write::Remove { .. }, Write::Remove { .. })
         ),
         (Action::Read(_), Action::Write(_)) | (Action::Write(_), Action::Read(_)) => false,
     };

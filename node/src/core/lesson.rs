@@ -37,8 +37,6 @@ pub struct Lesson {
     pub(super) ended: Count,
     /// Elements of which all that was there before is over elsewhere.
     pub(super) gone: BTreeSet<Bytes>,
-    /// Others have something left under the key.
-    pub(super) stays: bool,
     /// What has ended elsewhere of a value that was never here, to be ended here too.
     pub(super) over: Vec<Part>,
 }
@@ -86,7 +84,6 @@ impl Lesson {
         self.over.extend(teaching.over.iter().cloned());
         self.ended.join(&teaching.ended);
         self.gone.extend(teaching.gone.iter().cloned());
-        self.stays |= teaching.stays;
         if let Some(seen) = &teaching.seen {
             self.seen.union(&seen.difference(&learner.later()));
         }
@@ -242,15 +239,7 @@ impl Lesson {
             Effect::Register { .. } | Effect::Delete { .. } => {
                 self.has_value() || self.has_floors() || self.has_expiry()
             }
-            Effect::Remove {
-                members,
-                is_emptying,
-                ..
-            } => {
-                let mut members = members.iter();
-                members.any(|member| self.present.contains_key(member))
-                    || (*is_emptying && self.has_expiry() && !self.stays)
-            }
+            Effect::Remove => false,
             Effect::Expiry { .. } => self.has_expiry(),
             Effect::Increment(Increment { is_beginning, .. }) => {
                 self.is_text

@@ -88,8 +88,6 @@ pub enum Mutant {
     CountsNotTaught,
     /// A SET or DEL is not taught what others know of the set.
     ClearNotTaught,
-    /// A SREM is not taught the dots that others know of its elements.
-    DotsNotTaught,
     /// A corrected write is answered before its correction has met the level.
     CorrectionNotAwaited,
     /// A read does not join what another replica knew.
@@ -122,10 +120,10 @@ pub enum Mutant {
     RegisterNotTaught,
     /// A correction goes above what the same shard wrote later.
     CorrectedOverLater,
-    /// A removal that finds nothing asks nobody what is there.
+    /// A deletion that finds nothing asks nobody what is there.
     MissedUnasked,
-    /// A removal is answered, though others have seen more of the set than it.
-    RemovedUnheard,
+    /// A removal asks nobody what is there.
+    RemovedUnasked,
     /// A shard whose clock came down from far ahead waits for somebody to write before it learns of that.
     ClockNotSounded,
 }
@@ -193,7 +191,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 59] = [
+        pub const ALL: [Self; 58] = [
             Self::OutboxRowNotStored,
             Self::HintNotStored,
             Self::AnsweredBeforeCommit,
@@ -233,7 +231,6 @@ mod switch {
             Self::PassedOnByNobody,
             Self::CountsNotTaught,
             Self::ClearNotTaught,
-            Self::DotsNotTaught,
             Self::CorrectionNotAwaited,
             Self::CopyNotJoined,
             Self::GateIgnored,
@@ -251,7 +248,7 @@ mod switch {
             Self::RegisterNotTaught,
             Self::CorrectedOverLater,
             Self::MissedUnasked,
-            Self::RemovedUnheard,
+            Self::RemovedUnasked,
             Self::ClockNotSounded,
         ];
     }

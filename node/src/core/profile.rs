@@ -171,8 +171,9 @@ impl Write {
                 is_large: true,
                 ..DECIDES
             },
-            Self::Expire { .. } | Self::Persist => DECIDES,
-            Self::IncrBy { .. } | Self::Delete | Self::Add { .. } | Self::Remove { .. } => WRITE,
+            // An element goes where every addition of it is known: others are asked for theirs.
+            Self::Expire { .. } | Self::Persist | Self::Remove { .. } => DECIDES,
+            Self::IncrBy { .. } | Self::Delete | Self::Add { .. } => WRITE,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Writes on sets: add-wins rows, one dot for each element.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use crdt::{Dots, Named, Part, RowsDelta, Stamp, rows};
+use crdt::{Dots, Part, Stamp, rows};
 
 use super::{
     coordinate::{Addition, Coordinator, Effect, Stop, Target},
@@ -66,9 +68,7 @@ impl Coordinator<'_> {
 
     pub(super) fn remove(&mut self, target: &Target<'_>, members: &[Bytes]) -> Result<Reply, Stop> {
         let is_shown = self.expect_set(target)? != Shown::Absent;
-        if !is_shown && !self.is_asking {
-            return Ok(Reply::Int(0));
-        }
+        // Also of a key that has ended by the clock here: it may not have by others'.
         let removed = self.remove_present(target, members)?;
         Ok(Reply::Int(if is_shown { removed } else { 0 }))
     }
@@ -99,66 +99,49 @@ impl Coordinator<'_> {
         Ok(Reply::Array(chosen.into_iter().map(Reply::Bulk).collect()))
     }
 
-    /// Removes the dots that the named elements have here; gives how many had any.
+    /// Removes the dots that the named elements have here; gives how many had any. Others were asked for theirs, so there are no others that
+    /// were acknowledged before.
     fn remove_present(
         &mut self,
         target: &Target<'_>,
         members: &[Bytes],
     ) -> Result<i64, StorageError> {
         let mut removed = 0;
-        let mut missed = Vec::new();
         for chunk in members.chunks(REMOVES_PER_DELTA) {
-            let mut delta: Option<RowsDelta<()>> = None;
+            let mut present: BTreeMap<Bytes, Dots<()>> = BTreeMap::new();
             for member in chunk {
                 let dots = self.dots(target, member)?;
-                let is_repeated = matches!(&delta, Some(RowsDelta { named: Named::Rows(rows), .. }) if rows.contains_key(member));
-                if is_repeated || (dots.is_empty() && !self.is_asking) {
-                    continue;
-                }
-                if dots.is_empty() {
-                    missed.push(member.clone());
-                } else {
-                    removed += 1;
-                }
-                let part = rows::remove([(Bytes::copy_from_slice(member), &dots)]);
-                match &mut delta {
-                    None => delta = Some(part),
-                    Some(delta) => {
-                        assert!(delta.merge(part).is_ok(), "deltas that name rows merge")
-                    }
+                if !dots.is_empty() {
+                    present.insert(Bytes::copy_from_slice(member), dots);
                 }
             }
-            if let Some(delta) = delta {
-                self.place();
-                self.coordinate(target, vec![Part::Set(delta)], Question::Remove)?;
+            if present.is_empty() {
+                continue;
             }
+            removed += present.len() as i64;
+            let named = present.iter().map(|(member, dots)| (member.clone(), dots));
+            let part = Part::Set(rows::remove(named));
+            self.place();
+            self.coordinate(target, vec![part], Question::Nothing)?;
         }
-        let is_emptying = self.end_if_empty(target)?;
-        if self.is_asking {
-            self.effects.push(Effect::Remove {
-                members: members.to_vec(),
-                missed,
-                is_emptying,
-            });
+        let is_ended = self.end_if_empty(target)?;
+        if self.is_asking && (removed > 0 || is_ended) {
+            self.effects.push(Effect::Remove);
         }
         Ok(removed)
     }
 
-    /// A set without elements is no key, and a later one of that name must not inherit its expiry: neither the one that is known
-    /// here nor one that only others know, which are asked. Gives whether nothing is left.
+    /// A set without elements is no key, and a later one of that name must not inherit its expiry. Gives whether it had one.
     fn end_if_empty(&mut self, target: &Target<'_>) -> Result<bool, StorageError> {
-        let is_asking = self.is_asking;
         let head = self.head(target)?;
-        let is_empty = head.slot() == Shown::Absent;
-        if is_empty && (is_asking || head.expiry.at_ms.is_some()) {
+        let is_left_over = head.slot() == Shown::Absent && head.expiry.at_ms.is_some();
+        if is_left_over {
             let ended = Part::Expiry(head.expiry.ended());
-            let nothing: [(Bytes, &Dots<()>); 0] = [];
-            let emptied = Part::Set(rows::remove(nothing));
             self.overwrites.expiry = Some(None);
             self.place();
-            self.coordinate(target, vec![emptied, ended], Question::Remove)?;
+            self.coordinate(target, vec![ended], Question::Nothing)?;
         }
-        Ok(is_empty)
+        Ok(is_left_over)
     }
 
     fn dots(&mut self, target: &Target<'_>, member: &[u8]) -> Result<Dots<()>, StorageError> {

@@ -3,17 +3,18 @@
 //! ```text
 //!   the write says              unknown to it                         why it must know
 //!   SET, DEL: stamp, floors     a newer register, increments above    an acknowledged one of before would undo it
-//!   SREM, SADD: rows, dots      other dots of those rows              an element that it removes would stay
+//!   SADD: rows, dots            other dots of those rows              the reply would count what was there
 //!   SET, DEL: context           what else was seen of the set         it would stay, and may hide the string
-//!   SREM: dots                  what else was seen of the set         it may be removed here alone, and come back
 //!   EXPIRE: stamp               a newer expiry                        the same
-//!   DEL, last SREM: expiry      a newer expiry                        it would end what is made afterwards
+//!   DEL: expiry                 a newer expiry                        it would end what is made afterwards
 //!   INCR: counts                that the value is text                nobody sees the increment
 //!   INCR, SADD: when begun      a later value of the other type       nobody sees what was added
 //!   INCR, SADD: expiry          a newer expiry                        it has passed, and would end what is added
 //!   INCR, SADD                  an ended value of another type        it would come back, and hide what is added
-//!   last SREM: expiry           that something is left                its end would be lost
 //! ```
+//! A SREM asks before it is carried out. Earlier releases had it taught: dots of its rows, and, to the last one, whether something is left that
+//! the expiry is about. They still are, as long as such nodes may be in the cluster.
+//!
 //! Taken before the join, because afterwards both are one.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,7 +62,6 @@ pub fn teach(
             Part::String(_) => {}
             Part::Set(rows) => {
                 teaching.of_clear(head, rows);
-                teaching.of_removal(head, rows);
             }
             Part::Expiry(_) | Part::Unknown(_) => {}
         }
@@ -257,20 +257,12 @@ impl Teaching {
         }
     }
 
-    /// What was removed here is not among the rows, and whoever removes an older add may not have heard of that.
-    fn of_removal(&mut self, head: &Head, removed: &RowsDelta<()>) {
-        let is_removal = self.about == About::Removal && removed.named != Named::All;
-        if is_removal && !removed.context.covers(&head.set.context) {
-            self.seen = Some(head.set.context.clone());
-        }
-    }
-
     fn of_row(&mut self, element: &Bytes, known: &Dots<()>, written: &RowsDelta<()>) {
         let unknown: Context = known
             .stamps()
             .filter(|dot| !written.context.contains(*dot))
             .collect();
-        if unknown.is_empty() || is_on(Mutant::DotsNotTaught) {
+        if unknown.is_empty() {
             return;
         }
         let dots: Dots<()> = known.within(&unknown);

@@ -107,8 +107,6 @@ pub enum Question {
     Expiry,
     /// SADD: other dots of the elements.
     Add,
-    /// SREM, SPOP: the same, and the expiry where nothing is left.
-    Remove,
 }
 
 #[derive(Debug)]

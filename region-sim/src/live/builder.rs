@@ -208,7 +208,10 @@ impl Builder {
     /// What each node runs, in order of index.
     fn programs(&self, topology: &Topology, default: &Path) -> Result<Vec<PathBuf>, Error> {
         let mut programs = vec![default.to_path_buf(); topology.len()];
-        for (node, program) in &self.programs {
+        for (at, (node, program)) in self.programs.iter().enumerate() {
+            if self.programs[..at].iter().any(|(other, _)| other == node) {
+                return Err(Error::Usage(format!("two programs are named for {node}")));
+            }
             programs[topology.node(node)?] = program::find(Some(program))?;
         }
         Ok(programs)

@@ -67,8 +67,12 @@ impl Nursery {
         Ok(Self { forks })
     }
 
-    /// Starts a node and waits until it is ready.
-    pub async fn start(&self, start: &Start) -> Result<(Process, Doors), Error> {
+    /// Starts a node and waits until it is ready, or is ordered to end.
+    pub async fn start(
+        &self,
+        start: &Start,
+        mut ends: watch::Receiver<u64>,
+    ) -> Result<(Process, Doors), Error> {
         let mut child = self.fork(start.command()?).await.doing(|| {
             format!(
                 "start {} through setpriv (util-linux)",
@@ -77,7 +81,11 @@ impl Nursery {
         })?;
         let output = child.stdout.take();
         let process = Process::mind(child)?;
-        match start.await_ready(&process, output).await {
+        let ready = tokio::select! {
+            ready = start.await_ready(&process, output) => ready,
+            _ = ends.changed() => Err("it was ordered to end before it was ready".to_owned()),
+        };
+        match ready {
             Ok(doors) => Ok((process, doors)),
             Err(reason) => {
                 process.kill().await?;
@@ -147,7 +155,12 @@ impl Start {
             let mut bounded = (&mut output).take(READY_LINE_BYTES_MAX);
             bounded.read_line(&mut line).await
         };
-        let read = match timeout(self.limit, read).await {
+        let read = tokio::select! {
+            read = timeout(self.limit, read) => read,
+            // A child that it left behind may hold the output open.
+            exit = process.exit() => return Err(format!("it ended with {exit}")),
+        };
+        let read = match read {
             Err(_) => {
                 return Err(format!(
                     "it was not ready within {}",
@@ -329,11 +342,14 @@ async fn mind(
         };
         cared_for = order.is_some();
         let signal = order.unwrap_or(Signal::SIGKILL);
-        // It was not reaped yet, so the id is its own, and only death could make this fail.
-        if let Err(errno) = signal::kill(Pid::from_raw(pid as i32), signal) {
+        // It was not reaped yet, so the id is its own, and only death could make this fail. The whole group: the program may be a script
+        // that has the node for a child.
+        if let Err(errno) = signal::killpg(Pid::from_raw(pid as i32), signal) {
             tracing::warn!(pid, %signal, %errno, "cannot signal a node");
         }
     };
+    // What it left behind would keep its ports and its data. The number is not given to another group while one of this is alive.
+    let _none_left = signal::killpg(Pid::from_raw(pid as i32), Signal::SIGKILL);
     exited.send_replace(Some(Exit(status)));
 }
 

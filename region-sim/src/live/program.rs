@@ -3,9 +3,12 @@
 use std::{
     env,
     ffi::OsString,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
+
+use nix::unistd::{AccessFlags, access};
 
 use super::{
     error::{Doing, Error},
@@ -18,7 +21,7 @@ use super::{
 /// beside this executable (or one folder up, where cargo puts it beside test programs' folder). The path is absolute.
 ///
 /// # Errors
-/// If there is no such file.
+/// If there is no such file, or it may not be executed.
 pub fn find(given: Option<&Path>) -> Result<PathBuf, Error> {
     let named = given
         .map(Path::to_path_buf)
@@ -29,9 +32,14 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, Error> {
     };
     match candidates.iter().find(|path| path.is_file()) {
         // Absolute, because nodes are started in directories of their own.
-        Some(found) => found
-            .canonicalize()
-            .doing(|| format!("open {}", found.display())),
+        Some(found) => {
+            access(found, AccessFlags::X_OK)
+                .map_err(io::Error::from)
+                .doing(|| format!("execute {}", found.display()))?;
+            found
+                .canonicalize()
+                .doing(|| format!("open {}", found.display()))
+        }
         None => {
             let tried: Vec<String> = candidates
                 .iter()

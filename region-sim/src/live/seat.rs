@@ -21,6 +21,8 @@ pub(super) struct Seat {
     /// Held by a verb from its first step to its last, so that two never interleave on a node.
     pub turn: Mutex<()>,
     life: watch::Sender<Life>,
+    /// How often the node was ordered to end: a start that is under way is given up.
+    ends: watch::Sender<u64>,
 }
 
 /// What fills a seat now.
@@ -84,7 +86,18 @@ impl Seat {
             layout,
             turn: Mutex::default(),
             life: watch::Sender::new(life),
+            ends: watch::Sender::new(0),
         }
+    }
+
+    /// Orders the node to end, also where its start has the turn: what does not become ready must not hold up who wants it gone.
+    pub fn order_end(&self) {
+        self.ends.send_modify(|ends| *ends += 1);
+    }
+
+    /// Hears of the orders to end from now on.
+    pub fn ends(&self) -> watch::Receiver<u64> {
+        self.ends.subscribe()
     }
 
     /// What fills it now.

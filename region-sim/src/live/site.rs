@@ -72,9 +72,10 @@ impl Site {
     /// Starts a node whose seat is empty. The caller has its turn.
     async fn start(self: &Arc<Self>, seat: &Arc<Seat>) -> Result<(), Error> {
         self.refuse_if_going_down()?;
+        let ends = seat.ends();
         let start = self.prepare(seat)?;
         seat.prepare();
-        let (process, doors) = match self.nursery.start(&start).await {
+        let (process, doors) = match self.nursery.start(&start, ends).await {
             Ok(started) => started,
             Err(e) => {
                 seat.rest();
@@ -171,6 +172,7 @@ impl Site {
 
     /// Kills a node; nothing is left to do if it is dead.
     pub async fn kill(&self, seat: &Seat) -> Result<(), Error> {
+        seat.order_end();
         let _turn = seat.turn.lock().await;
         if let Some(process) = seat.dismiss() {
             process.kill().await?;
@@ -181,6 +183,7 @@ impl Site {
 
     /// Asks a node to stop; kills it if it does not. `None` if it was dead.
     pub async fn stop(&self, seat: &Seat) -> Result<Option<Exit>, Error> {
+        seat.order_end();
         let _turn = seat.turn.lock().await;
         self.stop_in_turn(seat).await
     }

@@ -8,7 +8,7 @@ use crate::{
 /// Whether a write is refused because of what is under its key.
 pub(super) fn would_refuse(head: &Head, write: &Write) -> bool {
     match write {
-        Write::Add { .. } | Write::Remove { .. } => head.slot() == Shown::String,
+        Write::Add { .. } => head.slot() == Shown::String,
         Write::IncrBy { by } => match head.slot() {
             Shown::Absent => false,
             Shown::Set => true,
@@ -21,6 +21,7 @@ pub(super) fn would_refuse(head: &Head, write: &Write) -> bool {
         | Write::SetRange { .. }
         | Write::Expire { .. }
         | Write::Persist
+        | Write::Remove { .. }
         | Write::Pop { .. }
         | Write::Delete => false,
     }
@@ -30,14 +31,4 @@ pub(super) fn would_refuse(head: &Head, write: &Write) -> bool {
 pub(super) fn would_begin(head: &Head, write: &Write) -> bool {
     let is_addition = matches!(write, Write::Add { .. } | Write::IncrBy { .. });
     is_addition && head.slot() == Shown::Absent
-}
-
-/// Whether a removal may leave nothing that an expiry was about, so that it ends that.
-pub(super) fn would_empty(head: &Head, write: &Write) -> bool {
-    match write {
-        Write::Remove { members } => {
-            head.expiry.at_ms.is_some() && head.set.live <= members.len() as u64
-        }
-        _ => false,
-    }
 }

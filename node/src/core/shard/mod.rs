@@ -8,7 +8,6 @@ mod ending;
 mod foresight;
 mod intake;
 mod overtaken;
-mod removals;
 mod repairs;
 mod replay;
 mod replicas;
@@ -21,7 +20,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use crdt::{ActorId, Clock, Hlc};
 
-use self::{ending::Endings, removals::Removals, replay::Replay};
+use self::{ending::Endings, replay::Replay};
 use super::{
     coordinate::{Coordinator, Overwrites},
     expiring::Expiring,
@@ -31,6 +30,7 @@ use super::{
     inbox::{Applied, Done, RelayMark, Ticket},
     message::{Held, Message, SessionId, Unanswered},
     mutant::{Mutant, is_on},
+    op::Key,
     passage::Passage,
     quorum::{Awaiting, Quorum},
     recover,
@@ -119,13 +119,14 @@ pub struct Shard {
     replay: Replay,
     passage: Passage,
     endings: Endings,
-    removals: Removals,
     read_only: Option<String>,
     clock_skew: Option<String>,
     waiting: Waiting,
     quorum: Quorum,
     gates: Gates,
     views: Views,
+    /// Keys of which a question has ended: what waited behind it goes on.
+    freed: Vec<Key>,
     relay_mark: RelayMark,
     /// When those who wait for others are told if these are gone.
     doubt_at: Option<Duration>,
@@ -222,13 +223,13 @@ impl Shard {
             replay,
             passage: Passage::since(newest.unwrap_or(0)),
             endings: Endings::default(),
-            removals: Removals::default(),
             read_only: None,
             clock_skew: None,
             waiting: Waiting::default(),
             quorum: Quorum::default(),
             gates: Gates::new(config.entropy),
             views: Views::new(config.reads.rows_at_once),
+            freed: Vec::new(),
             relay_mark: RelayMark::default(),
             doubt_at: None,
             is_committing: false,
@@ -285,8 +286,8 @@ impl Shard {
             Input::Stop => self.stop(storage, now, out),
         }
         if !self.is_committing && !self.is_over {
-            self.finish_removals(storage, now);
-            self.go_on_where_sure(storage, now, out);
+            self.free_where_sure(storage, now);
+            self.go_on_with_freed(storage, now, out);
         }
     }
 

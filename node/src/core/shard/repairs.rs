@@ -60,7 +60,6 @@ impl Shard {
             Ok(Met::Overlays) => {
                 let covered = self.gates.fail(&ask.key);
                 self.gates.hold(&ask.key, covered);
-                self.begin_asking_what_is_left(storage, &ask.key, now, out);
             }
             Ok(Met::Unfit) => {
                 let lost = self.gates.give_up(&ask.key, &ask.node);
@@ -70,7 +69,7 @@ impl Shard {
                 out.push(Output::Report(Event::Damaged(error.clone())));
                 let refusal = Refusal::Unavailable(error.to_string());
                 let covered = self.gates.fail(&ask.key);
-                self.refuse_all(storage, &ask.key, covered, &refusal, now, out);
+                self.refuse_all(&ask.key, covered, &refusal);
             }
         }
     }
@@ -121,7 +120,7 @@ impl Shard {
         self.gates.keep(ask);
         self.ask_instead(storage, lost.instead, now, out);
         for (key, covered) in lost.failed {
-            self.refuse_all(storage, &key, covered, &refusal, now, out);
+            self.refuse_all(&key, covered, &refusal);
         }
     }
 
@@ -156,7 +155,7 @@ impl Shard {
             }
         }
         // Also where the copy brought nothing: something may have come by its own stream since the question was asked.
-        if !self.asks_what_is_left(key) && self.is_overlaid(storage, key)? {
+        if self.is_overlaid(storage, key)? {
             return Ok(Met::Overlays);
         }
         let mut version = ask.version;

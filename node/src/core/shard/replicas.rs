@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     Shard,
-    foresight::{would_begin, would_empty, would_refuse},
+    foresight::{would_begin, would_refuse},
 };
 use crate::{
     core::{
@@ -22,7 +22,10 @@ use crate::{
     },
     names::NodeName,
     placement::{Partition, Position},
-    storage::{Storage, record::head::Shown},
+    storage::{
+        Storage,
+        record::head::{Head, Shown},
+    },
 };
 
 impl Shard {
@@ -97,7 +100,8 @@ impl Shard {
             return true;
         };
         if op.profile().asks_first {
-            return true;
+            let is_removal = matches!(write, Write::Remove { .. });
+            return !(is_removal && is_on(Mutant::RemovedUnasked));
         }
         // What cannot be read is said when it is carried out.
         let head = self.working.head(storage, &Position::of(&op.key), &op.key);
@@ -105,32 +109,16 @@ impl Shard {
             head.is_expired(now.wall_ms)
                 || (would_refuse(head, write) && !is_on(Mutant::RefusedUnasked))
                 || would_begin(head, write)
-                || would_empty(head, write)
         });
         is_asked || (self.would_miss(storage, &op.key, write) && !is_on(Mutant::MissedUnasked))
     }
 
-    /// Whether a removal finds nothing of what it removes. Another replica may have removed it with a write that nobody else has: who answers
-    /// that it is gone must know so, and not only be told by that one, or it is there again when others are asked.
+    /// Whether a deletion finds nothing. Another replica may have deleted it with a write that nobody else has: who answers that it is gone
+    /// must know so, and not only be told by that one, or it is there again when others are asked.
     fn would_miss(&mut self, storage: &dyn Storage, key: &Key, write: &Write) -> bool {
-        let position = Position::of(key);
-        let mut is_absent = || {
-            let head = self.working.head(storage, &position, key);
-            head.is_ok_and(|head| head.slot() == Shown::Absent)
-        };
-        match write {
-            Write::Delete => is_absent(),
-            Write::Remove { members } => {
-                members.len() > LOOKED_UP_MAX || is_absent() || {
-                    let mut members = members.iter();
-                    members.any(|member| {
-                        let dots = self.working.row(storage, &position, key, member);
-                        dots.is_ok_and(crdt::Dots::is_empty)
-                    })
-                }
-            }
-            _ => false,
-        }
+        let is_absent = |head: &Head| head.slot() == Shown::Absent;
+        let head = self.working.head(storage, &Position::of(key), key);
+        matches!(write, Write::Delete) && head.is_ok_and(is_absent)
     }
 
     /// Asks enough others about a key, once it shows what this shard wrote.
@@ -169,20 +157,20 @@ impl Shard {
                 };
                 return self.open_gate(storage, &key, opened, now, out);
             }
-            Err(refusal) => return self.refuse_all(storage, &key, covered, &refusal, now, out),
+            Err(refusal) => return self.refuse_all(&key, covered, &refusal),
         };
         if asked.others.len() < asked.needed {
             let refusal = Refusal::Busy(
                 "other replicas of the key have too many questions of this node to answer"
                     .to_owned(),
             );
-            return self.refuse_all(storage, &key, covered, &refusal, now, out);
+            return self.refuse_all(&key, covered, &refusal);
         }
         let digest = match compare::digest(storage, &mut self.working, &key) {
             Ok(digest) => digest,
             Err(error) => {
                 let refusal = Refusal::Unavailable(error.to_string());
-                return self.refuse_all(storage, &key, covered, &refusal, now, out);
+                return self.refuse_all(&key, covered, &refusal);
             }
         };
         let Asked { needed, others } = asked;
@@ -316,15 +304,8 @@ impl Shard {
             let requests = covered.len() as u64;
             out.push(Output::Report(Event::Repaired { requests }));
         }
-        let first = covered.first().map(|waiting| waiting.id);
-        if answers.is_empty() && first.is_some_and(|id| self.removals.is_question(id)) {
-            // Nobody is to be asked: what is here is all that there is.
-            for waiting in covered {
-                self.carry_out(storage, waiting, now);
-            }
-        } else if answers.is_empty() {
+        if answers.is_empty() {
             let Some(covered) = self.hold_if_overlaid(storage, covered, now) else {
-                self.begin_asking_what_is_left(storage, key, now, out);
                 return;
             };
             if self.has_changed(storage, key, &covered, asked_about, now) {
@@ -343,7 +324,7 @@ impl Shard {
                 }
             }
         }
-        self.go_on(storage, key, now, out);
+        self.freed.push(key.clone());
     }
 
     /// Whether a write would decide by something that came here since others were asked: they may not have it, and a later read that asks
@@ -374,15 +355,22 @@ impl Shard {
                 .is_ok_and(|digest| digest != asked_about.digest)
     }
 
-    pub(super) fn go_on(
+    /// Goes on with what waited for the questions that have ended. Not where each of them ends: what is refused at once frees what waits behind
+    /// it, which is refused at once, and thousands of them would be calls within calls.
+    pub(super) fn go_on_with_freed(
         &mut self,
         storage: &dyn Storage,
-        key: &Key,
         now: Now,
         out: &mut Vec<Output>,
     ) {
+        while let Some(key) = self.freed.pop() {
+            self.go_on(storage, &key, now, out);
+        }
+    }
+
+    fn go_on(&mut self, storage: &dyn Storage, key: &Key, now: Now, out: &mut Vec<Output>) {
         // What is held back goes on where this shard's own writes are sure, and not behind a question that was asked meanwhile.
-        if self.begin_asking_what_is_left(storage, key, now, out) || self.gates.is_held(key) {
+        if self.gates.is_held(key) {
             return;
         }
         loop {
@@ -413,11 +401,9 @@ impl Shard {
             match compare::digest(storage, &mut self.working, &key) {
                 Ok(digest) => {
                     if self.gates.is_news(&key, &node) && self.gates.digest(&key) != digest {
-                        let waits_for_none = self.asks_what_is_left(&key);
-                        if !waits_for_none && self.is_overlaid(storage, &key).unwrap_or(false) {
+                        if self.is_overlaid(storage, &key).unwrap_or(false) {
                             let covered = self.gates.fail(&key);
                             self.gates.hold(&key, covered);
-                            self.begin_asking_what_is_left(storage, &key, now, out);
                             continue;
                         }
                         // What it says is held against what is here now, so reads are to be answered with no less.
@@ -440,38 +426,23 @@ impl Shard {
     ) {
         self.ask_instead(storage, lost.instead, now, out);
         for (key, covered) in lost.failed {
-            self.fail_question(storage, &key, covered, now, out);
+            self.fail_question(&key, covered, now);
         }
     }
 
     /// Nobody is left who could answer for a key.
-    fn fail_question(
-        &mut self,
-        storage: &dyn Storage,
-        key: &Key,
-        covered: Vec<Waiting>,
-        now: Now,
-        out: &mut Vec<Output>,
-    ) {
+    fn fail_question(&mut self, key: &Key, covered: Vec<Waiting>, now: Now) {
         let Some(first) = covered.first() else { return };
         let reach = self.reach(now);
         let refusal = reach.unreachable(first.op.level, Partition::of(key), None);
-        self.refuse_all(storage, key, covered, &refusal, now, out);
+        self.refuse_all(key, covered, &refusal);
     }
 
-    pub(super) fn refuse_all(
-        &mut self,
-        storage: &dyn Storage,
-        key: &Key,
-        covered: Vec<Waiting>,
-        refusal: &Refusal,
-        now: Now,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn refuse_all(&mut self, key: &Key, covered: Vec<Waiting>, refusal: &Refusal) {
         for waiting in covered {
             self.reply(waiting.id, refusal.clone().into());
         }
-        self.go_on(storage, key, now, out);
+        self.freed.push(key.clone());
     }
 }
 
@@ -481,9 +452,6 @@ fn as_read(op: &Op) -> Option<&Read> {
         Action::Write(_) => None,
     }
 }
-
-/// Elements of a removal that are looked up before it is carried out, at most: of more, others are asked.
-const LOOKED_UP_MAX: usize = 64;
 
 /// A request that is kept for a while: its key may be a slice of a connection's read buffer, which must not live as long.
 fn kept(mut waiting: Waiting) -> Waiting {

@@ -18,10 +18,9 @@ use bytes::Bytes;
 use super::Shard;
 use crate::{
     core::{
-        Now, Output,
+        Now,
         coordinate::Effect,
         gate::Waiting,
-        lesson::Learner,
         mutant::{Mutant, is_on},
         op::{Action, Key, SetExpiry},
     },
@@ -35,7 +34,7 @@ use crate::{
 impl Shard {
     /// Whether this shard has written to a key what it may have to write again.
     pub(super) fn is_disturbed(&self, key: &Key) -> bool {
-        self.quorum.is_disturbed(key) || self.removals.disturb(key)
+        self.quorum.is_disturbed(key)
     }
 
     /// Whether a key shows something else than this shard wrote there and may write again. Says so too where it only may, because of what
@@ -53,30 +52,12 @@ impl Shard {
         let waiting = self.quorum.iter().map(|(turn, waits)| (turn.place, waits));
         let open = self.waiting.awaiting.iter();
         let open = open.map(|(place, waits)| (*place, waits));
-        let mut removed: Vec<(Learner, Bytes)> = Vec::new();
-        for (place, awaiting) in waiting.chain(open) {
+        for (_, awaiting) in waiting.chain(open) {
             if awaiting.key != *key || awaiting.lesson.is_none() {
                 continue;
             }
             let mut effects = awaiting.effects.iter();
             if !effects.all(|effect| self.shows(&head, key, effect)) {
-                return Ok(true);
-            }
-            let actor = self.actor;
-            let effects = awaiting.effects.iter();
-            removed.extend(effects.flat_map(removed_by).map(|member| {
-                let learner = Learner { actor, place };
-                (learner, member.clone())
-            }));
-        }
-        let unheard = self.removals.of(key);
-        removed.extend(unheard.flat_map(|(learner, awaiting)| {
-            let members = awaiting.effects.iter().flat_map(removed_by);
-            members.map(move |member| (learner, member.clone()))
-        }));
-        for (learner, member) in removed {
-            let dots = self.working.row(storage, &position, key, &member)?;
-            if dots.stamps().any(|dot| !learner.made_later(dot)) {
                 return Ok(true);
             }
         }
@@ -92,10 +73,10 @@ impl Shard {
                 shows_register(head, value) && is_kept
             }
             Effect::Delete { .. } => shows_register(head, value),
+            Effect::Remove => true,
             Effect::Expiry { .. } => head.expiry.at_ms == ends_at_ms,
             Effect::Increment(increment) => !increment.is_creating || head.set.live == 0,
             Effect::Add(addition) => !addition.is_creating || head.string.is_empty(),
-            Effect::Remove { .. } => true,
         }
     }
 
@@ -139,13 +120,8 @@ impl Shard {
         None
     }
 
-    /// Goes on with what waited until this shard's own writes were sure.
-    pub(super) fn go_on_where_sure(
-        &mut self,
-        storage: &dyn Storage,
-        now: Now,
-        out: &mut Vec<Output>,
-    ) {
+    /// Frees what waited until this shard's own writes were sure.
+    pub(super) fn free_where_sure(&mut self, storage: &dyn Storage, now: Now) {
         let held = self.gates.held();
         let sure: Vec<Key> = held
             .filter(|key| !self.is_disturbed(key))
@@ -156,7 +132,7 @@ impl Shard {
                 continue;
             }
             self.gates.release(&key);
-            self.go_on(storage, &key, now, out);
+            self.freed.push(key);
         }
     }
 }
@@ -173,15 +149,4 @@ fn shows_register(head: &Head, value: Option<&Bytes>) -> bool {
     head.slot() == Shown::String
         && is_written
         && counts.all(|(actor, count)| count.above(string.floors.get(actor)) == (0, 0))
-}
-
-fn removed_by(effect: &Effect) -> &[Bytes] {
-    match effect {
-        Effect::Remove { members, .. } => members,
-        Effect::Register { .. }
-        | Effect::Delete { .. }
-        | Effect::Expiry { .. }
-        | Effect::Add(_)
-        | Effect::Increment(_) => &[],
-    }
 }

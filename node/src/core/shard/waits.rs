@@ -7,7 +7,6 @@ use crdt::{ActorId, Hlc};
 use super::{
     Shard,
     overtaken::{Overtaken, Standing},
-    removals::Unheard,
     report,
 };
 use crate::{
@@ -15,7 +14,6 @@ use crate::{
         Now, Output, RequestId,
         coordinate::{Effect, Target},
         fixed::Answer,
-        lesson::Learner,
         message::{Decline, SessionId, Taken, Teaching},
         mutant::{Mutant, is_on},
         quorum::{Awaiting, Turn},
@@ -45,7 +43,7 @@ impl Shard {
 
     /// The same, of a read that may still be to be carried out.
     pub(super) fn answer(&mut self, id: RequestId, answer: Answer) {
-        if self.ask_again_whether_it_ends(id) || self.removals.hear(id, &answer) {
+        if self.ask_again_whether_it_ends(id) {
             return;
         }
         self.waiting.replies.push((id, answer));
@@ -69,8 +67,7 @@ impl Shard {
 
     /// Why no more requests may wait for other replicas, if so.
     pub(super) fn is_crowded(&self) -> Option<Refusal> {
-        let room =
-            self.quorum.room() + self.gates.room() + self.removals.room() + self.waiting.room;
+        let room = self.quorum.room() + self.gates.room() + self.waiting.room;
         room.is_full().then(|| {
             Refusal::Busy(format!(
                 "{} requests of {} bytes wait for other replicas in shard {} of this node",
@@ -298,23 +295,6 @@ impl Shard {
             out.push(Output::Reply { id, reply });
             return;
         };
-        let is_unheard = match self.is_unheard(storage, &awaiting, &lesson) {
-            Ok(is_unheard) => is_unheard,
-            // What is known here cannot be read: nobody can say that nothing is left.
-            Err(error) => return self.finish(awaiting, Err(error), now, out),
-        };
-        if is_unheard {
-            let learner = Learner {
-                actor: self.actor,
-                place: turn.place,
-            };
-            let unheard = Unheard {
-                awaiting,
-                lesson,
-                learner,
-            };
-            return self.ask_what_is_left(storage, unheard, now, out);
-        }
         let target = Target {
             key: &awaiting.key,
             position: Position::of(&awaiting.key),
@@ -398,7 +378,6 @@ impl Shard {
     /// Time passed: those whose time is up are told so, and others are asked in the place of those that are silent.
     pub(super) fn wait_on(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
         self.tell_relayed(out);
-        self.give_up_late_removals(now);
         if self.doubt_at.is_some_and(|at| at <= now.mono) {
             self.doubt_at = None;
             self.fail_out_of_reach(now, out);
@@ -434,7 +413,7 @@ impl Shard {
             self.reply(waiting.id, refusal.clone().into());
         }
         for (key, covered) in overdue.covered {
-            self.refuse_all(storage, &key, covered, &refusal, now, out);
+            self.refuse_all(&key, covered, &refusal);
         }
         self.hedge(storage, now, out);
     }
@@ -475,14 +454,12 @@ impl Shard {
             || -> Reply { Refusal::Timeout(format!("{why}; the write may take effect")).into() };
         let ids = self.quorum.drain().map(|awaiting| awaiting.id);
         let ids: Vec<RequestId> = ids
-            .chain(self.removals.drain_waiting())
             .chain(self.gates.drain().into_iter().map(|waiting| waiting.id))
             .collect();
         for id in ids {
             if self.ask_again_whether_it_ends(id) {
                 continue;
             }
-            let id = self.removals.give_up(id).unwrap_or(id);
             let reply = reply();
             out.push(Output::Reply { id, reply });
         }
