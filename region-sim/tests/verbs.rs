@@ -8,7 +8,7 @@ use nix::{
     unistd::Pid,
 };
 use region_sim::live::{Builder, Change, Cluster, Error, Phase};
-use std::{fs, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Duration};
 
 use support::{Bench, cluster_file, eventually, pids, state};
 
@@ -236,6 +236,10 @@ async fn an_upgrade_that_fails_leaves_the_way_back_open() {
         .upgrade("us-1", &bench.cluster_dir().join("none"))
         .await;
     assert!(matches!(absent, Err(Error::NoBinary { .. })));
+    let text = bench.cluster_dir().join("text");
+    fs::write(&text, "not a program").unwrap();
+    let refused = cluster.upgrade("us-1", &text).await.unwrap_err();
+    assert!(refused.to_string().contains("execute"), "{refused}");
     let before = pid(&cluster, "us-1");
     assert!(state(before).is_some(), "nothing was stopped for it");
     let fail = bench.cluster_dir().join("nodes/us-1/fail");
@@ -246,6 +250,50 @@ async fn an_upgrade_that_fails_leaves_the_way_back_open() {
     fs::remove_file(fail).unwrap();
     cluster.restart("us-1").await.unwrap();
     assert!(!runs(&cluster, "us-1").contains("newer"));
+}
+
+/// A script that has a child, says which one, and never becomes ready.
+fn program_that_waits(bench: &Bench) -> (PathBuf, PathBuf) {
+    let (program, child) = (
+        bench.cluster_dir().join("waits"),
+        bench.cluster_dir().join("child"),
+    );
+    let script = format!(
+        "#!/bin/sh\nsleep 600 &\necho $! > {0}.new\nmv {0}.new {0}\nwait\n",
+        child.display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    (program, child)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_become_ready_is_killed_at_once_with_its_children() {
+    let bench = Bench::new();
+    let cluster = Arc::new(builder(&bench).start().await.unwrap());
+    let (program, child) = program_that_waits(&bench);
+    let upgrade = tokio::spawn({
+        let cluster = cluster.clone();
+        async move { cluster.upgrade("us-1", &program).await }
+    });
+    eventually("the script runs", || child.exists());
+    let pid = fs::read_to_string(&child).unwrap().trim().parse().unwrap();
+    cluster.kill("us-1").await.unwrap();
+    let failed = upgrade.await.unwrap().unwrap_err().to_string();
+    assert!(failed.contains("ordered to end"), "{failed}");
+    eventually("its child is dead", || state(pid).is_none());
+    cluster.restart("us-1").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_has_one_program() {
+    let bench = Bench::new();
+    let older = bench.another_program("older");
+    let twice = builder(&bench)
+        .binary("us-1", &older)
+        .binary("us-1", &older);
+    let refused = twice.start().await.unwrap_err();
+    assert!(refused.to_string().contains("two programs"), "{refused}");
 }
 
 #[tokio::test]
