@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{
     ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, ServerConfig,
-    TokioRuntime, TransportConfig, VarInt,
+    TransportConfig, VarInt,
     congestion::{BbrConfig, ControllerFactory},
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
@@ -18,6 +18,7 @@ use super::{
         CONNECTION_WINDOW_BYTES, DATAGRAM_BUFFER_BYTES, HANDSHAKES_MAX, IDLE_MAX, INITIAL_RTT,
         KEEP_ALIVE, SEND_WINDOW_BYTES, SOCKET_BUFFER_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX,
     },
+    timer::QuietRuntime,
 };
 use crate::{names::NodeName, tls::Credentials};
 
@@ -29,7 +30,7 @@ pub(super) fn bind(credentials: &Credentials, listen: SocketAddr) -> Result<Endp
     };
     let socket = socket(listen).map_err(in_listen)?;
     let server = server_config(credentials)?;
-    let runtime = Arc::new(TokioRuntime);
+    let runtime = Arc::new(QuietRuntime);
     Endpoint::new(endpoint_config(credentials), Some(server), socket, runtime).map_err(in_listen)
 }
 

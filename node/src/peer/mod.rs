@@ -41,6 +41,7 @@ mod shared;
 mod stream;
 mod supervisor;
 mod target;
+mod timer;
 mod wire;
 
 use std::{
