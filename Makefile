@@ -28,7 +28,7 @@ demo: release ## three writable regions of three nodes each, in front until Ctrl
 test: setup ## all tests but the long ones: unit, property, simulator, end-to-end, doc
 	@scripts/with-rocksdb.sh scripts/test.sh $(ARGS)
 
-lint: setup ## formatting, clippy, purity of the core; licences and shell scripts when their tools are installed
+lint: setup ## formatting, clippy, purity of the core, shape of the code; licences and shell scripts when their tools are installed
 	@scripts/with-rocksdb.sh scripts/lint.sh
 
 purity: ## the core builds without the server feature and depends on nothing impure

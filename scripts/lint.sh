@@ -9,6 +9,7 @@ find_cargo
 cargo fmt --all --check
 cargo clippy --workspace --all-targets -- -D warnings </dev/null
 scripts/purity.sh
+scripts/shape.sh
 
 if cargo deny --version >/dev/null 2>&1; then
     # Errors only: duplicates, which are warnings, are for whoever looks after the dependencies.

@@ -41,6 +41,7 @@ impl Company {
         let near = (fanout - far).min(self.near.len());
         let mut chosen = longest_ago(&self.near, near, rng);
         chosen.extend(longest_ago(&self.far, far, rng));
+        debug_assert!(chosen.len() <= fanout, "a round has a bound");
         chosen
     }
 }

@@ -81,6 +81,22 @@ pub enum ForgetError {
     Lives(NodeId),
 }
 
+fn tuning(config: &Config) -> Tuning {
+    Tuning {
+        interval: micros(config.interval),
+        deviation_floor: micros(config.deviation_floor),
+        window: config.window,
+    }
+}
+
+fn thresholds(config: &Config) -> Thresholds {
+    Thresholds {
+        ask: deviations(config.phi_ask),
+        local: config.phi_local,
+        remote: config.phi_remote,
+    }
+}
+
 impl Gossip {
     /// A node that begins a life. `seeds` are addresses of others, some of which may live; without any it is the first of its cluster.
     /// `entropy` is the only source of randomness: equal inputs, equal outputs.
@@ -99,16 +115,8 @@ impl Gossip {
         let (awake, _) = clock.advance(now.monotonic);
         let stamp = clock.stamp();
         Ok(Self {
-            tuning: Tuning {
-                interval: micros(config.interval),
-                deviation_floor: micros(config.deviation_floor),
-                window: config.window,
-            },
-            thresholds: Thresholds {
-                ask: deviations(config.phi_ask),
-                local: config.phi_local,
-                remote: config.phi_remote,
-            },
+            tuning: tuning(&config),
+            thresholds: thresholds(&config),
             cluster: ClusterDigest(xxh3_64(config.cluster.as_str().as_bytes()).to_le_bytes()),
             config,
             me,

@@ -44,6 +44,7 @@ impl Outbox {
             self.counters.withheld += 1;
             return false;
         }
+        debug_assert!(!bytes.is_empty(), "a datagram says something");
         self.bytes_left -= bytes.len();
         self.counters.datagrams_sent += 1;
         self.counters.bytes_sent += bytes.len() as u64;

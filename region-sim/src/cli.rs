@@ -207,6 +207,16 @@ pub enum Verb {
     Down,
 }
 
+/// A change that changes something.
+fn some_change(change: Change) -> Result<Change, Error> {
+    match change.is_empty() {
+        true => Err(Error::Usage(
+            "link changes nothing: give --rtt, --jitter, --loss or --rate".to_owned(),
+        )),
+        false => Ok(change),
+    }
+}
+
 impl TryFrom<Verb> for control::Verb {
     type Error = Error;
 
@@ -237,16 +247,8 @@ impl TryFrom<Verb> for control::Verb {
                     loss,
                     rate,
                 };
-                if change.is_empty() {
-                    return Err(Error::Usage(
-                        "link changes nothing: give --rtt, --jitter, --loss or --rate".to_owned(),
-                    ));
-                }
-                Self::Link {
-                    a: ends.a,
-                    b: ends.b,
-                    change,
-                }
+                let (a, b, change) = (ends.a, ends.b, some_change(change)?);
+                Self::Link { a, b, change }
             }
             Verb::Skew { node, offset } => Self::Skew {
                 node,

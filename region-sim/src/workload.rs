@@ -32,25 +32,27 @@ pub struct Mix {
     pub levels: Vec<Level>,
 }
 
+/// How often each family is written to: some of them never.
+fn draw_weights(dice: &mut Dice, focus: &mut Dice) -> Vec<u64> {
+    let weight = |family: &Family| {
+        let dice = match family {
+            Family::Single => return 0,
+            Family::Turning => &mut *focus,
+            _ => &mut *dice,
+        };
+        match dice.chance(650) {
+            true => dice.between(1, 10),
+            false => 0,
+        }
+    };
+    Family::ALL.iter().map(weight).collect()
+}
+
 impl Mix {
     /// A mix by chance; some families are left out, and most ask for one level alone. `focus` says whether it is about one family, on a
     /// key or two: what many commands on one key come to is seldom seen where they are spread over many.
     pub fn draw(dice: &mut Dice, focus: &mut Dice) -> Self {
-        let mut weights: Vec<u64> = Family::ALL
-            .iter()
-            .map(|family| {
-                let dice = match family {
-                    Family::Single => return 0,
-                    Family::Turning => &mut *focus,
-                    _ => &mut *dice,
-                };
-                if dice.chance(650) {
-                    dice.between(1, 10)
-                } else {
-                    0
-                }
-            })
-            .collect();
+        let mut weights = draw_weights(dice, focus);
         let is_focused = focus.chance(200);
         if is_focused {
             weights = only(*focus.pick(&FOCUSED));
@@ -488,16 +490,7 @@ impl Workload {
             },
             7 => Write::Expire {
                 at_ms: self.expiry_ms(wall_ms) as i64 - 20,
-                condition: *self.dice.pick(&[
-                    ExpireCondition::Always,
-                    ExpireCondition::Always,
-                    ExpireCondition::IfNone,
-                    ExpireCondition::IfSome,
-                    ExpireCondition::IfLater,
-                    ExpireCondition::IfEarlier,
-                    ExpireCondition::IfSomeAndLater,
-                    ExpireCondition::IfSomeAndEarlier,
-                ]),
+                condition: *self.dice.pick(&CONDITIONS),
             },
             8 => Write::Persist,
             9 | 10 => Write::Add {
@@ -563,3 +556,15 @@ fn set(value: Bytes) -> Write {
         return_old: false,
     }
 }
+
+/// Of an EXPIRE, the plain one twice as often.
+const CONDITIONS: [ExpireCondition; 8] = [
+    ExpireCondition::Always,
+    ExpireCondition::Always,
+    ExpireCondition::IfNone,
+    ExpireCondition::IfSome,
+    ExpireCondition::IfLater,
+    ExpireCondition::IfEarlier,
+    ExpireCondition::IfSomeAndLater,
+    ExpireCondition::IfSomeAndEarlier,
+];

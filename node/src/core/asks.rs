@@ -79,7 +79,8 @@ impl Asks {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         self.peer(&ask.node).in_flight += 1;
-        self.under_way.insert(number, (ask, now));
+        let before = self.under_way.insert(number, (ask, now));
+        debug_assert!(before.is_none(), "no two questions have one number");
         number
     }
 
@@ -93,6 +94,7 @@ impl Asks {
         self.get(number).filter(|ask| ask.session == session)?;
         let (ask, since) = self.under_way.remove(&number)?;
         let peer = self.peer(&ask.node);
+        debug_assert!(peer.in_flight > 0, "who answers was asked");
         peer.in_flight -= 1;
         peer.note(now.saturating_sub(since));
         Some(ask)

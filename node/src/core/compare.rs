@@ -312,12 +312,20 @@ fn page(
                 next = Some(hash);
                 return ControlFlow::Break(());
             }
+            debug_assert!(
+                last.is_none_or(|last| last <= hash),
+                "rows of a key are stored in the order of their hashes"
+            );
             taken += element.len() + ROW_BYTES * dots.len();
             last = Some(hash);
             rows.insert(Bytes::copy_from_slice(element), dots.clone());
             ControlFlow::Continue(())
         },
     )?;
+    debug_assert!(
+        next.is_none_or(|next| next > *hashes.start()),
+        "pages come to an end"
+    );
     Ok(Page { rows, next })
 }
 

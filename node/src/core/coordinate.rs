@@ -356,7 +356,10 @@ impl Coordinator<'_> {
 
     /// A new stamp, above every one that this shard made or saw.
     pub(super) fn stamp(&mut self) -> Stamp {
-        Stamp::new(self.clock.tick(self.wall_ms), self.actor)
+        let before = self.clock.last();
+        let stamp = Stamp::new(self.clock.tick(self.wall_ms), self.actor);
+        debug_assert!(stamp.hlc > before, "no two stamps are equal");
+        stamp
     }
 
     /// A place in the outbox for a delta that carries no stamp of its own: a stamp that nothing else will have.

@@ -68,6 +68,10 @@ impl Coordinator<'_> {
             reply = again.refusal.map_or(reply, Reply::from);
             if !parts.is_empty() {
                 self.place();
+                debug_assert!(
+                    self.clock.last() > lesson.newest.hlc.max(lesson.expiry.stamp.hlc),
+                    "a correction comes after what it corrects"
+                );
                 self.coordinate(target, parts, Question::Nothing)?;
                 is_corrected = true;
             }

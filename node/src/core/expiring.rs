@@ -29,6 +29,13 @@ impl Expiring {
         if self.ends.len() > EXPIRING_MAX {
             self.horizon_ms = self.ends.pop_last().map(|(at_ms, _)| at_ms);
         }
+        debug_assert!(self.ends.len() <= EXPIRING_MAX, "they are bounded");
+        debug_assert!(
+            self.horizon_ms
+                .zip(self.ends.last())
+                .is_none_or(|(horizon, (last, _))| *last <= horizon),
+            "what is remembered ends before the horizon"
+        );
     }
 
     /// Takes a key that is due at `now_ms`.

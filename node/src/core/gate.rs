@@ -184,6 +184,10 @@ impl Gates {
     pub fn hold(&mut self, key: &Key, waiting: Vec<Waiting>) {
         self.waiting += room(&waiting);
         let gate = self.gates.entry(key.clone()).or_default();
+        debug_assert!(
+            gate.covered.is_empty(),
+            "nothing is held behind a question that is under way"
+        );
         for waiting in waiting.into_iter().rev() {
             gate.queue.push_front(waiting);
         }
@@ -381,8 +385,16 @@ impl Gates {
         let Some(at) = gate.asked.iter().position(|asked| asked == node) else {
             return Turned::Waits;
         };
+        debug_assert!(gate.needed > 0, "nobody is asked once enough hold it");
         gate.holding.push(gate.asked.swap_remove(at));
         gate.needed -= 1;
+        debug_assert!(
+            gate.needed <= gate.asked.len() + gate.others.len(),
+            "{} more are needed, {} are asked and {} could be",
+            gate.needed,
+            gate.asked.len(),
+            gate.others.len()
+        );
         if gate.needed > 0 {
             return Turned::Waits;
         }
@@ -476,6 +488,10 @@ fn room(waiting: &[Waiting]) -> Room {
 impl Gate {
     /// Nothing is asked any more. Gives what waited for it.
     fn end(&mut self, asks: &mut Asks, waiting: &mut Room) -> Opened {
+        debug_assert!(
+            self.answers.is_empty() || self.answers.len() == self.covered.len(),
+            "each read has an answer, or none has"
+        );
         self.asks.drain(..).for_each(|ask| asks.forget(ask));
         self.needed = 0;
         self.asked.clear();

@@ -84,6 +84,10 @@ impl<V> Generations<V> {
         if let Some(held) = self.young.remove(key) {
             self.young_bytes -= cost(key, held.bytes);
         }
+        debug_assert!(
+            !self.young.is_empty() || self.young_bytes == 0,
+            "bytes are those of values"
+        );
         self.old.remove(key);
     }
 

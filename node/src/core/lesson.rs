@@ -119,6 +119,7 @@ impl Lesson {
         let unseen = Context::new();
         let known = self.present.entry(element.clone()).or_default();
         *known = join_row(known, &unseen, &dots, &unseen);
+        debug_assert!(!known.is_empty(), "what is noted is there");
     }
 
     /// The newest stamp of a register that was taught, where there is one and a write's effects bear on it.

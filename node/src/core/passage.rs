@@ -46,6 +46,7 @@ impl Passage {
             });
             return now.wall_ms;
         }
+        debug_assert!(now.mono >= began.mono, "a monotonic clock does not go back");
         let ran = now.mono.saturating_sub(began.mono).as_millis();
         let ran = u64::try_from(ran).unwrap_or(u64::MAX);
         began

@@ -90,6 +90,7 @@ impl Progress {
             let oldest = oldest.map(|(whose, _)| whose.clone());
             oldest.and_then(|whose| self.kept.remove(&whose));
         }
+        debug_assert!(self.kept.len() <= KEPT_MAX, "they are bounded");
     }
 
     /// Where a comparison with a node is to go on: at the beginning, unless one was left on this session.

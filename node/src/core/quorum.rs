@@ -153,6 +153,7 @@ impl Quorum {
         latest.open += 1;
         latest.unsure += usize::from(effects.iter().any(Effect::is_unsure));
         latest.is_begun |= effects.iter().any(Effect::is_creating);
+        debug_assert!(latest.unsure <= latest.open, "what is unsure is open");
         latest.note(overwrites, number, true);
         number
     }
@@ -213,6 +214,7 @@ impl Quorum {
             return current;
         };
         assert!(latest.open > 0, "a write leaves once");
+        debug_assert!(latest.unsure <= latest.open, "what is unsure is open");
         latest.open -= 1;
         latest.unsure -= usize::from(awaiting.effects.iter().any(Effect::is_unsure));
         if latest.open == 0 {
@@ -283,6 +285,14 @@ impl Quorum {
         self.room += awaiting.room;
         let number = awaiting.number;
         let turn = Turn { place, number };
+        debug_assert!(
+            awaiting.after < place,
+            "what a write made comes after what was there before it"
+        );
+        debug_assert!(
+            !self.waiting.contains_key(&turn),
+            "a write waits once at a place"
+        );
         if awaiting.level.spans_regions() {
             self.afar.insert(turn);
         }
@@ -351,6 +361,15 @@ impl Quorum {
         let awaiting = self.waiting.remove(&turn)?;
         self.room -= awaiting.room;
         self.afar.remove(&turn);
+        debug_assert!(
+            self.afar.len() <= self.waiting.len(),
+            "who waits for other regions waits"
+        );
+        debug_assert!(
+            !self.waiting.is_empty() || self.room == Room::default(),
+            "nobody waits, and {:?} is taken",
+            self.room
+        );
         let is_open = awaiting.lesson.is_some();
         let current = if is_open {
             self.leave(&awaiting)

@@ -237,6 +237,7 @@ impl<'a> Reach<'a> {
         }
         // All of them are needed: no short one is asked in the place of a whole one.
         others.extend(short.into_iter().take(lacking));
+        debug_assert!(others.len() == needed, "as many are asked as are needed");
         Ok(Asked { needed, others })
     }
 
@@ -253,6 +254,10 @@ impl<'a> Reach<'a> {
                 (replicas / 2 + 1, whole_needed(replicas))
             }
         };
+        debug_assert!(
+            whole <= total,
+            "those that lack nothing are among those that are asked"
+        );
         Wanted {
             total: total as usize,
             whole: whole as usize,
@@ -263,16 +268,12 @@ impl<'a> Reach<'a> {
     pub fn unreachable(&self, level: Level, partition: Partition, applied: Option<u8>) -> Refusal {
         let home = self.shipper.home();
         let replicas = home.replicas();
-        if let Level::Replicas(count) = level
-            && count.get() > replicas
-        {
-            return Refusal::NoQuorum {
-                detail: format!(
-                    "level {level} asks for more replicas than region {} keeps ({replicas})",
-                    home.region
-                ),
-                applied,
-            };
+        if matches!(level, Level::Replicas(count) if count.get() > replicas) {
+            let region = &home.region;
+            let detail = format!(
+                "level {level} asks for more replicas than region {region} keeps ({replicas})"
+            );
+            return Refusal::NoQuorum { detail, applied };
         }
         let mut detail = format!(
             "level {level} cannot be met: of {} in region {} this node ({}{})",

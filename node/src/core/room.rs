@@ -45,6 +45,10 @@ impl std::ops::AddAssign for Room {
 
 impl std::ops::SubAssign for Room {
     fn sub_assign(&mut self, other: Self) {
+        debug_assert!(
+            self.requests >= other.requests && self.bytes >= other.bytes,
+            "{other:?} leaves {self:?}"
+        );
         self.requests -= other.requests;
         self.bytes -= other.bytes;
     }

@@ -31,11 +31,9 @@ impl Coordinator<'_> {
                 continue;
             }
             added += i64::from(dots.is_empty());
-            let is_shared = added > 1 && is_on(Mutant::OneDotForAll);
-            let stamp = if is_shared {
-                Stamp::new(self.clock.last(), self.actor)
-            } else {
-                self.stamp()
+            let stamp = match added > 1 && is_on(Mutant::OneDotForAll) {
+                true => Stamp::new(self.clock.last(), self.actor),
+                false => self.stamp(),
             };
             let set = &self.head(target)?.set;
             let delta = rows::add(
@@ -47,12 +45,8 @@ impl Coordinator<'_> {
                 set.live == 0,
             );
             if self.is_asking {
-                let which = if dots.is_empty() {
-                    &mut new
-                } else {
-                    &mut again
-                };
-                which.push((member.clone(), stamp));
+                let which = [&mut new, &mut again];
+                which[usize::from(!dots.is_empty())].push((member.clone(), stamp));
             }
             let parts = std::iter::once(Part::Set(delta)).chain(expiry.take());
             self.coordinate(target, parts.collect(), Question::Add)?;

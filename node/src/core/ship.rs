@@ -426,6 +426,10 @@ impl Shipper {
             }
             if (has_all || is_on(Mutant::PromiseOverUnsent)) && upto > stream.sent {
                 let after = stream.sent;
+                debug_assert!(
+                    upto >= log.newest || is_on(Mutant::PromiseOverUnsent),
+                    "no row lies behind what is promised"
+                );
                 log.told = log.told.max(upto);
                 stream.depart(upto, Carries::Nothing, 0);
                 stream.promised(now);

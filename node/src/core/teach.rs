@@ -171,45 +171,49 @@ impl Teaching {
         if is_on(Mutant::OtherTypeNotTaught) {
             return;
         }
-        let (string, set) = (&head.string, &head.set);
         match self.about {
-            About::Elements => {
-                let begun = delta
-                    .parts
-                    .iter()
-                    .fold(set.created, |begun, part| match part {
-                        Part::Set(rows) => begun.max(rows.created),
-                        Part::String(_) | Part::Expiry(_) | Part::Unknown(_) => begun,
-                    });
-                self.is_other_type = !string.is_empty();
-                self.is_hidden = self.is_other_type && string.created >= begun;
-                self.string = self.is_other_type.then(|| without_text(string));
-                self.newest = string.created;
-            }
+            About::Elements => self.of_elements(head, delta),
             About::Increment => {
-                let Some(written) = delta.parts.iter().find_map(as_string) else {
-                    return;
-                };
-                let begun = string.created.max(written.created);
-                self.is_other_type = set.live > 0;
-                self.is_hidden = self.is_other_type && set.created > begun;
-                // Whoever has seen it removed knows better.
-                self.seen = self.is_other_type.then(|| set.context.clone());
-                self.is_text = !self.is_other_type && is_text(string);
-                let text = string.register.as_ref().map(|register| register.stamp);
-                self.newest = match self.is_other_type {
-                    true => set.created,
-                    false => text.unwrap_or_default(),
-                };
-                let mut adders = written.counts.keys();
-                let ended = adders.next().and_then(|adder| string.floors.get(adder));
-                self.ended = ended.copied().unwrap_or_default();
+                if let Some(written) = delta.parts.iter().find_map(as_string) {
+                    self.of_increment(head, written);
+                }
             }
             About::Statement | About::Removal => {}
         }
         if !self.is_other_type && !self.is_text {
             self.newest = Stamp::ZERO;
         }
+    }
+
+    fn of_elements(&mut self, head: &Head, delta: &Delta) {
+        let (string, set) = (&head.string, &head.set);
+        let parts = delta.parts.iter();
+        let begun = parts.fold(set.created, |begun, part| match part {
+            Part::Set(rows) => begun.max(rows.created),
+            Part::String(_) | Part::Expiry(_) | Part::Unknown(_) => begun,
+        });
+        self.is_other_type = !string.is_empty();
+        self.is_hidden = self.is_other_type && string.created >= begun;
+        self.string = self.is_other_type.then(|| without_text(string));
+        self.newest = string.created;
+    }
+
+    fn of_increment(&mut self, head: &Head, written: &StringState) {
+        let (string, set) = (&head.string, &head.set);
+        let begun = string.created.max(written.created);
+        self.is_other_type = set.live > 0;
+        self.is_hidden = self.is_other_type && set.created > begun;
+        // Whoever has seen it removed knows better.
+        self.seen = self.is_other_type.then(|| set.context.clone());
+        self.is_text = !self.is_other_type && is_text(string);
+        let text = string.register.as_ref().map(|register| register.stamp);
+        self.newest = match self.is_other_type {
+            true => set.created,
+            false => text.unwrap_or_default(),
+        };
+        let mut adders = written.counts.keys();
+        let ended = adders.next().and_then(|adder| string.floors.get(adder));
+        self.ended = ended.copied().unwrap_or_default();
     }
 
     fn of_string(&mut self, known: &StringState, written: &StringState) {

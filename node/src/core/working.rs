@@ -438,6 +438,10 @@ fn open_row(rows: &mut Vec<OutboxRow>, last: Hlc) -> &mut OutboxRow {
             bytes: 0,
         });
     }
+    debug_assert!(
+        rows.windows(2).all(|two| two[0].last < two[1].last),
+        "rows of one actor are in order"
+    );
     let open = rows.len() - 1;
     let row = &mut rows[open];
     debug_assert!(row.last <= last, "stamps of one actor only rise");

@@ -223,6 +223,13 @@ fn send(node: &Node, to: &Target, bytes: Bytes) {
     }
 }
 
+fn removed(node: &Node, name: &NodeId) {
+    tracing::info!(node = %name, "a node is no longer known");
+    if let (Some(peers), Some(name)) = (node.inner().outbound.peers(), name_of(name)) {
+        peers.undial(&name, "it is no longer a member");
+    }
+}
+
 fn happened(node: &Node, event: Event) {
     match event {
         Event::Met(identity) => met(node, &identity),
@@ -235,12 +242,7 @@ fn happened(node: &Node, event: Event) {
             node: name,
             directory,
         } => remember(node, &name, directory),
-        Event::Removed(name) => {
-            tracing::info!(node = %name, "a node is no longer known");
-            if let (Some(peers), Some(name)) = (node.inner().outbound.peers(), name_of(&name)) {
-                peers.undial(&name, "it is no longer a member");
-            }
-        }
+        Event::Removed(name) => removed(node, &name),
         Event::Refused(refused) => {
             tracing::warn!(node = ?refused.node, address = %refused.address, reason = %refused.refusal, "a node was refused as a member")
         }

@@ -88,12 +88,10 @@ impl Router {
         let is_first = self.met.insert(peer.name.clone());
         let mut shortage = recollection.shortage;
         shortage.has_forgotten |= self.was_replaced(&peer);
+        // Before the shards know of the session, so that they ask nothing on it as a whole replica.
         if let Some(directory) = recollection.replaced {
-            // Before the shards know of the session, so that they ask nothing on it as a whole replica.
-            self.lost(&format!(
-                "{} knew this node with another data directory, {directory}: what that held is not here",
-                peer.name
-            ));
+            let name = &peer.name;
+            self.lost(&format!("{name} knew this node with another data directory, {directory}: what that held is not here"));
         }
         let held = recollection.held;
         if is_first && !self.goes_on(session, &peer.name, &held).await {

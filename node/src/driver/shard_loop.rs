@@ -11,6 +11,8 @@
 //! A commit that fails ends the shard: what it remembers may or may not be what is stored. Until storage is reopened
 //! reads are answered from it and writes are refused; then another shard is opened in its place.
 
+mod fallback;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap}, // the map is looked up, never iterated
     sync::{
@@ -25,6 +27,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use foldhash::fast::RandomState; // of a map that is never iterated
 use tokio::sync::oneshot;
 
+use self::fallback::{answer_without_shard, unanswered};
 use super::{
     clock::WallClock,
     hot_heads::HotHeads,
@@ -36,15 +39,12 @@ use crate::{
         Event, Input, Output, Recalled, RequestId, Shard, ShardConfig,
         fixed::Answer,
         inbox::{Applied, Done},
-        message::{AskId, Held, Message, SessionId, Unanswered},
-        op::{Action, Op},
-        read::read,
+        message::{Held, Message, SessionId},
+        op::Op,
         reply::{Refusal, Reply},
         ship::Met,
-        view::Committed,
     },
     names::NodeName,
-    peer::SendError,
     storage::{
         Batch, Durability, Storage, StorageError,
         record::{meta::store_probe, shortage::Shortage},
@@ -79,22 +79,6 @@ enum State {
     Works(Box<Shard>),
     /// Its storage failed, for this reason.
     Failed(String),
-}
-
-/// What whoever waits for an answer is told where the question or the answer could not be sent.
-fn unanswered(session: SessionId, ask: AskId, error: &SendError) -> Message {
-    let why = match error {
-        SendError::TooLarge { bytes } => {
-            tracing::warn!(
-                ?session,
-                bytes,
-                "what is to be said of one key does not fit into one message between nodes: it cannot be compared with other replicas"
-            );
-            Unanswered::TooLarge
-        }
-        SendError::Full | SendError::Closed => Unanswered::NotSent,
-    };
-    Message::Unanswered { ask, why }
 }
 
 /// What was acknowledged since the handshake counts: to a shard that is opened again, a peer that has less than it once said
@@ -571,27 +555,6 @@ impl Remembered {
             }
             _ => shard.input(input),
         }
-    }
-}
-
-/// Reads are answered from what is committed while there is no shard; writes are refused.
-fn answer_without_shard(
-    storage: &dyn Storage,
-    op: &Op,
-    asks_others: bool,
-    wall_ms: u64,
-    reason: &str,
-) -> Reply {
-    match &op.action {
-        Action::Write(_) => {
-            Refusal::ReadOnly(format!("the storage of this node failed: {reason}")).into()
-        }
-        Action::Read(_) if asks_others => Refusal::Unavailable(format!(
-            "the storage of this node failed, and other replicas are to be asked: {reason}"
-        ))
-        .into(),
-        Action::Read(action) => read(&Committed(storage), &op.key, action, wall_ms)
-            .unwrap_or_else(|error| Refusal::Unavailable(error.to_string()).into()),
     }
 }
 

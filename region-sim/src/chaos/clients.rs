@@ -68,6 +68,20 @@ pub struct Clients {
     threads: Vec<JoinHandle<Vec<Asked>>>,
 }
 
+/// The doors of the nodes, which come region by region.
+fn doors_by_region(nodes: &[NodeEntry]) -> Vec<Vec<Door>> {
+    let mut regions: Vec<Vec<Door>> = Vec::new();
+    for (index, node) in nodes.iter().enumerate() {
+        match regions.last_mut() {
+            Some(region) if nodes[region[0].index].region == node.region => {
+                region.push(Door::new(index, &node.resp));
+            }
+            _ => regions.push(vec![Door::new(index, &node.resp)]),
+        }
+    }
+    regions
+}
+
 impl Clients {
     /// Starts them; their times are counted from `begun`.
     ///
@@ -77,15 +91,7 @@ impl Clients {
         let stop = StopOnDrop::default();
         let counts = Arc::new(Counts::default());
         let source = Arc::new(Mutex::new(Source::new(&manners)));
-        let mut regions: Vec<Vec<Door>> = Vec::new();
-        for (index, node) in nodes.iter().enumerate() {
-            match regions.last_mut() {
-                Some(region) if nodes[region[0].index].region == node.region => {
-                    region.push(Door::new(index, &node.resp));
-                }
-                _ => regions.push(vec![Door::new(index, &node.resp)]),
-            }
-        }
+        let regions = doors_by_region(nodes);
         let mut threads = Vec::new();
         for id in 0..regions.len() * usize::from(manners.clients) {
             let region = id % regions.len();

@@ -82,10 +82,9 @@ fn write(key: &Bytes, action: &Write) -> Vec<Bytes> {
             return_old,
         } => {
             let words = with("SET").bytes(value).condition(*condition);
-            let words = if *return_old {
-                words.word("GET")
-            } else {
-                words
+            let words = match return_old {
+                true => words.word("GET"),
+                false => words,
             };
             match expiry {
                 SetExpiry::Clear => words.done(),

@@ -60,17 +60,8 @@ impl Fault {
                     Some(b) => topology.pairs_between(a, b),
                     None => topology.pairs_around(a),
                 };
-                let both = |pair: crate::live::Pair| {
-                    [
-                        Hold::Path(pair.low, pair.high),
-                        Hold::Path(pair.high, pair.low),
-                    ]
-                };
-                pairs
-                    .unwrap_or_default()
-                    .into_iter()
-                    .flat_map(both)
-                    .collect()
+                let pairs = pairs.unwrap_or_default().into_iter();
+                pairs.flat_map(both_ways).collect()
             }
             Self::OneWay(from, to) => {
                 let (from, to) = (nodes(from), nodes(to));
@@ -125,4 +116,11 @@ impl fmt::Display for Fault {
             Self::Disk => f.write_str("busy disk"),
         }
     }
+}
+
+fn both_ways(pair: crate::live::Pair) -> [Hold; 2] {
+    [
+        Hold::Path(pair.low, pair.high),
+        Hold::Path(pair.high, pair.low),
+    ]
 }

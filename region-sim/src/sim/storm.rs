@@ -153,15 +153,7 @@ impl World {
                     self.hosts[host].tell_all(|| Input::ReadOnly(None), &mut self.desk);
                 }
             }
-            Fault::FailingDisk(host) => {
-                let host = &mut self.hosts[host];
-                host.failing -= 1;
-                if host.failing == 0 {
-                    host.storage.fail_syncs(false);
-                    host.storage.limit_bytes(None);
-                    host.storage.plan_commits([]);
-                }
-            }
+            Fault::FailingDisk(host) => self.mend_disk(host),
             Fault::Leapt(host) => {
                 let offset_ms = self.storm.dice.between_signed(-200, 200);
                 self.hosts[host].step_clock(offset_ms, &mut self.desk);
@@ -191,6 +183,23 @@ impl World {
             host.step_clock(offset_ms, &mut self.desk);
             host.start(&mut self.desk);
         }
+    }
+
+    fn mend_disk(&mut self, host: usize) {
+        let host = &mut self.hosts[host];
+        host.failing -= 1;
+        if host.failing == 0 {
+            host.storage.fail_syncs(false);
+            host.storage.limit_bytes(None);
+            host.storage.plan_commits([]);
+        }
+    }
+
+    fn leap(&mut self, host: usize) {
+        let ahead = self.storm.dice.chance(600);
+        let size_ms = self.storm.dice.between_signed(1500, 5000);
+        let offset_ms = if ahead { size_ms } else { -size_ms };
+        self.hosts[host].step_clock(offset_ms, &mut self.desk);
     }
 
     fn begin_fault(&mut self, fault: Fault) {
@@ -223,10 +232,7 @@ impl World {
             }
             Fault::Leapt(host) => {
                 most = Duration::from_secs(3);
-                let ahead = self.storm.dice.chance(600);
-                let size_ms = self.storm.dice.between_signed(1500, 5000);
-                let offset_ms = if ahead { size_ms } else { -size_ms };
-                self.hosts[host].step_clock(offset_ms, &mut self.desk);
+                self.leap(host);
             }
             Fault::FarAhead(_) => {}
         }

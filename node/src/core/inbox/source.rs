@@ -59,6 +59,14 @@ impl Source {
         self.next_number += 1;
         self.accepted = self.accepted.max(arrival.upto);
         self.queued_bytes += arrival.bytes;
+        debug_assert!(
+            self.queue.back().is_none_or(|last| last.number < number),
+            "arrivals are numbered as they come"
+        );
+        debug_assert!(
+            arrival.after <= arrival.upto,
+            "an arrival is a part of the stream"
+        );
         self.queue.push_back(Arrival { number, ..arrival });
         Ticket { actor, number }
     }
@@ -87,6 +95,10 @@ impl Source {
                 sessions.extend(done.sessions);
             }
         }
+        debug_assert!(
+            !self.queue.is_empty() || self.queued_bytes == 0,
+            "bytes are those of arrivals"
+        );
         self.passing.advance(relays);
         let answered = answers.into_iter().flat_map(|done| {
             let session = done.sessions.first().copied();
@@ -174,6 +186,10 @@ impl Source {
             Some(done) => (Some((done.after, done.upto)), done.taught),
             None => (None, Vec::new()),
         };
+        debug_assert!(
+            self.saved <= self.intake.position,
+            "what is saved was taken"
+        );
         let is_early = is_on(Mutant::SavedBeforeStored);
         let RelayMark {
             majority,

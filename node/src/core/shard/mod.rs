@@ -463,6 +463,10 @@ impl Shard {
             self.release(out);
             return;
         }
+        debug_assert!(
+            self.clock.last() <= self.waiting.ceiling.unwrap_or(self.ceiling),
+            "no stamp lies above the ceiling that is stored with it"
+        );
         if is_on(Mutant::AnsweredBeforeCommit) {
             self.tell_clients(out);
         }
@@ -476,6 +480,12 @@ impl Shard {
     fn committed(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
         assert!(self.is_committing, "a commit that was not asked for");
         self.is_committing = false;
+        debug_assert!(
+            self.waiting
+                .ceiling
+                .is_none_or(|ceiling| ceiling > self.ceiling),
+            "a ceiling only rises"
+        );
         for (partition, before, after) in self.waiting.moves.drain(..) {
             self.tallies.replace(partition, before, after);
         }

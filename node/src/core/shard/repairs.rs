@@ -40,18 +40,7 @@ impl Shard {
         let Some(mut ask) = self.gates.answered(ask.number, session, now.mono) else {
             return;
         };
-        let met = match (copy, ask.question.clone()) {
-            (None, Question::Copy(_)) => {
-                self.gates.heard(&ask.key, &ask.node);
-                Ok(Met::Holds(ask.version))
-            }
-            (Some(copy), Question::Copy(walk)) => {
-                self.meet_copy(storage, &ask, walk, copy, now, out)
-            }
-            // It was not asked that.
-            (_, Question::Repair { .. }) => Ok(Met::Unfit),
-        };
-        match met {
+        match self.meet(storage, &ask, copy, now, out) {
             Ok(Met::Holds(version)) => {
                 ask.version = version;
                 self.agreed(storage, ask, now, out);
@@ -71,6 +60,27 @@ impl Shard {
                 let covered = self.gates.fail(&ask.key);
                 self.refuse_all(&ask.key, covered, &refusal);
             }
+        }
+    }
+
+    fn meet(
+        &mut self,
+        storage: &dyn Storage,
+        ask: &Ask,
+        copy: Option<KeyCopy>,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> Result<Met, StorageError> {
+        match (copy, ask.question.clone()) {
+            (None, Question::Copy(_)) => {
+                self.gates.heard(&ask.key, &ask.node);
+                Ok(Met::Holds(ask.version))
+            }
+            (Some(copy), Question::Copy(walk)) => {
+                self.meet_copy(storage, ask, walk, copy, now, out)
+            }
+            // It was not asked that.
+            (_, Question::Repair { .. }) => Ok(Met::Unfit),
         }
     }
 

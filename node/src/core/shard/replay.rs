@@ -167,6 +167,10 @@ impl Shard {
         if upto <= self.horizon(now) || is_on(Mutant::ClockNotSounded) {
             return;
         }
+        debug_assert!(
+            upto <= self.ceiling,
+            "what is promised survives the process"
+        );
         let mut send = |session, message| out.push(Output::Send { session, message });
         self.shipper.sound(self.actor, upto, now.mono, &mut send);
     }
@@ -268,6 +272,10 @@ impl Shard {
         self.working.load(storage, &touched)?;
         let restamp = withdrawn.restamp(self.actor, plan.seam.base);
         self.working.restamp(&touched, &restamp);
+        debug_assert!(
+            restamp.newest() >= plan.seam.base,
+            "new stamps begin behind all that stays"
+        );
         self.clock = Clock::new(restamp.newest());
         // The inbox waits for places that are given up: what it took stands at new ones, none of them after the last of these. Not after what
         // else was stamped anew: the relay log may never come that far. Where it has no row left, its end will do. A place does not say in
@@ -290,6 +298,10 @@ impl Shard {
     /// Ends a former actor's stream at what it keeps, and its ceiling with it: what is opened later must not stamp above that again.
     fn end(&mut self, actor: ActorId, kept: Hlc, rows: &[Row]) {
         let own = || rows.iter().filter(|row| row.actor == actor);
+        debug_assert!(
+            own().all(|row| row.last > kept),
+            "nothing that is kept is withdrawn"
+        );
         let ends = &mut self.replay.ends;
         Mark::Ceiling.store(ends, actor, kept);
         let Some(last) = own().map(|row| row.last).max() else {

@@ -144,6 +144,12 @@ impl Shard {
     ) {
         let Some(first) = covered.first() else { return };
         let (key, level) = (first.op.key.clone(), first.op.level);
+        debug_assert!(
+            covered
+                .iter()
+                .all(|waiting| waiting.op.key == key && waiting.op.level == level),
+            "a question is about one key, at one level"
+        );
         let asked = self.reach(now).asked(level, Partition::of(&key));
         let asked = match asked {
             Ok(mut asked) if asked.needed > 0 => {
@@ -160,10 +166,7 @@ impl Shard {
             Err(refusal) => return self.refuse_all(&key, covered, &refusal),
         };
         if asked.others.len() < asked.needed {
-            let refusal = Refusal::Busy(
-                "other replicas of the key have too many questions of this node to answer"
-                    .to_owned(),
-            );
+            let refusal = Refusal::Busy(TOO_MANY_QUESTIONS.to_owned());
             return self.refuse_all(&key, covered, &refusal);
         }
         let digest = match compare::digest(storage, &mut self.working, &key) {
@@ -316,6 +319,7 @@ impl Shard {
                 self.carry_out(storage, waiting, now);
             }
         } else {
+            debug_assert_eq!(covered.len(), answers.len(), "each read has its answer");
             for (waiting, answer) in covered.into_iter().zip(answers) {
                 match self.end_if_ended(storage, waiting.id, asked_about, now) {
                     Ok(false) => self.answer(waiting.id, answer),
@@ -458,3 +462,6 @@ fn kept(mut waiting: Waiting) -> Waiting {
     waiting.op.key = Bytes::copy_from_slice(&waiting.op.key);
     waiting
 }
+
+const TOO_MANY_QUESTIONS: &str =
+    "other replicas of the key have too many questions of this node to answer";

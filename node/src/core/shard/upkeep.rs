@@ -28,6 +28,10 @@ impl Shard {
         if self.working.is_clean() || is_on(Mutant::PromiseOverOpenBatch) {
             let upto = Hlc::from_millis(now.wall_ms).min(self.ceiling);
             self.clock.observe(upto);
+            debug_assert!(
+                upto <= self.ceiling && upto <= self.clock.last(),
+                "what is stamped later lies above what is promised"
+            );
             let mut send = |session, message| out.push(Output::Send { session, message });
             self.shipper.promise(self.actor, upto, now.mono, &mut send);
         }
@@ -109,11 +113,7 @@ impl Shard {
         };
         let is_own = head.expiry.stamp.actor == actor;
         let asks_others = self.reach(now).asks_others(Level::LocalQuorum);
-        let due_ms = match (is_own, asks_others) {
-            (true, false) => at_ms,
-            (true, true) => at_ms.saturating_add(self.doubt_of_ends_ms()),
-            (false, _) => at_ms.saturating_add(EXPIRE_OTHERS_AFTER_MS),
-        };
+        let due_ms = self.due_ms(at_ms, is_own, asks_others);
         if due_ms > now.wall_ms {
             self.expiring.insert(due_ms, key.clone());
             return Ok(());
@@ -130,6 +130,14 @@ impl Shard {
         self.coordinator(storage, now, false)
             .finish_expired(&target)
             .map(|_| ())
+    }
+
+    fn due_ms(&self, at_ms: u64, is_own: bool, asks_others: bool) -> u64 {
+        match (is_own, asks_others) {
+            (true, false) => at_ms,
+            (true, true) => at_ms.saturating_add(self.doubt_of_ends_ms()),
+            (false, _) => at_ms.saturating_add(EXPIRE_OTHERS_AFTER_MS),
+        }
     }
 
     /// Walks over a page of keys, for expiries that are not remembered: after a start, and when there were too many to remember.

@@ -326,18 +326,11 @@ impl Shard {
     ) {
         let id = awaiting.id;
         if let Ok((_, (_, Reply::Error(_)))) = &corrected {
-            for effect in &awaiting.effects {
-                if let Effect::Increment(increment) = effect {
-                    self.quorum.refuse_upto(&awaiting.key, increment.total);
-                }
-            }
+            self.note_refused(&awaiting);
         }
         match corrected {
             Ok((Overtaken::Failed, _)) => {
-                let reply = Refusal::Timeout(
-                    "another replica has a newer value, and nobody knows what comes of the later write that replaced this one: it may take effect".to_owned(),
-                );
-                let reply = reply.into();
+                let reply = Refusal::Timeout(OVERTAKEN.to_owned()).into();
                 out.push(Output::Reply { id, reply });
             }
             Ok((Overtaken::Above(place), (false, reply))) => {
@@ -358,6 +351,15 @@ impl Shard {
                 ));
                 let reply = reply.into();
                 out.push(Output::Reply { id, reply });
+            }
+        }
+    }
+
+    /// What refused increments added goes with what was added before them.
+    fn note_refused(&mut self, awaiting: &Awaiting) {
+        for effect in &awaiting.effects {
+            if let Effect::Increment(increment) = effect {
+                self.quorum.refuse_upto(&awaiting.key, increment.total);
             }
         }
     }
@@ -477,3 +479,4 @@ impl Shard {
 
 /// How long after the end of a session those who wait for its other end are told that it is gone.
 const DOUBT: Duration = Duration::from_millis(500);
+const OVERTAKEN: &str = "another replica has a newer value, and nobody knows what comes of the later write that replaced this one: it may take effect";

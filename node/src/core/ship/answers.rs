@@ -40,6 +40,7 @@ impl Answers {
 
     /// The rows in `(after, last]` were answered for. Answers may come twice, and in any order.
     pub(super) fn hear(&mut self, after: Hlc, last: Hlc) {
+        debug_assert!(after < last, "an answer is for some rows");
         if last <= self.upto {
             return;
         }
@@ -86,9 +87,14 @@ impl Answers {
         }
         self.beyond = left;
         debug_assert!(
-            self.beyond.iter().all(|(after, last)| after < last),
-            "an answer is for some rows"
+            self.beyond.iter().all(|(after, _)| *after > self.upto),
+            "a gap lies before each"
         );
+        debug_assert!(
+            self.beyond.windows(2).all(|two| two[0].1 < two[1].0),
+            "a gap lies between two"
+        );
+        debug_assert!(self.beyond.len() <= BEYOND_MAX, "they are bounded");
     }
 
     fn advance(&mut self, upto: Hlc) {

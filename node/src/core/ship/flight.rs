@@ -74,6 +74,11 @@ impl Flight {
 
     /// A message leaves.
     pub(super) fn depart(&mut self, after: Hlc, last: Hlc, carries: Carries, bytes: usize) {
+        debug_assert!(after < last, "a message carries a part of the stream");
+        debug_assert!(
+            self.messages.back().is_none_or(|sent| sent.last == after),
+            "what is under way has no gap"
+        );
         self.messages.push_back(InFlight {
             after,
             last,
@@ -99,6 +104,14 @@ impl Flight {
             }
             reached = done.last;
         }
+        debug_assert!(
+            self.lasts().all(|last| last > taken),
+            "what is left was not taken"
+        );
+        debug_assert!(
+            !self.is_empty() || self.bytes == 0,
+            "bytes are those of messages"
+        );
         let rows = rows.filter(|_| reached == taken);
         Landed { rows, filled }
     }

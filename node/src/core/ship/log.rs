@@ -53,6 +53,13 @@ impl Log {
         self.bytes += row.len() as u64;
         self.tail_bytes += row.len();
         self.tail.push_back((last, row));
+        debug_assert!(
+            self.trimmed < self.newest && self.newest <= self.told,
+            "trimmed {}, newest {}, told {}",
+            self.trimmed,
+            self.newest,
+            self.told
+        );
         while self.tail_bytes > TAIL_BYTES_MAX {
             let Some((first, row)) = self.tail.pop_front() else {
                 break;
@@ -67,6 +74,10 @@ impl Log {
             self.tail_after = first;
             self.tail_bytes -= row.len();
         }
+        debug_assert!(
+            !self.tail.is_empty() || self.tail_bytes == 0,
+            "bytes of the tail are those of its rows"
+        );
     }
 
     /// The first of the rows after `sent` that does not decode, among as many as one frame holds.
@@ -122,6 +133,10 @@ impl Frame {
         if self.bytes >= FRAME_BYTES {
             return ControlFlow::Break(());
         }
+        debug_assert!(
+            self.rows.last().is_none_or(|(before, _)| *before < last),
+            "rows of one message are in order"
+        );
         let row = row();
         self.bytes += row.len();
         self.rows.push((last, row));

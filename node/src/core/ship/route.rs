@@ -92,16 +92,14 @@ impl Route {
             let Some(log) = logs.get(&actor) else {
                 continue;
             };
+            let awaited = whose.awaited.filter(|(awaited, _)| *awaited == actor);
             let place = Place {
                 destination: whose.destination,
                 is_shared: self.is_shared,
                 directory: met.directory,
                 session: met.session,
                 taken: met.taken(actor),
-                awaited: whose
-                    .awaited
-                    .filter(|(awaited, _)| *awaited == actor)
-                    .map(|(_, from)| from),
+                awaited: awaited.map(|(_, from)| from),
             };
             failed = failed.and(stream.meet(storage, actor, &place, log, events));
         }

@@ -25,9 +25,14 @@ impl Span {
 
     /// The smallest one that has this and another one in it.
     pub(super) fn widened(self, other: Option<Self>) -> Self {
-        other.map_or(self, |other| Self {
+        let widened = other.map_or(self, |other| Self {
             after: self.after.min(other.after),
             upto: self.upto.max(other.upto),
-        })
+        });
+        debug_assert!(
+            widened.after <= self.after && self.upto <= widened.upto,
+            "nothing of it is left out"
+        );
+        widened
     }
 }

@@ -1,6 +1,7 @@
 //! One log's rows on their way to one destination.
 
 mod gone;
+mod idle;
 
 use std::time::Duration;
 
@@ -367,34 +368,9 @@ impl Stream {
         now >= self.resume_at
     }
 
-    /// Whether the destination has taken everything up to `newest`, nothing is under way to it, and it takes more. One that is to be told
-    /// first where to go on would decline, and be told ever later.
-    pub(super) fn has_all(&self, newest: Hlc, now: Duration) -> bool {
-        let has_taken = self.cursor.taken >= newest && self.in_flight.is_empty();
-        has_taken && self.is_taking(now) && !self.is_bridging()
-    }
-
     /// Whether the destination has declined what was sent, for a reason that lasts.
     pub(super) fn is_refused(&self, now: Duration) -> bool {
         self.is_refused && !self.is_taking(now)
-    }
-
-    /// Whether it is time for a promise: at each tick at first, then once a second. Each promise of each shard wakes both nodes, and of a
-    /// stream that is idle for long a watermark of a second ago is as good.
-    pub(super) fn wants_promise(&self, now: Duration) -> bool {
-        self.promises < PROMISES_AT_ONCE || now >= self.promised_at + PROMISE_INTERVAL
-    }
-
-    /// Whether nothing is under way, and all is said that is said at once.
-    pub(super) fn is_at_rest(&self, is_promised: bool) -> bool {
-        let has_said_all = !is_promised || self.promises >= PROMISES_AT_ONCE;
-        has_said_all && self.pending_rows == 0 && self.in_flight.is_empty()
-    }
-
-    /// It was promised something.
-    pub(super) fn promised(&mut self, now: Duration) {
-        self.promised_at = now;
-        self.promises = self.promises.saturating_add(1);
     }
 
     /// A message leaves.
@@ -403,6 +379,10 @@ impl Stream {
         self.in_flight.depart(self.sent, last, carries, bytes);
         self.sent = last;
         self.furthest = self.furthest.max(last);
+        debug_assert!(
+            self.in_flight.lasts().last() == Some(self.sent),
+            "what was sent last is under way"
+        );
     }
 
     /// Rows up to `filled` came without a gap: those that were in flight when they were trimmed are not lacking.
@@ -591,9 +571,6 @@ impl Stream {
     }
 }
 
-/// An idle stream is promised something at each tick so many times, and then once in this interval.
-const PROMISES_AT_ONCE: u32 = 20;
-const PROMISE_INTERVAL: Duration = Duration::from_secs(1);
 /// First pause after a region declined.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest pause.

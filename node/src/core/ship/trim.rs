@@ -82,6 +82,20 @@ impl Shipper {
         Ok(())
     }
 
+    /// Up to here no destination needs an actor's rows, if there is any.
+    fn needed_by_none(&self, actor: ActorId) -> Option<Hlc> {
+        let log = self.logs.get(&actor)?;
+        let routes = self.routes.values();
+        let streams = routes.filter_map(|route| route.streams.get(&actor));
+        let positions = streams.map(Stream::needs_none_of);
+        // A member that nobody has met yet has nothing.
+        let positions = positions.chain(self.home.lacks_members().then_some(log.given_up));
+        match is_on(Mutant::TrimmedBehindFirst) {
+            true => positions.max(),
+            false => positions.min(),
+        }
+    }
+
     /// Ends the rows that every destination has for good, about as many as one turn bears. Says whether that may have left some.
     fn trim(
         &mut self,
@@ -91,21 +105,8 @@ impl Shipper {
         batch: &mut Batch,
         events: &mut Vec<ShipEvent>,
     ) -> Result<bool, StorageError> {
-        let Some(log) = self.logs.get_mut(&actor) else {
-            return Ok(false);
-        };
-        let mut positions: Vec<Hlc> = self
-            .routes
-            .values()
-            .filter_map(|route| route.streams.get(&actor))
-            .map(Stream::needs_none_of)
-            .collect();
-        // A member that nobody has met yet has nothing.
-        positions.extend(self.home.lacks_members().then_some(log.given_up));
-        if is_on(Mutant::TrimmedBehindFirst) {
-            positions = positions.into_iter().max().into_iter().collect();
-        }
-        let Some(upto) = positions.into_iter().min() else {
+        let needed_by_none = self.needed_by_none(actor);
+        let (Some(log), Some(upto)) = (self.logs.get_mut(&actor), needed_by_none) else {
             return Ok(false);
         };
         // Rows that clients wait for may have to be sent once more, for an answer that was lost. Beyond the bounds they go.
@@ -120,6 +121,10 @@ impl Shipper {
         if gone.rows == 0 {
             return Ok(false);
         }
+        debug_assert!(
+            log.trimmed < gone.newest && gone.newest <= upto,
+            "rows are trimmed from the front, and none that is wanted"
+        );
         // To the last row that goes, never to a promise beyond it: the mark says what this actor has stamped.
         let upto = gone.newest;
         for (destination, route) in &mut self.routes {

@@ -63,6 +63,7 @@ impl Shipper {
 
 impl Log {
     fn end_at(&mut self, kept: Hlc, bytes: u64) {
+        debug_assert!(self.trimmed <= kept, "what was trimmed is not withdrawn");
         self.newest = kept;
         self.bytes = self.bytes.saturating_sub(bytes);
         while let Some((_, row)) = self.tail.pop_back_if(|(last, _)| *last > kept) {

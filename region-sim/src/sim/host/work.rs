@@ -235,6 +235,19 @@ impl Host {
         self.tell_all(|| Input::ReadOnly(reason.clone()), desk);
     }
 
+    /// What is stored of a shard is what was committed.
+    fn verify_shard(&self, shard: usize, shards: u16, desk: &mut Desk) {
+        let wall_ms = self.clock.wall_ms(desk.now);
+        let is_of_shard = |key: &node::core::op::Key| {
+            usize::from(Position::of(key).partition.shard(shards)) == shard
+        };
+        let reference = &mut desk.reference;
+        let wrong = reference.verify(self.index, &*self.storage, wall_ms, is_of_shard);
+        let wrong = wrong.into_iter();
+        desk.violations
+            .extend(wrong.map(|detail| Violation::new("P1", detail)));
+    }
+
     fn reopen_shard(&mut self, shard: usize, desk: &mut Desk) {
         let Some(process) = &mut self.process else {
             return;
@@ -243,15 +256,7 @@ impl Host {
             return;
         }
         let (identity, sessions) = (process.identity.clone(), process.sessions.clone());
-        let wall_ms = self.clock.wall_ms(desk.now);
-        let shards = identity.shards.get();
-        let wrong = desk
-            .reference
-            .verify(self.index, &*self.storage, wall_ms, |key| {
-                usize::from(Position::of(key).partition.shard(shards)) == shard
-            });
-        desk.violations
-            .extend(wrong.into_iter().map(|detail| Violation::new("P1", detail)));
+        self.verify_shard(shard, identity.shards.get(), desk);
         let opened = self.open_shard(&identity, shard as u16, false, desk);
         let Ok(worker) = opened else {
             desk.violations.push(Violation::new(
