@@ -463,8 +463,10 @@ impl Shard {
             self.release(out);
             return;
         }
+        let ceiling = self.waiting.ceiling.unwrap_or(self.ceiling);
+        let mut rows = self.waiting.rows.iter();
         debug_assert!(
-            self.clock.last() <= self.waiting.ceiling.unwrap_or(self.ceiling),
+            rows.all(|(last, _)| *last <= ceiling),
             "no stamp lies above the ceiling that is stored with it"
         );
         if is_on(Mutant::AnsweredBeforeCommit) {
