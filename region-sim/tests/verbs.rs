@@ -262,8 +262,8 @@ fn program_that_waits(bench: &Bench) -> (PathBuf, PathBuf) {
         "#!/bin/sh\nsleep 600 &\necho $! > {0}.new\nmv {0}.new {0}\nwait\n",
         child.display()
     );
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(&program, script).expect("the bench's folder takes files");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it is ours");
     (program, child)
 }
 
