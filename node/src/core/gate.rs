@@ -402,8 +402,8 @@ impl Gates {
     }
 
     /// What is to be carried out next for a key whose gate opened; the gate goes when nothing waits behind it. Reads that
-    /// follow each other share a question, and so do additions of one type and removals of elements, of which none decides by another; any
-    /// other write has one of its own.
+    /// follow each other share a question, and so do additions of one type, of which none decides by another. Any other write has one of
+    /// its own: a removal that finds nothing, because the one before it has removed it here alone, would be answered with that.
     pub fn next(&mut self, key: &Key) -> Vec<Waiting> {
         let Some(gate) = self.gates.get_mut(key) else {
             return Vec::new();
@@ -553,9 +553,7 @@ fn share_a_question(one: &Op, next: &Op) -> bool {
         (Action::Read(_), Action::Read(_)) => true,
         (Action::Write(one), Action::Write(next)) => matches!(
             (one, next),
-            (Write::Add { .. }, Write::Add { .. })
-                | (Write::IncrBy { .. }, Write::IncrBy { .. })
-                | (Write::Remove { .. }, Write::Remove { .. })
+            (Write::Add { .. }, Write::Add { .. }) | (Write::IncrBy { .. }, Write::IncrBy { .. })
         ),
         (Action::Read(_), Action::Write(_)) | (Action::Write(_), Action::Read(_)) => false,
     };
