@@ -211,8 +211,8 @@ pub fn running() -> (Running, Receiver<()>) {
     crossbeam_channel::bounded(0)
 }
 
-/// How often the disk is looked at. More often, and idle nodes spend their time on it.
-const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// How often the disk is looked at, and the clock's offset file read, as the documentation says of that.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// How often a failed storage is tried.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the intake is remembered: what is shipped again after a crash is at most about this much.

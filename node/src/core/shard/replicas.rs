@@ -93,8 +93,8 @@ impl Shard {
     }
 
     /// Whether others are to be asked first: the request answers with what is there or decides by it, or what is here would have it end
-    /// the key or be refused, or begin one, or find nothing to remove. Others may know that it is not so any more: a value of another type is not to be hidden, and
-    /// what was begun over one could not be taken back by a process that dies.
+    /// the key, be refused, begin one, or find nothing to delete. Others may know that it is not so any more: a value of another type is
+    /// not to be hidden, and what was begun over one could not be taken back by a process that dies.
     fn is_to_be_asked(&mut self, storage: &dyn Storage, op: &Op, now: Now) -> bool {
         let Action::Write(write) = &op.action else {
             return true;
