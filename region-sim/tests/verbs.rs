@@ -308,6 +308,22 @@ async fn nodes_of_one_cluster_may_run_different_programs() {
     assert!(matches!(stranger, Err(Error::UnknownName { .. })));
 }
 
+/// A shell that starts a program stands in the kernel until its child runs (vfork). Stopped together they would wait for each other.
+#[tokio::test]
+async fn a_node_that_starts_children_all_the_time_can_be_paused() {
+    let bench = Bench::new();
+    let script = fs::read_to_string(bench.program()).unwrap();
+    let busy = script.replace("do sleep 0.02;", "do /bin/true;");
+    assert_ne!(busy, script);
+    fs::write(bench.program(), busy).unwrap();
+    let cluster = builder(&bench).start().await.unwrap();
+    for _ in 0..200 {
+        cluster.pause("us-1").await.unwrap();
+        assert_eq!(state(pid(&cluster, "us-1")), Some('T'));
+        cluster.resume("us-1").await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn dropping_a_cluster_kills_every_node_and_frees_its_directory() {
     let bench = Bench::new();

@@ -217,8 +217,24 @@ fn parse_ready(line: &str, node: &str) -> Result<Doors, String> {
 #[derive(Debug, Clone)]
 pub(super) struct Process {
     pid: u32,
-    orders: mpsc::Sender<Signal>,
+    orders: mpsc::Sender<Order>,
     exit: watch::Receiver<Option<Exit>>,
+}
+
+/// A signal to be sent.
+#[derive(Debug, Clone, Copy)]
+struct Order {
+    signal: Signal,
+    reach: Reach,
+}
+
+/// Whom a signal reaches.
+#[derive(Debug, Clone, Copy)]
+enum Reach {
+    /// The process that was started.
+    Process,
+    /// The process and all that it started: the program may be a script that has the node for a child.
+    Group,
 }
 
 impl Process {
@@ -239,15 +255,20 @@ impl Process {
         self.pid
     }
 
-    /// Sends a signal, unless the process is dead.
-    pub async fn signal(&self, signal: Signal) {
-        // Nobody takes orders for a dead process; that it is dead shows in `exit`.
-        let _ = self.orders.send(signal).await;
+    /// Sends a signal to all of its group, unless it is dead.
+    async fn signal(&self, signal: Signal) {
+        self.order(signal, Reach::Group).await;
     }
 
-    /// Sends a signal without waiting.
+    async fn order(&self, signal: Signal, reach: Reach) {
+        // Nobody takes orders for a dead process; that it is dead shows in `exit`.
+        let _ = self.orders.send(Order { signal, reach }).await;
+    }
+
+    /// Sends a signal to all of its group, without waiting.
     pub fn signal_now(&self, signal: Signal) {
-        let _ = self.orders.try_send(signal);
+        let reach = Reach::Group;
+        let _ = self.orders.try_send(Order { signal, reach });
     }
 
     /// Waits until it is dead and reaped.
@@ -281,9 +302,14 @@ impl Process {
     }
 
     /// Stops it and waits until it stands still.
+    ///
+    /// The process is stopped before what it started. While a child of `vfork` has not become its program, its parent waits for it inside
+    /// the kernel, where no stop reaches it; were the child stopped as well, they would wait for each other.
     pub async fn pause(&self) -> Result<(), Error> {
+        self.order(Signal::SIGSTOP, Reach::Process).await;
+        self.await_stat('T').await?;
         self.signal(Signal::SIGSTOP).await;
-        self.await_stat('T').await
+        Ok(())
     }
 
     /// Lets it go on.
@@ -330,7 +356,7 @@ fn state_of(pid: u32) -> Option<char> {
 async fn mind(
     mut child: Child,
     pid: u32,
-    mut orders: mpsc::Receiver<Signal>,
+    mut orders: mpsc::Receiver<Order>,
     exited: watch::Sender<Option<Exit>>,
 ) {
     let mut cared_for = true;
@@ -341,10 +367,17 @@ async fn mind(
             order = orders.recv(), if cared_for => order,
         };
         cared_for = order.is_some();
-        let signal = order.unwrap_or(Signal::SIGKILL);
-        // It was not reaped yet, so the id is its own, and only death could make this fail. The whole group: the program may be a script
-        // that has the node for a child.
-        if let Err(errno) = signal::killpg(Pid::from_raw(pid as i32), signal) {
+        let Order { signal, reach } = order.unwrap_or(Order {
+            signal: Signal::SIGKILL,
+            reach: Reach::Group,
+        });
+        // It was not reaped yet, so the id is its own, and only death could make this fail.
+        let id = Pid::from_raw(pid as i32);
+        let sent = match reach {
+            Reach::Process => signal::kill(id, signal),
+            Reach::Group => signal::killpg(id, signal),
+        };
+        if let Err(errno) = sent {
             tracing::warn!(pid, %signal, %errno, "cannot signal a node");
         }
     };
