@@ -130,7 +130,7 @@ fn p7_a_read_of_several_pages_shows_no_part_of_a_set_that_was_deleted_meanwhile(
             .collect();
         three.cut.extend([(0, 1), (1, 0)]);
         let deleted = three.begin(1, "k", Action::Write(Write::Delete));
-        three.deliver();
+        three.live(1..3, 8);
         assert_eq!(three.reply(1, deleted), Some(Reply::Int(1)));
         three.cut.remove(&(0, 1));
         three.cut.remove(&(1, 0));

@@ -114,6 +114,25 @@ fn p7_an_append_behind_a_delete_in_one_pipeline_does_not_bring_back_what_was_del
     drop(held);
 }
 
+/// SET 5, INCR, SET 71: others have text, stamped by a clock that is ahead. The first SET waits for the second to be written above that, and the
+/// increment for the first.
+#[test]
+fn p7_an_increment_between_two_sets_in_one_pipeline_counts_on_the_first() {
+    let mut three = Replicas::three();
+    three.nodes[1].wall_ms = WALL_MS + 600;
+    let held = missed_by(&mut three, 0, set("text"), &Reply::Ok);
+    let writes = [set("5"), incr(2), set("71"), incr(3)];
+    let ids = writes.map(|write| three.nodes[0].request("k", Action::Write(write)));
+    three.nodes[0].close();
+    three.deliver();
+    three.live(0..3, 5);
+    let replies = ids.map(|id| three.reply(0, id).unwrap());
+    let expected = [Reply::Ok, Reply::Int(7), Reply::Ok, Reply::Int(74)];
+    assert_eq!(replies, expected);
+    assert_eq!(three.get(2, "k"), bulk("74"));
+    drop(held);
+}
+
 #[test]
 fn a_set_if_absent_behind_a_delete_in_one_pipeline_sets() {
     let mut three = Replicas::three();

@@ -9,7 +9,7 @@ mod core_support;
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
-use core_support::{READS, Region, add, bytes, place_of, remove, replicas::Replicas};
+use core_support::{READS, Region, add, bytes, missed::ONE, place_of, remove, replicas::Replicas};
 use node::core::{
     Event, Input, ReadBounds,
     message::{Compare, KeyCopy, Message, SessionId, Unanswered},
@@ -60,9 +60,10 @@ fn five_that_are_cut_off() -> Replicas {
     five
 }
 
-/// A write that a node has begun and that has got nowhere yet: the message that takes it to the first one.
+/// A write that a node has carried out and that has got nowhere yet: the message that takes it to the first one.
 fn unfinished(five: &mut Replicas, node: usize, write: Write) -> (SessionId, Message) {
-    five.begin(node, "k", Action::Write(write));
+    five.nodes[node].request_at("k", Action::Write(write), ONE);
+    five.nodes[node].close();
     let to_first = five.session(node, 0);
     let sent = core_support::take(&mut five.nodes[node].sent, to_first.0);
     five.nodes[node].sent.clear();

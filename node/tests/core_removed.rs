@@ -480,6 +480,70 @@ fn p4_an_add_behind_a_removal_is_not_lost_with_one_that_replaced_it() {
     }
 }
 
+/// P4. The same behind DEL, GETDEL of a string, and SET then DEL: what they end is what was there before them.
+#[test]
+fn p4_an_add_behind_a_delete_is_not_lost_with_one_that_replaced_it() {
+    let deletes: [(Action, Vec<Action>, Reply); 3] = [
+        (
+            Action::Write(add(&[M, "other"])),
+            vec![Action::Write(Write::Delete)],
+            Reply::Int(1),
+        ),
+        (
+            Action::Write(set("v")),
+            vec![Action::Write(Write::GetDel)],
+            Reply::Bulk(bytes("v")),
+        ),
+        (
+            Action::Write(add(&["other"])),
+            vec![Action::Write(set("v")), Action::Write(Write::Delete)],
+            Reply::Int(1),
+        ),
+    ];
+    for (before, deletes, deleted) in deletes {
+        an_add_behind_stays(before, deletes, &deleted);
+    }
+}
+
+fn an_add_behind_stays(before: Action, deletes: Vec<Action>, deleted: &Reply) {
+    let mut three = Replicas::three();
+    let begun = begin_at(&mut three, 0, before, Level::All);
+    three.live(0..3, 10);
+    assert!(three.reply(0, begun).is_some());
+    let mut ids: Vec<RequestId> = deletes
+        .into_iter()
+        .map(|delete| three.begin(0, "k", delete))
+        .collect();
+    let id = ids.pop().expect("there is a delete");
+    let added = three.begin(0, "k", Action::Write(add(&[M])));
+    // us-2 answers questions and takes rows; its word that it has them is lost, and us-3 is slow.
+    for _ in 0..6 {
+        carry(&mut three, 0, 1);
+        let answers = pick(&mut three, 1, 0, |message| !is_ship(message));
+        let said = |(_, message): &(_, Message)| !matches!(message, Message::Taken(_));
+        put(&mut three, 0, answers.into_iter().filter(said).collect());
+    }
+    three.nodes[0].sent.retain(|(_, message)| is_ship(message));
+    let late = pick(&mut three, 0, 2, is_ship);
+    // us-2 adds the same element over that, which us-3 takes first.
+    let again = three.begin(1, "k", Action::Write(add(&[M])));
+    for _ in 0..6 {
+        three.nodes[1].pass(100);
+        three.nodes[1].tick();
+        carry(&mut three, 1, 2);
+        let answers = pick(&mut three, 2, 1, |message| !is_ship(message));
+        put(&mut three, 1, answers);
+    }
+    assert!(matches!(three.reply(1, again), Some(Reply::Int(_))));
+    put(&mut three, 2, late);
+    three.live(0..3, 30);
+    assert_eq!(three.reply(0, id).as_ref(), Some(deleted));
+    assert!(matches!(three.reply(0, added), Some(Reply::Int(_))));
+    for node in 0..3 {
+        assert_eq!(three.read(node, "k", is_m()), there(1), "through {node}");
+    }
+}
+
 /// DEL and SCARD behind a removal.
 #[test]
 fn a_delete_behind_a_removal_deletes_all() {

@@ -1,76 +1,108 @@
 //! Goal: the simulator fails where the core is wrong.
 //!
 //! Method: the core has deliberate bugs ([`Mutant`]), one line each. One at a time is switched on, and worlds run until one of them
-//! breaks a promise; the same worlds keep all of them without it.
+//! breaks a promise; the same worlds keep all of them without it. What worlds show once in thousands is looked for in stories about one key.
+
+#[path = "../../node/tests/core_support/mod.rs"]
+mod core_support;
+#[path = "../../node/tests/stories/mod.rs"]
+mod stories;
 
 use std::{
     collections::BTreeSet,
+    panic::catch_unwind,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use node::core::mutant::{Mutant, switch_on};
 use region_sim::sim::{self, trace::TraceMode};
+use stories::{Flavour, Story as Tale, Trouble};
+
+use self::Place::{Story, World};
+
+/// Where a mutant is caught.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// In the simulator's world of this seed.
+    World(u64),
+    /// In the story of this number: its seed, and which of the kinds.
+    Story(u64),
+}
+
+impl Place {
+    fn number(self) -> u64 {
+        match self {
+            World(number) | Story(number) => number,
+        }
+    }
+
+    /// The first ones like it.
+    fn all_from_0(self) -> impl Iterator<Item = Self> {
+        (0..SEEDS_MAX).map(move |number| match self {
+            World(_) => World(number),
+            Story(_) => Story(number),
+        })
+    }
+}
 
 /// Each mutant, and a seed that catches it: tried first, so that this is quick. When worlds change and it catches it no more, another
 /// one is looked for, and the test only takes longer.
-const KNOWN: [(Mutant, u64); Mutant::ALL.len()] = [
-    (Mutant::OutboxRowNotStored, 0),
-    (Mutant::HintNotStored, 0),
-    (Mutant::AnsweredBeforeCommit, 102),
-    (Mutant::FailedCommitAnswered, 102),
-    (Mutant::TakenBeforeCommit, 3),
-    (Mutant::SavedBeforeStored, 2),
-    (Mutant::RefusedIsTaken, 3),
-    (Mutant::GapAccepted, 0),
-    (Mutant::SkewAccepted, 8),
-    (Mutant::TrimmedBehindFirst, 4),
-    (Mutant::RowSkipped, 0),
-    (Mutant::PromiseOverOpenBatch, 7),
-    (Mutant::PromiseOverUnsent, 0),
-    (Mutant::FormerLogsForgotten, 102),
-    (Mutant::ActorNotRenewed, 176),
-    (Mutant::CeilingNotKept, 15),
-    (Mutant::ClockNotRaised, 110),
-    (Mutant::ContextIgnored, 7),
-    (Mutant::OneDotForAll, 0),
-    (Mutant::TombstoneForgotten, 0),
-    (Mutant::CountsAdded, 0),
-    (Mutant::FloorsNotRaised, 16),
-    (Mutant::ReadQuorumShort, 7),
-    (Mutant::WriteQuorumShort, 0),
-    (Mutant::NoCorrection, 8),
-    (Mutant::MendNotAwaited, 614),
-    (Mutant::DigestIgnoresRows, 9),
-    (Mutant::WritesUnanswered, 0),
-    (Mutant::ReadsUnanswered, 0),
-    (Mutant::MajorityIsTaken, 80),
-    (Mutant::EveryIsMajority, 181),
-    (Mutant::WideLevelsAreLocal, 6),
-    (Mutant::TakerIsReplica, 188),
-    (Mutant::StandInKeepsNothing, 52),
-    (Mutant::StandInsCountForAll, 502),
-    (Mutant::StandInCountsTooEarly, 284),
-    (Mutant::PassedOnByNobody, 0),
-    (Mutant::CountsNotTaught, 158),
-    (Mutant::ClearNotTaught, 738),
-    (Mutant::CorrectionNotAwaited, 372),
-    (Mutant::CopyNotJoined, 9),
-    (Mutant::GateIgnored, 1),
-    (Mutant::SkewAcceptedFromReplicas, 167),
-    (Mutant::ExpiryOutlivesDelete, 100),
-    (Mutant::ExpiryOutlivesSet, 141),
-    (Mutant::SkipNotSent, 14),
-    (Mutant::BridgeNotSent, 7),
-    (Mutant::DeclinedForGood, 0),
-    (Mutant::RefusedUnasked, 66),
-    (Mutant::OtherTypeNotTaught, 117),
-    (Mutant::CorrectionForgetsCounts, 66),
-    (Mutant::ExpiredIsRead, 102),
-    (Mutant::UnsureShown, 4799),
-    (Mutant::RegisterNotTaught, 158),
-    (Mutant::CorrectedOverLater, 1147),
-    (Mutant::MissedUnasked, 371),
-    (Mutant::RemovedUnasked, 9),
+const KNOWN: [(Mutant, Place); Mutant::ALL.len()] = [
+    (Mutant::OutboxRowNotStored, World(0)),
+    (Mutant::HintNotStored, World(0)),
+    (Mutant::AnsweredBeforeCommit, World(102)),
+    (Mutant::FailedCommitAnswered, World(102)),
+    (Mutant::TakenBeforeCommit, World(3)),
+    (Mutant::SavedBeforeStored, World(2)),
+    (Mutant::RefusedIsTaken, World(3)),
+    (Mutant::GapAccepted, World(0)),
+    (Mutant::SkewAccepted, World(8)),
+    (Mutant::TrimmedBehindFirst, World(4)),
+    (Mutant::RowSkipped, World(2)),
+    (Mutant::PromiseOverOpenBatch, World(10)),
+    (Mutant::PromiseOverUnsent, World(0)),
+    (Mutant::FormerLogsForgotten, World(102)),
+    (Mutant::ActorNotRenewed, World(176)),
+    (Mutant::CeilingNotKept, World(15)),
+    (Mutant::ClockNotRaised, World(7)),
+    (Mutant::ContextIgnored, World(0)),
+    (Mutant::OneDotForAll, World(0)),
+    (Mutant::TombstoneForgotten, World(0)),
+    (Mutant::CountsAdded, World(0)),
+    (Mutant::FloorsNotRaised, World(16)),
+    (Mutant::ReadQuorumShort, World(7)),
+    (Mutant::WriteQuorumShort, World(0)),
+    (Mutant::NoCorrection, World(8)),
+    (Mutant::MendNotAwaited, World(614)),
+    (Mutant::DigestIgnoresRows, World(9)),
+    (Mutant::WritesUnanswered, World(0)),
+    (Mutant::ReadsUnanswered, World(0)),
+    (Mutant::MajorityIsTaken, World(23)),
+    (Mutant::EveryIsMajority, World(149)),
+    (Mutant::WideLevelsAreLocal, World(6)),
+    (Mutant::TakerIsReplica, World(188)),
+    (Mutant::StandInKeepsNothing, World(52)),
+    (Mutant::StandInsCountForAll, World(882)),
+    (Mutant::StandInCountsTooEarly, World(52)),
+    (Mutant::PassedOnByNobody, World(0)),
+    (Mutant::CountsNotTaught, World(273)),
+    (Mutant::CorrectionNotAwaited, World(112)),
+    (Mutant::CopyNotJoined, World(9)),
+    (Mutant::GateIgnored, World(1)),
+    (Mutant::SkewAcceptedFromReplicas, World(127)),
+    (Mutant::ExpiryOutlivesDelete, World(100)),
+    (Mutant::ExpiryOutlivesSet, World(141)),
+    (Mutant::SkipNotSent, World(14)),
+    (Mutant::BridgeNotSent, World(7)),
+    (Mutant::DeclinedForGood, World(0)),
+    (Mutant::RefusedUnasked, World(66)),
+    (Mutant::OtherTypeNotTaught, World(170)),
+    (Mutant::CorrectionForgetsCounts, World(8)),
+    (Mutant::ExpiredIsRead, World(102)),
+    (Mutant::UnsureShown, Story(1019)),
+    (Mutant::RegisterNotTaught, World(158)),
+    (Mutant::CorrectedOverLater, Story(28)),
+    (Mutant::RemovedUnasked, World(16)),
 ];
 
 #[test]
@@ -78,7 +110,7 @@ fn every_mutant_is_caught() {
     let _alone = alone();
     let mut survivors = Vec::new();
     for (mutant, known) in KNOWN {
-        let caught = hunt(mutant, std::iter::once(known).chain(0..SEEDS_MAX));
+        let caught = hunt(mutant, std::iter::once(known).chain(known.all_from_0()));
         survivors.extend(caught.is_none().then_some(mutant));
     }
     assert!(survivors.is_empty(), "nobody notices {survivors:?}");
@@ -88,9 +120,9 @@ fn every_mutant_is_caught() {
 #[test]
 fn the_same_worlds_keep_every_promise_without_a_mutant() {
     let _alone = alone();
-    let seeds: BTreeSet<u64> = KNOWN.map(|(_, seed)| seed).into();
-    for seed in seeds {
-        assert_eq!(broken(seed), None, "{}", sim::replay(seed, None));
+    let places: BTreeSet<Place> = KNOWN.map(|(_, place)| place).into();
+    for place in places {
+        assert_eq!(broken(place), None, "{place:?}");
     }
 }
 
@@ -100,46 +132,68 @@ fn the_same_worlds_keep_every_promise_without_a_mutant() {
 fn every_mutant_is_caught_from_seed_0_on() {
     let _alone = alone();
     let mut survivors = Vec::new();
-    let mut most = 0;
+    let mut caught = BTreeSet::new();
     let named = std::env::var("MERIDIAN_MUTANTS").unwrap_or_default();
     let is_wanted = |mutant: &Mutant| {
         let mut names = named.split(',');
         named.is_empty() || names.any(|name| name == format!("{mutant:?}"))
     };
-    for mutant in Mutant::ALL.into_iter().filter(is_wanted) {
-        match hunt(mutant, 0..SEEDS_MAX) {
-            Some(seed) => most = most.max(seed),
+    let wanted = KNOWN.into_iter().filter(|(mutant, _)| is_wanted(mutant));
+    for (mutant, known) in wanted {
+        match hunt(mutant, known.all_from_0()) {
+            Some(place) => caught.extend([place]),
             None => survivors.push(mutant),
         }
     }
     assert!(survivors.is_empty(), "nobody notices {survivors:?}");
-    for seed in 0..=most {
-        assert_eq!(broken(seed), None, "{}", sim::replay(seed, None));
+    for place in caught {
+        assert_eq!(broken(place), None, "{place:?}");
     }
 }
 
-/// The first of these seeds whose world breaks a promise under a mutant.
-fn hunt(mutant: Mutant, seeds: impl IntoIterator<Item = u64>) -> Option<u64> {
+/// The first of these places where a promise is broken under a mutant.
+fn hunt(mutant: Mutant, places: impl IntoIterator<Item = Place>) -> Option<Place> {
     let _on = switch_on(mutant);
-    let mut worlds = 0u64;
-    let caught = seeds.into_iter().find_map(|seed| {
-        worlds += 1;
-        broken(seed).map(|violation| (seed, violation))
+    let mut tried = 0u64;
+    let caught = places.into_iter().find_map(|place| {
+        tried += 1;
+        broken(place).map(|promise| (place, promise))
     });
     match &caught {
-        Some((seed, violation)) => {
-            println!("| {mutant:?} | {} | {seed} | {worlds} |", violation.promise);
+        Some((place, promise)) => {
+            println!("| {mutant:?} | {promise} | {} | {tried} |", place.number());
         }
-        None => println!("| {mutant:?} | nobody | | {worlds} |"),
+        None => println!("| {mutant:?} | nobody | | {tried} |"),
     }
-    caught.map(|(seed, _)| seed)
+    caught.map(|(place, _)| place)
 }
 
-/// The first promise that a world breaks.
-fn broken(seed: u64) -> Option<region_sim::check::Violation> {
-    let outcomes = sim::run_seed(seed, None, TraceMode::Off);
-    outcomes.violations.into_iter().next()
+/// The first promise that is broken there.
+fn broken(place: Place) -> Option<String> {
+    match place {
+        World(seed) => {
+            let outcomes = sim::run_seed(seed, None, TraceMode::Off);
+            let first = outcomes.violations.into_iter().next();
+            first.map(|violation| violation.promise.to_string())
+        }
+        Story(number) => {
+            let kinds = KINDS.len() as u64;
+            let (trouble, flavour) = KINDS[(number % kinds) as usize];
+            let told = catch_unwind(|| Tale::new(number / kinds, trouble, flavour).tell());
+            told.map_or(Some("panic"), |told| told.err().map(|_| "story"))
+                .map(str::to_owned)
+        }
+    }
 }
+
+const KINDS: [(Trouble, Flavour); 6] = [
+    (Trouble::Order, Flavour::Element),
+    (Trouble::Loss, Flavour::Element),
+    (Trouble::Crashes, Flavour::Element),
+    (Trouble::Order, Flavour::Register),
+    (Trouble::Loss, Flavour::Register),
+    (Trouble::Crashes, Flavour::Register),
+];
 
 /// A mutant is on for the whole process: tests take turns.
 fn alone() -> MutexGuard<'static, ()> {
@@ -147,5 +201,5 @@ fn alone() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Worlds that a mutant may survive.
+/// Worlds, or stories, that a mutant may survive.
 const SEEDS_MAX: u64 = 20_000;

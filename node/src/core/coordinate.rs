@@ -5,8 +5,7 @@
 //!         ── type, condition, range? ──▶ refusal, nothing changed
 //!         ── delta = f(head, rows, new stamp) ──▶ Working::coordinate = join here + queue for the other regions
 //! ```
-//! A write that changes nothing here makes no delta while this replica alone meets its level. Where others are asked SREM is sent
-//! all the same, because it may change something there: it names what it would remove, and is taught what there is.
+//! A write that changes nothing here makes no delta.
 //!
 //! A key that has ended is as if it were not there. What adds to it deletes what is left of it first, and DEL and SREM delete it for good:
 //! by another clock it has not ended yet. What neither adds nor removes leaves it alone, because it is not for PERSIST to end a key.
@@ -14,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use crdt::{Clock, Count, Delta, Hlc, Part, Stamp, StringState};
+use crdt::{Clock, Count, Delta, Hlc, Part, Stamp};
 
 use super::{
     message::About,
@@ -72,6 +71,8 @@ pub struct Overwrites {
 pub struct Current {
     /// The register.
     pub register: bool,
+    /// That the key is a string: no later write deleted it.
+    pub is_string: bool,
     /// When the key ends.
     pub expiry: bool,
     /// Later increments up to this total were refused, and could not be taken back before this write is.
@@ -88,9 +89,7 @@ pub enum Effect {
         floors: Floors,
         told: Told,
     },
-    /// Every slot was emptied, of these counts.
-    Delete { floors: Floors, told: Told },
-    /// Elements were removed, of which others had been asked before: they have nothing to teach.
+    /// Elements were removed, or all that was there, of which others had been asked before: they have nothing to teach.
     Remove,
     /// Elements were added.
     Add(Addition),
@@ -128,12 +127,12 @@ pub struct Increment {
     pub on: CountsOn,
 }
 
-/// What the client is told of the value that its write takes the place of.
+/// What the client is told of the value that its SET takes the place of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
     /// Nothing: whatever was there is over.
     Nothing,
-    /// All of it (GETDEL, SET with GET): only what it is told is over. Who harvests a counter so loses nothing of what was counted
+    /// All of it (SET with GET): only what it is told is over. Who harvests a counter so loses nothing of what was counted
     /// meanwhile: that stays for the next time.
     Value,
 }
@@ -143,7 +142,7 @@ pub enum Told {
 pub struct CountsOn {
     /// The stamp of the register.
     pub register: Stamp,
-    /// Whether it was behind a SET or DEL of this shard that may have been corrected since.
+    /// Whether it was behind a SET or DEL of this shard: a SET may have been corrected since.
     pub is_behind_statement: bool,
 }
 
@@ -151,7 +150,7 @@ impl Effect {
     /// The kind of the write, by what it is taught.
     pub fn about(&self) -> About {
         match self {
-            Self::Register { .. } | Self::Delete { .. } | Self::Expiry { .. } => About::Statement,
+            Self::Register { .. } | Self::Expiry { .. } => About::Statement,
             Self::Remove => About::Removal,
             Self::Add(_) => About::Elements,
             Self::Increment(_) => About::Increment,
@@ -165,9 +164,6 @@ impl Effect {
             Self::Register {
                 told: Told::Value,
                 ..
-            } | Self::Delete {
-                told: Told::Value,
-                ..
             }
         )
     }
@@ -177,9 +173,7 @@ impl Effect {
         match self {
             Self::Add(Addition { is_creating, .. })
             | Self::Increment(Increment { is_creating, .. }) => *is_creating,
-            Self::Register { .. } | Self::Delete { .. } | Self::Remove | Self::Expiry { .. } => {
-                false
-            }
+            Self::Register { .. } | Self::Remove | Self::Expiry { .. } => false,
         }
     }
 
@@ -187,7 +181,7 @@ impl Effect {
     /// there before nor what will be.
     pub fn is_unsure(&self) -> bool {
         match self {
-            Self::Register { .. } | Self::Delete { .. } | Self::Expiry { .. } => true,
+            Self::Register { .. } | Self::Expiry { .. } => true,
             Self::Remove => false,
             Self::Add(Addition { is_creating, .. })
             | Self::Increment(Increment { is_creating, .. }) => *is_creating,
@@ -272,7 +266,7 @@ impl Coordinator<'_> {
     pub(super) fn delete(&mut self, target: &Target<'_>) -> Result<Reply, Stop> {
         let was_shown = self.slot(target)? != Shown::Absent;
         if self.holds_anything(target)? {
-            self.delete_all(target, Told::Nothing)?;
+            self.delete_all(target)?;
         }
         Ok(Reply::Int(i64::from(was_shown)))
     }
@@ -282,31 +276,20 @@ impl Coordinator<'_> {
         Ok(self.head(target)?.slot() != Shown::Absent)
     }
 
-    pub(super) fn delete_all(
-        &mut self,
-        target: &Target<'_>,
-        told: Told,
-    ) -> Result<(), StorageError> {
+    /// Deletes what is here. Others were asked for what they have, so there is nothing else that was acknowledged before.
+    pub(super) fn delete_all(&mut self, target: &Target<'_>) -> Result<(), StorageError> {
         let stamp = self.stamp();
-        let is_asking = self.is_asking;
         let head = self.head(target)?;
         let mut parts = clear_set(head);
-        if parts.is_empty() && is_asking {
-            parts.push(Part::Set(crdt::rows::clear(&head.set.context)));
-        }
-        let written = head.string.set(stamp, None);
-        let floors = written.floors.clone();
         if !head.string.is_empty() {
-            parts.push(Part::String(written));
-        } else if is_asking {
-            parts.push(Part::String(StringState::default()));
+            parts.push(Part::String(head.string.set(stamp, None)));
         }
         if !is_on(Mutant::ExpiryOutlivesDelete) {
             parts.push(Part::Expiry(head.expiry.ended()));
         }
-        self.effects.push(Effect::Delete { floors, told });
+        self.effects.push(Effect::Remove);
         self.overwrites = EVERYTHING;
-        self.coordinate(target, parts, Question::Delete)
+        self.coordinate(target, parts, Question::Nothing)
     }
 
     pub(super) fn head(&mut self, target: &Target<'_>) -> Result<&Head, StorageError> {

@@ -97,9 +97,6 @@ impl Coordinator<'_> {
                 floors,
                 told: _,
             } => self.write_again(target, (value, *expiry, floors), current, lesson),
-            Effect::Delete { floors, told: _ } => {
-                self.delete_again(target, floors, current, lesson)
-            }
             Effect::Remove => Ok(Again::default()),
             Effect::Expiry { at_ms } => {
                 let part = current.expiry.then(|| self.expiry_at(*at_ms));
@@ -119,7 +116,8 @@ impl Coordinator<'_> {
         current: Current,
         lesson: &Lesson,
     ) -> Result<Again, StorageError> {
-        let mut again = Again::of(lesson.clear());
+        // Behind a later DEL of this shard, which asked first, elements that others have seen may have been added since.
+        let mut again = Again::of(lesson.clear().filter(|_| current.is_string));
         if current.register && lesson.has_value() {
             let register = self.register_again(target, Some(value), floors, lesson)?;
             again.parts.push(register);
@@ -128,26 +126,6 @@ impl Coordinator<'_> {
         }
         if current.expiry {
             again.parts.extend(self.expiry_again(expiry));
-        }
-        Ok(again)
-    }
-
-    fn delete_again(
-        &mut self,
-        target: &Target<'_>,
-        floors: &Floors,
-        current: Current,
-        lesson: &Lesson,
-    ) -> Result<Again, StorageError> {
-        let mut again = Again::of(lesson.clear());
-        again.parts.extend(lesson.end_of_expiry());
-        // Above a deletion too that nobody may have but who told of it: others may still have what that deleted.
-        let is_above = lesson.newest > Stamp::ZERO || lesson.has_more_to_delete();
-        if current.register && is_above {
-            let register = self.register_again(target, None, floors, lesson)?;
-            again.parts.push(register);
-        } else {
-            again.parts.extend(lesson.floors());
         }
         Ok(again)
     }
@@ -470,7 +448,6 @@ fn counted(effects: &[Effect], lesson: &Lesson, reply: Reply) -> Reply {
                 .collect();
             (count - known(&members)).max(0)
         }
-        Effect::Delete { .. } if lesson.has_more_to_delete() => count.max(1),
         _ => count,
     });
     Reply::Int(count)

@@ -125,20 +125,15 @@ impl Lesson {
     /// The newest stamp of a register that was taught, where there is one and a write's effects bear on it.
     pub fn register_over(&self, effects: &[Effect]) -> Option<Hlc> {
         let mut effects = effects.iter();
-        let bears =
-            effects.any(|effect| matches!(effect, Effect::Register { .. } | Effect::Delete { .. }));
+        let bears = effects.any(|effect| matches!(effect, Effect::Register { .. }));
         (bears && self.newest > Stamp::ZERO).then_some(self.newest.hlc)
     }
 
     /// The newest stamp of an expiry, likewise.
     pub fn expiry_over(&self, effects: &[Effect]) -> Option<Hlc> {
         let mut effects = effects.iter();
-        let bears = effects.any(|effect| {
-            matches!(
-                effect,
-                Effect::Register { .. } | Effect::Delete { .. } | Effect::Expiry { .. }
-            )
-        });
+        let bears =
+            effects.any(|effect| matches!(effect, Effect::Register { .. } | Effect::Expiry { .. }));
         (bears && self.has_expiry()).then_some(self.expiry.stamp.hlc)
     }
 
@@ -167,18 +162,19 @@ impl Lesson {
         (!self.seen.is_empty()).then(|| Part::Set(crdt::rows::clear(&self.seen)))
     }
 
-    /// Whether others knew something of the value that a SET or DEL did not.
+    /// Whether others knew something of the value that a SET did not.
     pub(super) fn has_value(&self) -> bool {
         self.newest > Stamp::ZERO || !self.counts.counts.is_empty() || !self.seen.is_empty()
     }
 
-    /// Whether others showed a key that a DEL did not see, and that it deletes now.
-    pub(super) fn has_more_to_delete(&self) -> bool {
-        self.was_shown && self.has_value()
-    }
-
     fn has_expiry(&self) -> bool {
         self.expiry.stamp != Stamp::ZERO
+    }
+
+    /// Whether an increment may be refused for it.
+    pub fn may_refuse_increment(&self, effects: &[Effect]) -> bool {
+        let is_increment = |effect: &Effect| matches!(effect, Effect::Increment(_));
+        (self.is_text || self.beside > Stamp::ZERO) && effects.iter().any(is_increment)
     }
 
     /// When the value of the other type was begun for which an addition is refused: any where it began the key, else one that hides it.
@@ -228,18 +224,10 @@ impl Lesson {
         }
     }
 
-    /// The end of the expiry that others knew, and of no other.
-    pub(super) fn end_of_expiry(&self) -> Option<Part> {
-        let is_set = self.expiry.at_ms.is_some();
-        is_set.then(|| Part::Expiry(self.expiry.ended()))
-    }
-
     /// Whether an effect is to be done again.
     pub(super) fn bears_on(&self, effect: &Effect) -> bool {
         match effect {
-            Effect::Register { .. } | Effect::Delete { .. } => {
-                self.has_value() || self.has_floors() || self.has_expiry()
-            }
+            Effect::Register { .. } => self.has_value() || self.has_floors() || self.has_expiry(),
             Effect::Remove => false,
             Effect::Expiry { .. } => self.has_expiry(),
             Effect::Increment(Increment { is_beginning, .. }) => {

@@ -3,7 +3,7 @@
 use crdt::{Expiry, Part};
 
 use super::{
-    coordinate::{Coordinator, Effect, Stop, Target, Told},
+    coordinate::{Coordinator, Effect, Stop, Target},
     op::ExpireCondition,
     reply::Reply,
     working::Question,
@@ -24,7 +24,7 @@ impl Coordinator<'_> {
         }
         match u64::try_from(at_ms) {
             Ok(at_ms) if at_ms > self.wall_ms => self.write_expiry(target, Some(at_ms))?,
-            _ => self.delete_all(target, Told::Nothing)?,
+            _ => self.delete_all(target)?,
         }
         Ok(Reply::Int(1))
     }

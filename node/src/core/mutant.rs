@@ -84,10 +84,8 @@ pub enum Mutant {
     StandInCountsTooEarly,
     /// What is taken for a region is not passed on within it.
     PassedOnByNobody,
-    /// A SET or DEL is not taught the increments that others know.
+    /// A SET is not taught the increments that others know.
     CountsNotTaught,
-    /// A SET or DEL is not taught what others know of the set.
-    ClearNotTaught,
     /// A corrected write is answered before its correction has met the level.
     CorrectionNotAwaited,
     /// A read does not join what another replica knew.
@@ -116,13 +114,11 @@ pub enum Mutant {
     ExpiredIsRead,
     /// A key is shown while this shard's own writes on it are unsure.
     UnsureShown,
-    /// A SET or DEL is not taught a newer register.
+    /// A SET is not taught a newer register.
     RegisterNotTaught,
     /// A correction goes above what the same shard wrote later.
     CorrectedOverLater,
-    /// A deletion that finds nothing asks nobody what is there.
-    MissedUnasked,
-    /// A removal asks nobody what is there.
+    /// A deletion, of a key or of elements, asks nobody what is there.
     RemovedUnasked,
 }
 
@@ -189,7 +185,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 57] = [
+        pub const ALL: [Self; 55] = [
             Self::OutboxRowNotStored,
             Self::HintNotStored,
             Self::AnsweredBeforeCommit,
@@ -228,7 +224,6 @@ mod switch {
             Self::StandInCountsTooEarly,
             Self::PassedOnByNobody,
             Self::CountsNotTaught,
-            Self::ClearNotTaught,
             Self::CorrectionNotAwaited,
             Self::CopyNotJoined,
             Self::GateIgnored,
@@ -245,7 +240,6 @@ mod switch {
             Self::UnsureShown,
             Self::RegisterNotTaught,
             Self::CorrectedOverLater,
-            Self::MissedUnasked,
             Self::RemovedUnasked,
         ];
     }

@@ -171,9 +171,9 @@ impl Write {
                 is_large: true,
                 ..DECIDES
             },
-            // An element goes where every addition of it is known: others are asked for theirs.
-            Self::Expire { .. } | Self::Persist | Self::Remove { .. } => DECIDES,
-            Self::IncrBy { .. } | Self::Delete | Self::Add { .. } => WRITE,
+            // What is removed goes where all of it is known: others are asked for theirs.
+            Self::Expire { .. } | Self::Persist | Self::Remove { .. } | Self::Delete => DECIDES,
+            Self::IncrBy { .. } | Self::Add { .. } => WRITE,
         }
     }
 }

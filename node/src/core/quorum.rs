@@ -177,6 +177,7 @@ impl Quorum {
         };
         latest.map_or_else(Current::default, |latest| Current {
             register: is_latest(latest.register),
+            is_string: is_latest(latest.register) || latest.value.is_some(),
             expiry: is_latest(latest.expiry),
             refused: latest.refused,
         })
@@ -199,6 +200,20 @@ impl Quorum {
         let latest = self.latest.get(key);
         latest.map_or((None, None), |latest| {
             (latest.value.as_ref(), latest.ends_at_ms)
+        })
+    }
+
+    /// Whether a SET of this shard before a write on its key was taught something, and is not done again above that yet.
+    pub fn is_behind_taught(&self, awaiting: &Awaiting) -> bool {
+        self.waiting.values().any(|before| {
+            let mut effects = before.effects.iter();
+            before.key == awaiting.key
+                && before.number < awaiting.number
+                && before
+                    .lesson
+                    .as_ref()
+                    .is_some_and(|lesson| !lesson.is_empty())
+                && effects.any(|effect| matches!(effect, Effect::Register { .. }))
         })
     }
 
@@ -248,8 +263,11 @@ impl Quorum {
 
     /// Whether a key was written or deleted by this shard since when some write on it was always waiting.
     pub fn is_stated(&self, key: &Key) -> bool {
-        let latest = self.latest.get(key);
-        latest.is_some_and(|latest| latest.register != Written::default())
+        !self.latest.is_empty()
+            && self
+                .latest
+                .get(key)
+                .is_some_and(|latest| latest.register != Written::default())
     }
 
     /// An increment was refused and is still counted, because those of this actor before it may stand. It goes with them, if they do not.

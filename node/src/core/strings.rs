@@ -56,12 +56,12 @@ impl Coordinator<'_> {
     pub(super) fn get_delete(&mut self, target: &Target<'_>) -> Result<Reply, Stop> {
         if self.expect_string(target)? == Shown::Absent {
             if self.holds_anything(target)? {
-                self.delete_all(target, Told::Nothing)?;
+                self.delete_all(target)?;
             }
             return Ok(Reply::Nil);
         }
         let old = string_text(self.head(target)?);
-        self.delete_all(target, Told::Value)?;
+        self.delete_all(target)?;
         Ok(Reply::Bulk(old))
     }
 
@@ -77,7 +77,7 @@ impl Coordinator<'_> {
         match expiry {
             SetExpiry::Keep => {}
             SetExpiry::At(at_ms) if at_ms <= self.wall_ms => {
-                self.delete_all(target, Told::Nothing)?;
+                self.delete_all(target)?;
             }
             SetExpiry::At(at_ms) => self.write_expiry(target, Some(at_ms))?,
             SetExpiry::Clear if self.head(target)?.expiry.at_ms.is_none() => {}

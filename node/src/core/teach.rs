@@ -2,18 +2,17 @@
 //!
 //! ```text
 //!   the write says              unknown to it                         why it must know
-//!   SET, DEL: stamp, floors     a newer register, increments above    an acknowledged one of before would undo it
+//!   SET: stamp, floors          a newer register, increments above    an acknowledged one of before would undo it
 //!   SADD: rows, dots            other dots of those rows              the reply would count what was there
-//!   SET, DEL: context           what else was seen of the set         it would stay, and may hide the string
+//!   SET: context                what else was seen of the set         it would stay, and may hide the string
 //!   EXPIRE: stamp               a newer expiry                        the same
-//!   DEL: expiry                 a newer expiry                        it would end what is made afterwards
 //!   INCR: counts                that the value is text                nobody sees the increment
 //!   INCR, SADD: when begun      a later value of the other type       nobody sees what was added
 //!   INCR, SADD: expiry          a newer expiry                        it has passed, and would end what is added
 //!   INCR, SADD                  an ended value of another type        it would come back, and hide what is added
 //! ```
-//! A SREM asks before it is carried out. Earlier releases had it taught: dots of its rows, and, to the last one, whether something is left that
-//! the expiry is about. They still are, as long as such nodes may be in the cluster.
+//! DEL and SREM ask before they are carried out. Earlier releases had them taught: DEL like SET, and a newer expiry; SREM dots of its rows, and, to
+//! the last one, whether something is left that the expiry is about. They still are, as long as such nodes may be in the cluster.
 //!
 //! Taken before the join, because afterwards both are one.
 
@@ -255,7 +254,7 @@ impl Teaching {
     }
 
     fn of_clear(&mut self, head: &Head, cleared: &RowsDelta<()>) {
-        let is_clear = cleared.named == Named::All && !is_on(Mutant::ClearNotTaught);
+        let is_clear = cleared.named == Named::All;
         if is_clear && !cleared.context.covers(&head.set.context) {
             self.seen = Some(head.set.context.clone());
         }

@@ -99,8 +99,6 @@ pub enum Question {
     Nothing,
     /// SET: a newer register, increments, a set under the same name, a newer expiry.
     Register,
-    /// DEL: the same.
-    Delete,
     /// INCR: whether the value is text.
     Increment,
     /// EXPIRE, PERSIST: a newer expiry.

@@ -229,6 +229,13 @@ impl Plan {
         }
     }
 
+    /// How often a message goes to another host and back within so much time, at least.
+    pub fn round_trips(&self, time: Duration) -> u32 {
+        let longest = 2 * (self.delay.1 + self.jitter_max);
+        let trips = time.as_micros() / longest.as_micros().max(1);
+        u32::try_from(trips).unwrap_or(u32::MAX)
+    }
+
     /// What is asked on one key waits in one line: with many clients and long ways most of it would only run out of time.
     fn thin_out(&mut self) {
         self.clients = self.clients.min(2);
@@ -259,11 +266,24 @@ impl Plan {
             self.mix.ask_of_single_keys();
         }
         self.settle_in(regions, 3, dice);
+        if self.is_single && dice.chance(600) {
+            self.set_one_ahead(dice);
+        }
         // Some keys are left alone for long.
         self.think_max *= *dice.pick(&[1, 1, 6]);
         // Also later than rows are held up.
         self.mix.end_within(*dice.pick(&[1000, 5000, 10_000]));
         self.faults = vec![(FaultKind::Behind, millis(dice.between(200, 1500)))];
+    }
+
+    /// One clock is ahead of all others, as far as clocks may be: what the others write is older, by its stamp, than what they have missed of
+    /// that one.
+    fn set_one_ahead(&mut self, dice: &mut Dice) {
+        for host in &mut self.regions {
+            host.clock_offset_ms = dice.between_signed(-50, 50);
+        }
+        let ahead = dice.below(self.regions.len() as u64) as usize;
+        self.regions[ahead].clock_offset_ms += AHEAD_MS;
     }
 
     /// Five nodes that stand in for three replicas, some of which are away.
@@ -472,6 +492,8 @@ const SHAPES: [(usize, usize, usize); 20] = [
 const LARGE_SHAPES: [(usize, usize, usize); 3] = [(3, 4, 3), (3, 5, 3), (4, 5, 3)];
 /// Two clocks that are off by this much either way stay within `clock.max_skew` of each other.
 pub const OFFSET_MAX_MS: i64 = 400;
+/// How far one clock may be ahead of the others that are not: less than `clock.max_skew`, with what they drift.
+const AHEAD_MS: i64 = 700;
 
 /// See [`Plan::calm_after`].
 const CALM_AFTER: Duration = Duration::from_secs(10);

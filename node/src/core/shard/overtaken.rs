@@ -5,7 +5,8 @@
 //!   SET k b ── place 2 ──▶ taught the same ─▶ corrected: "b" above 5, at place 6
 //! ```
 //! Until that correction is where it is to be, a reader elsewhere sees the register at 5, which was acknowledged before either SET began. So
-//! the first one is answered with the correction of the second, and not before.
+//! the first one is answered with the correction of the second, and not before. An increment between them was added to "a", and waits with it: the
+//! register at 5 may be text.
 
 use bytes::Bytes;
 use crdt::{Hlc, Stamp};
@@ -53,6 +54,12 @@ impl Standing {
         ends_at_ms: None,
     };
 
+    /// It was added to what a SET of this shard wrote, which is to be done again above what both were taught: it would be refused for that.
+    const BEHIND: Self = Self {
+        register: Overtaken::Waits,
+        ..Self::FREE
+    };
+
     /// The worse of both.
     pub(super) fn overtaken(&self) -> Overtaken {
         self.register.max(self.expiry)
@@ -82,6 +89,10 @@ impl Shard {
         let Some(lesson) = awaiting.lesson.as_ref().filter(|lesson| !lesson.is_empty()) else {
             return Ok(Standing::FREE);
         };
+        if lesson.may_refuse_increment(&awaiting.effects) && self.quorum.is_behind_taught(awaiting)
+        {
+            return Ok(Standing::BEHIND);
+        }
         let replaced = self.quorum.replaced_by(awaiting);
         let over = lesson.register_over(&awaiting.effects);
         let register = replaced.register.zip(over);

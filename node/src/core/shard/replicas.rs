@@ -22,10 +22,7 @@ use crate::{
     },
     names::NodeName,
     placement::{Partition, Position},
-    storage::{
-        Storage,
-        record::head::{Head, Shown},
-    },
+    storage::Storage,
 };
 
 impl Shard {
@@ -93,32 +90,23 @@ impl Shard {
     }
 
     /// Whether others are to be asked first: the request answers with what is there or decides by it, or what is here would have it end
-    /// the key, be refused, begin one, or find nothing to delete. Others may know that it is not so any more: a value of another type is
+    /// the key, be refused, or begin one. Others may know that it is not so any more: a value of another type is
     /// not to be hidden, and what was begun over one could not be taken back by a process that dies.
     fn is_to_be_asked(&mut self, storage: &dyn Storage, op: &Op, now: Now) -> bool {
         let Action::Write(write) = &op.action else {
             return true;
         };
         if op.profile().asks_first {
-            let is_removal = matches!(write, Write::Remove { .. });
+            let is_removal = matches!(write, Write::Remove { .. } | Write::Delete);
             return !(is_removal && is_on(Mutant::RemovedUnasked));
         }
         // What cannot be read is said when it is carried out.
         let head = self.working.head(storage, &Position::of(&op.key), &op.key);
-        let is_asked = head.is_ok_and(|head| {
+        head.is_ok_and(|head| {
             head.is_expired(now.wall_ms)
                 || (would_refuse(head, write) && !is_on(Mutant::RefusedUnasked))
                 || would_begin(head, write)
-        });
-        is_asked || (self.would_miss(storage, &op.key, write) && !is_on(Mutant::MissedUnasked))
-    }
-
-    /// Whether a deletion finds nothing. Another replica may have deleted it with a write that nobody else has: who answers that it is gone
-    /// must know so, and not only be told by that one, or it is there again when others are asked.
-    fn would_miss(&mut self, storage: &dyn Storage, key: &Key, write: &Write) -> bool {
-        let is_absent = |head: &Head| head.slot() == Shown::Absent;
-        let head = self.working.head(storage, &Position::of(key), key);
-        matches!(write, Write::Delete) && head.is_ok_and(is_absent)
+        })
     }
 
     /// Asks enough others about a key, once it shows what this shard wrote.

@@ -72,7 +72,6 @@ impl Shard {
                 let is_kept = *expiry == SetExpiry::Keep || head.expiry.at_ms == ends_at_ms;
                 shows_register(head, value) && is_kept
             }
-            Effect::Delete { .. } => shows_register(head, value),
             Effect::Remove => true,
             Effect::Expiry { .. } => head.expiry.at_ms == ends_at_ms,
             Effect::Increment(increment) => !increment.is_creating || head.set.live == 0,
