@@ -381,3 +381,27 @@ fn no_more_views_are_kept_than_is_said_and_one_is_dropped_with_its_read() {
 const LARGE: usize = 300;
 /// Of 400 bytes, 32 for each row and its element.
 const ROWS_PER_PAGE: usize = 400 / 32 + 1;
+
+/// As many questions as two replicas may owe answers to. What one of them had no room for is asked of the other one alone, and that ends.
+#[test]
+fn questions_to_a_replica_that_ends_go_to_one_that_had_too_many_before() {
+    for ends in [1, 2] {
+        let mut three = Replicas::three();
+        let ids: Vec<_> = (0..2 * 8192)
+            .map(|key| three.nodes[0].request(&key.to_string(), Action::Read(Read::Exists)))
+            .collect();
+        three.nodes[0].close();
+        let is_lost = |(of, _): &(SessionId, Message)| of.0 as usize % 10 == ends;
+        let sent = std::mem::take(&mut three.nodes[0].sent);
+        let (lost, kept): (Vec<_>, Vec<_>) = sent.into_iter().partition(is_lost);
+        assert_eq!((lost.len(), kept.len()), (8192, 8192));
+        three.nodes[0].sent = kept;
+        three.deliver();
+        three.lose(ends);
+        three.nodes[0].close();
+        three.deliver();
+        for id in ids {
+            assert_eq!(three.reply(0, id), Some(Reply::Int(0)));
+        }
+    }
+}

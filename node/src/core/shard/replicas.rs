@@ -408,6 +408,22 @@ impl Shard {
         }
     }
 
+    /// Whoever was asked on a session will not answer. Where nobody is left of those that could be asked then, it is asked anew: one that
+    /// had too many questions at that time may have fewer now, or has come back.
+    pub(super) fn go_on_without_session(
+        &mut self,
+        storage: &dyn Storage,
+        session: SessionId,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) {
+        let lost = self.gates.lose(session);
+        self.ask_instead(storage, lost.instead, now, out);
+        for (_, covered) in lost.failed {
+            self.question(storage, covered, now, out);
+        }
+    }
+
     /// Some that were asked will not answer.
     pub(super) fn go_on_without(
         &mut self,

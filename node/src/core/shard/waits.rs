@@ -109,8 +109,7 @@ impl Shard {
             .shipper
             .session_down(storage, session, awaited, &mut events);
         report(events, met, out);
-        let lost = self.gates.lose(session);
-        self.go_on_without(storage, lost, now, out);
+        self.go_on_without_session(storage, session, now, out);
         self.doubt_at.get_or_insert(now.mono + DOUBT);
         self.pump(storage, now, out);
     }
@@ -134,8 +133,7 @@ impl Shard {
             .map(|(_, session)| session)
             .collect();
         for session in unsure {
-            let lost = self.gates.lose(session);
-            self.go_on_without(storage, lost, now, out);
+            self.go_on_without_session(storage, session, now, out);
         }
         self.doubt_at.get_or_insert(now.mono + DOUBT);
         self.pump(storage, now, out);
