@@ -13,7 +13,7 @@ mod core_support;
 
 use core_support::{
     add, bytes, home,
-    missed::{Held, ONE, expire, members, of},
+    missed::{Held, ONE, begin_at, carry, expire, is_ship, members, of, pick, put},
     remove,
     replicas::Replicas,
     set,
@@ -38,50 +38,6 @@ fn is_m() -> Read {
 
 fn there(count: i64) -> Reply {
     Reply::Array(vec![Reply::Int(count)])
-}
-
-fn begin_at(three: &mut Replicas, node: usize, action: Action, level: Level) -> RequestId {
-    let id = three.nodes[node].request_at("k", action, level);
-    three.nodes[node].close();
-    id
-}
-
-/// What a node has under way to another one, of this kind, as the dialler or as the acceptor.
-fn pick(
-    three: &mut Replicas,
-    from: usize,
-    to: usize,
-    is_wanted: impl Fn(&Message) -> bool,
-) -> Held {
-    let dialled = three.session(from, to);
-    let accepted = three.session(to, from);
-    let node = &mut three.nodes[from];
-    let mut picked = Vec::new();
-    for queue in [&mut node.sent, &mut node.returned] {
-        let (wanted, rest): (Held, Held) = std::mem::take(queue)
-            .into_iter()
-            .partition(|(of, message)| (*of == dialled || *of == accepted) && is_wanted(message));
-        *queue = rest;
-        picked.extend(wanted);
-    }
-    picked
-}
-
-/// These arrive.
-fn put(three: &mut Replicas, to: usize, held: Held) {
-    for (session, message) in held {
-        let is_asked = session.0 as usize % 10 == to;
-        three.take(to, is_asked, session, message);
-    }
-}
-
-fn carry(three: &mut Replicas, from: usize, to: usize) {
-    let held = pick(three, from, to, |_| true);
-    put(three, to, held);
-}
-
-fn is_ship(message: &Message) -> bool {
-    matches!(message, Message::Ship(_))
 }
 
 fn is_question(message: &Message) -> bool {
@@ -475,70 +431,6 @@ fn p4_an_add_behind_a_removal_is_not_lost_with_one_that_replaced_it() {
     assert_eq!(three.reply(0, removed), Some(Reply::Int(1)));
     assert!(matches!(three.reply(0, added), Some(Reply::Int(_))));
     assert_eq!(three.reply(1, again), Some(Reply::Int(0)));
-    for node in 0..3 {
-        assert_eq!(three.read(node, "k", is_m()), there(1), "through {node}");
-    }
-}
-
-/// P4. The same behind DEL, GETDEL of a string, and SET then DEL: what they end is what was there before them.
-#[test]
-fn p4_an_add_behind_a_delete_is_not_lost_with_one_that_replaced_it() {
-    let deletes: [(Action, Vec<Action>, Reply); 3] = [
-        (
-            Action::Write(add(&[M, "other"])),
-            vec![Action::Write(Write::Delete)],
-            Reply::Int(1),
-        ),
-        (
-            Action::Write(set("v")),
-            vec![Action::Write(Write::GetDel)],
-            Reply::Bulk(bytes("v")),
-        ),
-        (
-            Action::Write(add(&["other"])),
-            vec![Action::Write(set("v")), Action::Write(Write::Delete)],
-            Reply::Int(1),
-        ),
-    ];
-    for (before, deletes, deleted) in deletes {
-        an_add_behind_stays(before, deletes, &deleted);
-    }
-}
-
-fn an_add_behind_stays(before: Action, deletes: Vec<Action>, deleted: &Reply) {
-    let mut three = Replicas::three();
-    let begun = begin_at(&mut three, 0, before, Level::All);
-    three.live(0..3, 10);
-    assert!(three.reply(0, begun).is_some());
-    let mut ids: Vec<RequestId> = deletes
-        .into_iter()
-        .map(|delete| three.begin(0, "k", delete))
-        .collect();
-    let id = ids.pop().expect("there is a delete");
-    let added = three.begin(0, "k", Action::Write(add(&[M])));
-    // us-2 answers questions and takes rows; its word that it has them is lost, and us-3 is slow.
-    for _ in 0..6 {
-        carry(&mut three, 0, 1);
-        let answers = pick(&mut three, 1, 0, |message| !is_ship(message));
-        let said = |(_, message): &(_, Message)| !matches!(message, Message::Taken(_));
-        put(&mut three, 0, answers.into_iter().filter(said).collect());
-    }
-    three.nodes[0].sent.retain(|(_, message)| is_ship(message));
-    let late = pick(&mut three, 0, 2, is_ship);
-    // us-2 adds the same element over that, which us-3 takes first.
-    let again = three.begin(1, "k", Action::Write(add(&[M])));
-    for _ in 0..6 {
-        three.nodes[1].pass(100);
-        three.nodes[1].tick();
-        carry(&mut three, 1, 2);
-        let answers = pick(&mut three, 2, 1, |message| !is_ship(message));
-        put(&mut three, 1, answers);
-    }
-    assert!(matches!(three.reply(1, again), Some(Reply::Int(_))));
-    put(&mut three, 2, late);
-    three.live(0..3, 30);
-    assert_eq!(three.reply(0, id).as_ref(), Some(deleted));
-    assert!(matches!(three.reply(0, added), Some(Reply::Int(_))));
     for node in 0..3 {
         assert_eq!(three.read(node, "k", is_m()), there(1), "through {node}");
     }

@@ -71,8 +71,6 @@ pub struct Overwrites {
 pub struct Current {
     /// The register.
     pub register: bool,
-    /// That the key is a string: no later write deleted it.
-    pub is_string: bool,
     /// When the key ends.
     pub expiry: bool,
     /// Later increments up to this total were refused, and could not be taken back before this write is.
@@ -175,6 +173,11 @@ impl Effect {
             | Self::Increment(Increment { is_creating, .. }) => *is_creating,
             Self::Register { .. } | Self::Remove | Self::Expiry { .. } => false,
         }
+    }
+
+    /// Whether it wrote a value.
+    pub fn is_value(&self) -> bool {
+        matches!(self, Self::Register { .. })
     }
 
     /// Whether it may be done again over what others knew, or be taken back for that: what is shown meanwhile may be neither what was

@@ -116,8 +116,7 @@ impl Coordinator<'_> {
         current: Current,
         lesson: &Lesson,
     ) -> Result<Again, StorageError> {
-        // Behind a later DEL of this shard, which asked first, elements that others have seen may have been added since.
-        let mut again = Again::of(lesson.clear().filter(|_| current.is_string));
+        let mut again = Again::of(lesson.clear());
         if current.register && lesson.has_value() {
             let register = self.register_again(target, Some(value), floors, lesson)?;
             again.parts.push(register);

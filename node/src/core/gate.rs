@@ -37,6 +37,7 @@ use super::{
     mutant::{Mutant, is_on},
     op::{Action, Key, Op, Write},
     progress::Walk,
+    reach::Asked,
     room::Room,
 };
 use crate::names::NodeName;
@@ -77,6 +78,8 @@ struct Gate {
     digest: u128,
     /// When others were asked first.
     asked_at: Duration,
+    /// What a removal would have found then.
+    found: Vec<bool>,
     /// Counts the questions and their answers: each replica that knows more makes another one.
     version: u32,
     /// Whether some copy differed.
@@ -122,17 +125,21 @@ pub struct Opened {
     pub answers: Vec<Answer>,
     /// Copies differed, and were brought together.
     pub is_repaired: bool,
-    /// What others were asked about, where it was asked about seldom enough to be asked about again.
+    /// What others were asked about, if anybody was.
     pub asked_about: Option<AskedAbout>,
 }
 
 /// A copy that others were asked about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AskedAbout {
     /// Its digest.
     pub digest: u128,
     /// When, since the process started.
     pub at: Duration,
+    /// What a removal would have found in it, one after the other; nothing where it is enough that one other replica was asked.
+    pub found: Vec<bool>,
+    /// Whether it was asked about as often as it may be because it had changed.
+    pub is_last: bool,
 }
 
 /// Requests whose time is up.
@@ -214,14 +221,14 @@ impl Gates {
         self.asks.arrange(others, now);
     }
 
-    /// Closes a gate over what is to be carried out when `needed` of `others` have answered. Gives whom to ask now.
+    /// Closes a gate over what is to be carried out when as many of those that can be asked as are needed have answered. Gives whom to ask now.
     pub fn close(
         &mut self,
         key: Key,
         covered: Vec<Waiting>,
-        needed: usize,
-        others: Vec<(NodeName, SessionId)>,
+        Asked { needed, others }: Asked,
         digest: u128,
+        found: Vec<bool>,
         now: Duration,
     ) -> Vec<(NodeName, SessionId)> {
         assert!(
@@ -232,6 +239,8 @@ impl Gates {
         let mut others: VecDeque<_> = others.into();
         let first: Vec<_> = others.drain(..needed).collect();
         let gate = self.gates.entry(key).or_default();
+        debug_assert!(gate.covered.is_empty(), "a key has one question at a time");
+        gate.found = found;
         gate.heard.clear();
         gate.walks = 0;
         gate.differed = false;
@@ -500,9 +509,11 @@ impl Gate {
             covered: std::mem::take(&mut self.covered),
             answers: std::mem::take(&mut self.answers),
             is_repaired: self.differed,
-            asked_about: (self.rounds < ROUNDS_MAX).then_some(AskedAbout {
+            asked_about: Some(AskedAbout {
                 digest: self.digest,
                 at: self.asked_at,
+                found: std::mem::take(&mut self.found),
+                is_last: self.rounds >= ROUNDS_MAX,
             }),
         };
         *waiting -= room(&ended.covered);

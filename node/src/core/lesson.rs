@@ -124,8 +124,7 @@ impl Lesson {
 
     /// The newest stamp of a register that was taught, where there is one and a write's effects bear on it.
     pub fn register_over(&self, effects: &[Effect]) -> Option<Hlc> {
-        let mut effects = effects.iter();
-        let bears = effects.any(|effect| matches!(effect, Effect::Register { .. }));
+        let bears = effects.iter().any(Effect::is_value);
         (bears && self.newest > Stamp::ZERO).then_some(self.newest.hlc)
     }
 

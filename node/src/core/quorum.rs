@@ -118,6 +118,8 @@ struct Latest {
     open: usize,
     /// Those of them that are unsure ([`Effect::is_unsure`]).
     unsure: usize,
+    /// Those of them that wrote a value.
+    values: usize,
     /// Whether one of them was an addition that began the key.
     is_begun: bool,
     /// Whether something of others came to the key meanwhile.
@@ -152,6 +154,7 @@ impl Quorum {
         let latest = self.latest.entry(key.clone()).or_default();
         latest.open += 1;
         latest.unsure += usize::from(effects.iter().any(Effect::is_unsure));
+        latest.values += usize::from(effects.iter().any(Effect::is_value));
         latest.is_begun |= effects.iter().any(Effect::is_creating);
         debug_assert!(latest.unsure <= latest.open, "what is unsure is open");
         latest.note(overwrites, number, true);
@@ -177,7 +180,6 @@ impl Quorum {
         };
         latest.map_or_else(Current::default, |latest| Current {
             register: is_latest(latest.register),
-            is_string: is_latest(latest.register) || latest.value.is_some(),
             expiry: is_latest(latest.expiry),
             refused: latest.refused,
         })
@@ -206,14 +208,13 @@ impl Quorum {
     /// Whether a SET of this shard before a write on its key was taught something, and is not done again above that yet.
     pub fn is_behind_taught(&self, awaiting: &Awaiting) -> bool {
         self.waiting.values().any(|before| {
-            let mut effects = before.effects.iter();
             before.key == awaiting.key
                 && before.number < awaiting.number
                 && before
                     .lesson
                     .as_ref()
                     .is_some_and(|lesson| !lesson.is_empty())
-                && effects.any(|effect| matches!(effect, Effect::Register { .. }))
+                && before.effects.iter().any(Effect::is_value)
         })
     }
 
@@ -232,6 +233,7 @@ impl Quorum {
         debug_assert!(latest.unsure <= latest.open, "what is unsure is open");
         latest.open -= 1;
         latest.unsure -= usize::from(awaiting.effects.iter().any(Effect::is_unsure));
+        latest.values -= usize::from(awaiting.effects.iter().any(Effect::is_value));
         if latest.open == 0 {
             self.latest.remove(&awaiting.key);
         }
@@ -254,6 +256,11 @@ impl Quorum {
                 .latest
                 .get(key)
                 .is_some_and(|latest| latest.unsure > 0 && latest.is_disturbed)
+    }
+
+    /// Whether a SET of this shard on a key may still be done again.
+    pub fn has_open_value(&self, key: &Key) -> bool {
+        !self.latest.is_empty() && self.latest.get(key).is_some_and(|latest| latest.values > 0)
     }
 
     /// Whether a key was begun by an addition since when some write on it was always waiting.

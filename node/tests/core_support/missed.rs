@@ -9,6 +9,7 @@ use std::{
 use super::{Region, UNBOUNDED, bytes, replicas::Replicas};
 use node::{
     core::{
+        RequestId,
         identity::DirectoryId,
         message::{Message, SessionId},
         op::{Action, Condition, ExpireCondition, SetExpiry, Write},
@@ -176,4 +177,51 @@ pub fn give(three: &mut Replicas, node: usize, answers: Vec<(usize, Held)>) {
             three.take(node, false, session, message);
         }
     }
+}
+
+/// A request at a level, carried out or put to others.
+pub fn begin_at(three: &mut Replicas, node: usize, action: Action, level: Level) -> RequestId {
+    let id = three.nodes[node].request_at("k", action, level);
+    three.nodes[node].close();
+    id
+}
+
+/// What a node has under way to another one, of this kind, as the dialler or as the acceptor.
+pub fn pick(
+    three: &mut Replicas,
+    from: usize,
+    to: usize,
+    is_wanted: impl Fn(&Message) -> bool,
+) -> Held {
+    let dialled = three.session(from, to);
+    let accepted = three.session(to, from);
+    let node = &mut three.nodes[from];
+    let mut picked = Vec::new();
+    for queue in [&mut node.sent, &mut node.returned] {
+        let (wanted, rest): (Held, Held) = std::mem::take(queue)
+            .into_iter()
+            .partition(|(of, message)| (*of == dialled || *of == accepted) && is_wanted(message));
+        *queue = rest;
+        picked.extend(wanted);
+    }
+    picked
+}
+
+/// These arrive.
+pub fn put(three: &mut Replicas, to: usize, held: Held) {
+    for (session, message) in held {
+        let is_asked = session.0 as usize % 10 == to;
+        three.take(to, is_asked, session, message);
+    }
+}
+
+/// All that one node has under way to another arrives.
+pub fn carry(three: &mut Replicas, from: usize, to: usize) {
+    let held = pick(three, from, to, |_| true);
+    put(three, to, held);
+}
+
+/// Whether it brings rows.
+pub fn is_ship(message: &Message) -> bool {
+    matches!(message, Message::Ship(_))
 }

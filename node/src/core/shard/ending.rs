@@ -84,7 +84,7 @@ impl Shard {
         &mut self,
         storage: &dyn Storage,
         id: RequestId,
-        asked_about: Option<AskedAbout>,
+        asked_about: Option<&AskedAbout>,
         now: Now,
     ) -> Result<bool, StorageError> {
         let Some(asked) = self.endings.asked.remove(&id) else {

@@ -1,8 +1,16 @@
 //! What a write would do to what is shown, as far as that decides whether others are asked first.
 
 use crate::{
-    core::{op::Write, strings::incremented},
-    storage::record::head::{Head, Shown},
+    core::{
+        op::{Action, Op, SetExpiry, Write},
+        strings::incremented,
+        working::Working,
+    },
+    placement::Position,
+    storage::{
+        Storage,
+        record::head::{Head, Shown},
+    },
 };
 
 /// Whether a write is refused because of what is under its key.
@@ -27,8 +35,54 @@ pub(super) fn would_refuse(head: &Head, write: &Write) -> bool {
     }
 }
 
+/// Whether a write deletes all that is under its key: by what it is, or because that has ended.
+pub(super) fn would_end(head: &Head, write: &Write, wall_ms: u64) -> bool {
+    let is_past = |at_ms: i64| at_ms <= wall_ms.try_into().unwrap_or(i64::MAX);
+    match write {
+        Write::Delete | Write::GetDel => true,
+        Write::Expire { at_ms, .. } if is_past(*at_ms) => true,
+        Write::GetEx {
+            expiry: SetExpiry::At(at_ms),
+        } if *at_ms <= wall_ms => true,
+        _ => head.is_expired(wall_ms),
+    }
+}
+
 /// Whether an addition finds nothing under its key.
 pub(super) fn would_begin(head: &Head, write: &Write) -> bool {
     let is_addition = matches!(write, Write::Add { .. } | Write::IncrBy { .. });
     is_addition && head.slot() == Shown::Absent
+}
+
+/// Whether a write removes, of what is under its key, what it finds. Not where it is refused for the type of that.
+pub(super) fn is_removal(storage: &dyn Storage, working: &mut Working, op: &Op) -> bool {
+    let refused = match &op.action {
+        Action::Write(Write::Delete) => None,
+        Action::Write(Write::GetDel) => Some(Shown::Set),
+        Action::Write(Write::Remove { .. } | Write::Pop { .. }) => Some(Shown::String),
+        Action::Write(_) | Action::Read(_) => return false,
+    };
+    let head = working.head(storage, &Position::of(&op.key), &op.key);
+    head.is_ok_and(|head| refused != Some(head.slot()))
+}
+
+/// What a removal finds here of all that it would remove: each part of the key, or each element. Nothing where that cannot be read, which is
+/// said when it is carried out.
+pub(super) fn found(storage: &dyn Storage, working: &mut Working, op: &Op) -> Vec<bool> {
+    let position = Position::of(&op.key);
+    let Ok(head) = working.head(storage, &position, &op.key) else {
+        return Vec::new();
+    };
+    let parts = vec![!head.string.is_empty(), head.set.live > 0];
+    match &op.action {
+        Action::Write(Write::Delete | Write::GetDel | Write::Pop { .. }) => parts,
+        Action::Write(Write::Remove { members }) => {
+            let mut is_here = |member| {
+                let dots = working.row(storage, &position, &op.key, member);
+                dots.is_ok_and(|dots| !dots.is_empty())
+            };
+            members.iter().map(|member| is_here(member)).collect()
+        }
+        Action::Write(_) | Action::Read(_) => Vec::new(),
+    }
 }

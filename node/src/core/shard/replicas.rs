@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     Shard,
-    foresight::{would_begin, would_refuse},
+    foresight::{self, would_begin, would_refuse},
 };
 use crate::{
     core::{
@@ -16,7 +16,6 @@ use crate::{
         mutant::{Mutant, is_on},
         op::{Action, Key, Op, Read, Write},
         progress::Walk,
-        reach::Asked,
         reply::Refusal,
         view::Uncommitted,
     },
@@ -75,7 +74,9 @@ impl Shard {
         let mut is_free = |waiting: &Waiting| {
             let key = &waiting.op.key;
             let is_unsure = waiting.op.profile().tells
-                && (self.is_disturbed(key) || self.is_contested(storage, key, now));
+                && (self.is_disturbed(key)
+                    || self.is_contested(storage, key, now)
+                    || self.ends_unsure_value(storage, &waiting.op, now));
             !is_unsure
         };
         let free = match waiting.iter().all(&mut is_free) {
@@ -164,10 +165,14 @@ impl Shard {
                 return self.refuse_all(&key, covered, &refusal);
             }
         };
-        let Asked { needed, others } = asked;
+        // One that is asked and this one are all but a minority that nobody else makes a majority with.
+        let found = match asked.needed > 1 {
+            true => foresight::found(storage, &mut self.working, &first.op),
+            false => Vec::new(),
+        };
         let first = self
             .gates
-            .close(key.clone(), covered, needed, others, digest, now.mono);
+            .close(key.clone(), covered, asked, digest, found, now.mono);
         self.answer_reads(storage, &key, digest, now, out);
         for whom in first {
             self.begin_asking(&key, whom, digest, now, out);
@@ -299,7 +304,7 @@ impl Shard {
             let Some(covered) = self.hold_if_overlaid(storage, covered, now) else {
                 return;
             };
-            if self.has_changed(storage, key, &covered, asked_about, now) {
+            if self.has_changed(storage, key, &covered, asked_about.as_ref(), now) {
                 self.question(storage, covered, now, out);
                 return self.gates.ask_once_more(key);
             }
@@ -309,7 +314,7 @@ impl Shard {
         } else {
             debug_assert_eq!(covered.len(), answers.len(), "each read has its answer");
             for (waiting, answer) in covered.into_iter().zip(answers) {
-                match self.end_if_ended(storage, waiting.id, asked_about, now) {
+                match self.end_if_ended(storage, waiting.id, asked_about.as_ref(), now) {
                     Ok(false) => self.answer(waiting.id, answer),
                     Ok(true) => {}
                     Err(error) => out.push(Output::Report(Event::Damaged(error))),
@@ -322,29 +327,46 @@ impl Shard {
     /// Whether a write would decide by something that came here since others were asked: they may not have it, and a later read that asks
     /// them would not see what this write saw. They are asked once more then, and are sent it. Likewise where the key has ended since: a
     /// `PERSIST` may have been acknowledged before that, and before the write ends the key they are asked whether it ends.
+    ///
+    /// A removal carries with it what it decides by, but for what it does not find any more: who removed that may have told nobody else. So it is
+    /// asked for again for this alone, however often.
     fn has_changed(
         &mut self,
         storage: &dyn Storage,
         key: &Key,
         covered: &[Waiting],
-        asked_about: Option<AskedAbout>,
+        asked_about: Option<&AskedAbout>,
         now: Now,
     ) -> bool {
-        let Some(asked_about) = asked_about else {
+        let Some(about) = asked_about else {
             return false;
         };
-        let since = now.mono.saturating_sub(asked_about.at).as_millis() as u64;
+        let since = now.mono.saturating_sub(about.at).as_millis() as u64;
         let asked_ms = now.wall_ms.saturating_sub(since);
+        // What cannot be read is said when it is carried out.
         let head = self.working.head(storage, &Position::of(key), key);
-        if head.is_ok_and(|head| head.is_expired(now.wall_ms) && !head.is_expired(asked_ms)) {
+        let has_ended = head.is_ok_and(|head| {
+            head.is_expired(now.wall_ms) && !head.is_expired(asked_ms) && !about.is_last
+        });
+        if has_ended {
             return true;
         }
-        let mut covered = covered.iter();
-        let decides = covered.any(|waiting| waiting.op.profile().asks_first);
-        // What cannot be read is said when it is carried out.
-        decides
-            && compare::digest(storage, &mut self.working, key)
-                .is_ok_and(|digest| digest != asked_about.digest)
+        let mut covered = covered.iter().map(|waiting| &waiting.op);
+        covered.any(
+            |op| match foresight::is_removal(storage, &mut self.working, op) {
+                true => {
+                    let now = foresight::found(storage, &mut self.working, op);
+                    let mut found = about.found.iter().zip(now);
+                    found.any(|(before, now)| *before && !now)
+                }
+                false => {
+                    op.profile().asks_first
+                        && !about.is_last
+                        && compare::digest(storage, &mut self.working, key)
+                            .is_ok_and(|digest| digest != about.digest)
+                }
+            },
+        )
     }
 
     /// Goes on with what waited for the questions that have ended. Not where each of them ends: what is refused at once frees what waits behind

@@ -12,17 +12,24 @@
 //!   APPEND k x ── us-2 is asked, its set is joined, and hidden by the number until then: "1x" would remove the set
 //! ```
 //! So it is beside what created a key and may be taken back.
+//!
+//! ```text
+//!   SET k a  ── committed, no answer yet         us-2 has it, and us-3 an older element under k
+//!   DEL k    ── asked about, carried out
+//!   SADD k m ── us-2 adds m over that, and us-3 hears of it; then us-3 answers the SET: what it knows of the set has to go
+//! ```
+//! Nobody can tell which of what us-3 knows came before the DEL. So what ends a key waits for the SETs before it.
 
 use bytes::Bytes;
 
-use super::Shard;
+use super::{Shard, foresight::would_end};
 use crate::{
     core::{
         Now,
         coordinate::Effect,
         gate::Waiting,
         mutant::{Mutant, is_on},
-        op::{Action, Key, SetExpiry},
+        op::{Action, Key, Op, SetExpiry},
     },
     placement::Position,
     storage::{
@@ -95,7 +102,21 @@ impl Shard {
         })
     }
 
-    /// Waits where a key is overlaid, or is written to and contested, before all that came later. Gives what need not wait.
+    /// Whether a write would end a key of which a SET of this shard may still be done again.
+    pub(super) fn ends_unsure_value(&mut self, storage: &dyn Storage, op: &Op, now: Now) -> bool {
+        let Action::Write(write) = &op.action else {
+            return false;
+        };
+        if !self.quorum.has_open_value(&op.key) {
+            return false;
+        }
+        // What cannot be read is said when it is carried out.
+        let head = self.working.head(storage, &Position::of(&op.key), &op.key);
+        head.is_ok_and(|head| would_end(head, write, now.wall_ms))
+    }
+
+    /// Waits where a key is overlaid, or is written to and contested, or is to end behind a SET, before all that came later. Gives what need not
+    /// wait.
     pub(super) fn hold_if_overlaid(
         &mut self,
         storage: &dyn Storage,
@@ -111,7 +132,10 @@ impl Shard {
         });
         // What cannot be read is said by whoever reads it next.
         let is_held = self.is_overlaid(storage, &key).unwrap_or(false)
-            || (writes && self.is_contested(storage, &key, now));
+            || (writes && self.is_contested(storage, &key, now))
+            || waiting
+                .iter()
+                .any(|waiting| self.ends_unsure_value(storage, &waiting.op, now));
         if !is_held {
             return Some(waiting);
         }
@@ -123,7 +147,7 @@ impl Shard {
     pub(super) fn free_where_sure(&mut self, storage: &dyn Storage, now: Now) {
         let held = self.gates.held();
         let sure: Vec<Key> = held
-            .filter(|key| !self.is_disturbed(key))
+            .filter(|key| !self.is_disturbed(key) && !self.quorum.has_open_value(key))
             .cloned()
             .collect();
         for key in sure {

@@ -1,0 +1,337 @@
+//! Goal: a key that was deleted stays deleted, whatever the levels of the DEL and of the SET before it, and what is made behind the DEL stays.
+//!
+//! Method: three replicas of one region, or five, message by message.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod core_support;
+
+use std::num::NonZeroU8;
+
+use core_support::{
+    add, bulk, bytes, home, incr,
+    missed::{Held, ONE, begin_at, carry, expire, is_ship, missed_by, pick, put},
+    remove,
+    replicas::Replicas,
+    set,
+};
+use node::{
+    core::{
+        message::Message,
+        op::{Action, Read, Write},
+        reply::Reply,
+    },
+    level::Level,
+};
+
+const TWO: Level = Level::Replicas(NonZeroU8::new(2).expect("two is not zero"));
+
+fn five() -> Replicas {
+    let names = ["us-1", "us-2", "us-3", "us-4", "us-5"];
+    let places = names.map(|name| home("us", name, &[("us", &names)], 5));
+    Replicas::joined(places.into_iter())
+}
+
+fn lose_all(replicas: &mut Replicas) {
+    replicas.nodes.iter_mut().for_each(|node| {
+        node.sent.clear();
+        node.returned.clear();
+    });
+}
+
+/// A node and these others talk; nobody's rows come to it.
+fn talk(replicas: &mut Replicas, node: usize, others: &[usize], ticks: usize) {
+    for _ in 0..ticks {
+        replicas.nodes[node].pass(50);
+        replicas.nodes[node].tick();
+        for _ in 0..4 {
+            for other in others {
+                carry(replicas, node, *other);
+                let said = pick(replicas, *other, node, |message| !is_ship(message));
+                put(replicas, node, said);
+            }
+        }
+    }
+}
+
+fn assert_gone(replicas: &mut Replicas) {
+    for node in 0..replicas.nodes.len() {
+        let shown = replicas.read(node, "k", Read::Type);
+        assert_eq!(shown, Reply::Simple("none"), "through {node}");
+    }
+}
+
+/// P7. us-1 misses what us-2 and us-3 acknowledge. SET at a quorum, and what deletes the key at ONE behind it: the SET ends what was missed.
+#[test]
+fn p7_a_set_with_a_delete_at_one_behind_it_ends_what_was_missed() {
+    let missed: [(Write, Reply); 3] = [
+        (add(&["m"]), Reply::Int(1)),
+        (set("old"), Reply::Ok),
+        (incr(3), Reply::Int(3)),
+    ];
+    for (before, reply) in missed {
+        for delete in [Write::Delete, Write::GetDel, expire(1)] {
+            let mut three = Replicas::three();
+            three.nodes[1].wall_ms += 600;
+            let _held = missed_by(&mut three, 0, before.clone(), &reply);
+            let written = three.begin(0, "k", Action::Write(set("a")));
+            let deleted = begin_at(&mut three, 0, Action::Write(delete), ONE);
+            three.live(0..3, 20);
+            assert_eq!(three.reply(0, written), Some(Reply::Ok));
+            let deleted = three.reply(0, deleted);
+            assert!(!matches!(deleted, None | Some(Reply::Error(_))));
+            assert_gone(&mut three);
+        }
+    }
+}
+
+/// P4. What is added behind such a DEL is alone there.
+#[test]
+fn p4_what_is_added_behind_a_delete_at_one_is_all_that_is_there() {
+    let mut three = Replicas::three();
+    let _held = missed_by(&mut three, 0, add(&["m"]), &Reply::Int(1));
+    let written = three.begin(0, "k", Action::Write(set("a")));
+    let _deleted = begin_at(&mut three, 0, Action::Write(Write::Delete), ONE);
+    let added = three.begin(0, "k", Action::Write(add(&["x"])));
+    three.live(0..3, 20);
+    assert_eq!(three.reply(0, written), Some(Reply::Ok));
+    assert_eq!(three.reply(0, added), Some(Reply::Int(1)));
+    for node in 0..3 {
+        let shown = three.read(node, "k", Read::Members);
+        assert_eq!(shown, Reply::Set(vec![bulk("x")]), "through {node}");
+    }
+}
+
+/// us-3 alone has a value (at ONE); SET at ALL through us-1, DEL at a quorum behind it. Whoever was asked by the DEL alone would not know.
+#[test]
+fn a_set_at_all_with_a_delete_at_a_quorum_behind_it_ends_what_one_replica_had() {
+    for (before, ahead) in [(set("old"), 600), (add(&["m"]), 0), (incr(3), 0)] {
+        let mut three = Replicas::three();
+        three.nodes[2].wall_ms += ahead;
+        let first = begin_at(&mut three, 2, Action::Write(before), ONE);
+        assert!(three.reply(2, first).is_some());
+        let late = three.hold(2);
+        let written = begin_at(&mut three, 0, Action::Write(set("a")), Level::All);
+        let deleted = three.begin(0, "k", Action::Write(Write::Delete));
+        talk(&mut three, 0, &[1], 6);
+        assert_eq!(three.reply(0, written), None, "us-3 has not heard of it");
+        talk(&mut three, 0, &[1, 2], 6);
+        assert_eq!(three.reply(0, written), Some(Reply::Ok));
+        three.release(2, late);
+        three.live(0..3, 20);
+        assert_eq!(three.reply(0, deleted), Some(Reply::Int(1)));
+        assert_gone(&mut three);
+    }
+}
+
+/// P7. us-3, us-4 and us-5 acknowledge a value; SET at a quorum through us-1, DEL at TWO behind it, for which us-2 is enough.
+#[test]
+fn p7_a_set_with_a_delete_at_two_of_five_behind_it_ends_what_was_missed() {
+    for (before, ahead) in [(set("old"), 900), (add(&["m"]), 0)] {
+        let mut five = five();
+        five.nodes[2].wall_ms += ahead;
+        let first = five.begin(2, "k", Action::Write(before));
+        talk(&mut five, 2, &[3, 4], 8);
+        let first = five.reply(2, first);
+        assert!(matches!(first, Some(Reply::Ok | Reply::Int(_))));
+        lose_all(&mut five);
+        let written = five.begin(0, "k", Action::Write(set("a")));
+        let deleted = begin_at(&mut five, 0, Action::Write(Write::Delete), TWO);
+        talk(&mut five, 0, &[1], 6);
+        talk(&mut five, 0, &[1, 2, 3, 4], 8);
+        assert_eq!(five.reply(0, written), Some(Reply::Ok));
+        five.live(0..5, 20);
+        assert_eq!(five.reply(0, deleted), Some(Reply::Int(1)));
+        assert_gone(&mut five);
+    }
+}
+
+/// us-3 and us-4 are asked by us-1. Gives what they say, which is held back.
+fn answers_of_two(five: &mut Replicas) -> Vec<Held> {
+    let is_asked = |to: usize, five: &Replicas| {
+        let session = five.session(0, to);
+        let mut sent = five.nodes[0].sent.iter();
+        sent.any(|(of, message)| *of == session && matches!(message, Message::Compare(_)))
+    };
+    for _ in 0..12 {
+        if is_asked(2, five) && is_asked(3, five) {
+            break;
+        }
+        five.nodes[0].pass(100);
+        five.nodes[0].tick();
+    }
+    let answer = |other| {
+        let asked = pick(five, 0, other, |message| {
+            matches!(message, Message::Compare(_))
+        });
+        assert!(!asked.is_empty(), "{other} is asked");
+        put(five, other, asked);
+        pick(five, other, 0, |message| !is_ship(message))
+    };
+    [2, 3].map(answer).into()
+}
+
+fn rows_arrive(five: &mut Replicas, from: usize, to: &[usize]) {
+    for other in to {
+        let rows = pick(five, from, *other, is_ship);
+        put(five, *other, rows);
+    }
+}
+
+/// P7. The key changes each time when us-1 has asked about it, and at last us-2 alone deletes it. us-1 finds nothing, and must not say so: it and
+/// us-2 are two of five.
+#[test]
+fn p7_what_is_not_found_any_more_is_asked_about_however_often_that_was_done() {
+    for write in [Write::Delete, remove(&["m"])] {
+        let mut five = five();
+        assert_eq!(five.write(0, "k", add(&["m"])), Reply::Int(1));
+        five.live(0..5, 10);
+        lose_all(&mut five);
+        let id = five.begin(0, "k", Action::Write(write));
+        for round in 0.. {
+            let said = answers_of_two(&mut five);
+            // What it is asked again for, and more often than it may be for that.
+            if round < 2 {
+                let name = format!("x{round}");
+                begin_at(&mut five, 4, Action::Write(add(&[&name])), ONE);
+                rows_arrive(&mut five, 4, &[0, 1, 2, 3]);
+            } else {
+                let gone = begin_at(&mut five, 1, Action::Write(Write::Delete), ONE);
+                assert_eq!(five.reply(1, gone), Some(Reply::Int(1)));
+                rows_arrive(&mut five, 1, &[0]);
+            }
+            for held in said {
+                put(&mut five, 0, held);
+            }
+            let is_carried_out = five.nodes[0]
+                .sent
+                .iter()
+                .any(|(_, message)| is_ship(message));
+            if round == 2 || is_carried_out {
+                break;
+            }
+        }
+        talk(&mut five, 0, &[2, 3], 10);
+        assert!(matches!(five.reply(0, id), Some(Reply::Int(_))));
+        lose_all(&mut five);
+        five.cut_off(0);
+        five.cut_off(1);
+        let members = vec![bytes("m")];
+        let shown = five.read(2, "k", Read::AreMembers { members });
+        assert_eq!(shown, Reply::Array(vec![Reply::Int(0)]));
+    }
+}
+
+/// P1. DEL, and something made anew behind it, while an EXPIRE elsewhere runs beside the DEL: that end is not the new one's.
+#[test]
+fn p1_what_is_made_behind_a_delete_beside_an_expire_stays() {
+    let made = [
+        (set("new"), Read::Get, bulk("new")),
+        (add(&["x"]), Read::Cardinality, Reply::Int(1)),
+        (incr(7), Read::Get, bulk("7")),
+    ];
+    for (anew, read, want) in made {
+        let mut three = Replicas::three();
+        let soon = three.nodes[0].wall_ms + 5_000;
+        assert_eq!(three.write(0, "k", set("1")), Reply::Ok);
+        three.live(0..3, 10);
+        lose_all(&mut three);
+        let deleted = three.begin(0, "k", Action::Write(Write::Delete));
+        for _ in 0..3 {
+            for other in [1, 2] {
+                let asked = pick(&mut three, 0, other, |message| !is_ship(message));
+                put(&mut three, other, asked);
+                let said = pick(&mut three, other, 0, |message| !is_ship(message));
+                put(&mut three, 0, said);
+            }
+        }
+        let made = three.begin(0, "k", Action::Write(anew));
+        let ends = three.begin(2, "k", Action::Write(expire(soon)));
+        talk(&mut three, 2, &[1], 6);
+        assert_eq!(three.reply(2, ends), Some(Reply::Int(1)));
+        talk(&mut three, 0, &[1], 10);
+        assert_eq!(three.reply(0, deleted), Some(Reply::Int(1)));
+        let made = three.reply(0, made);
+        assert!(matches!(made, Some(Reply::Ok | Reply::Int(_))));
+        three.live(0..3, 120);
+        for node in 0..3 {
+            assert_eq!(three.read(node, "k", read.clone()), want, "through {node}");
+        }
+    }
+}
+
+/// us-2 answers questions and takes rows; its word that it has them is lost.
+fn talk_without_words(three: &mut Replicas) {
+    for _ in 0..6 {
+        carry(three, 0, 1);
+        let said = |message: &Message| !is_ship(message) && !matches!(message, Message::Taken(_));
+        let said = pick(three, 1, 0, said);
+        let _lost = pick(three, 1, 0, |message| !is_ship(message));
+        put(three, 0, said);
+    }
+}
+
+/// P4. DEL k, SADD k m on one connection; another node adds `m` again over that. What the DEL ends is what was there before it.
+#[test]
+fn p4_an_add_behind_a_delete_is_not_lost_with_one_that_replaced_it() {
+    let deletes = [
+        (add(&["m", "other"]), Write::Delete, Reply::Int(1)),
+        (set("v"), Write::GetDel, bulk("v")),
+    ];
+    for (before, delete, deleted) in deletes {
+        let mut three = Replicas::three();
+        let begun = begin_at(&mut three, 0, Action::Write(before), Level::All);
+        three.live(0..3, 10);
+        assert!(three.reply(0, begun).is_some());
+        let id = three.begin(0, "k", Action::Write(delete));
+        let added = three.begin(0, "k", Action::Write(add(&["m"])));
+        talk_without_words(&mut three);
+        three.nodes[0].sent.retain(|(_, message)| is_ship(message));
+        let late = pick(&mut three, 0, 2, is_ship);
+        // us-3 takes the second add first.
+        let again = three.begin(1, "k", Action::Write(add(&["m"])));
+        talk(&mut three, 1, &[2], 8);
+        assert!(matches!(three.reply(1, again), Some(Reply::Int(_))));
+        put(&mut three, 2, late);
+        three.live(0..3, 30);
+        assert_eq!(three.reply(0, id), Some(deleted));
+        assert!(matches!(three.reply(0, added), Some(Reply::Int(_))));
+        for node in 0..3 {
+            let shown = three.read(
+                node,
+                "k",
+                Read::AreMembers {
+                    members: vec![bytes("m")],
+                },
+            );
+            assert_eq!(shown, Reply::Array(vec![Reply::Int(1)]), "through {node}");
+        }
+    }
+}
+
+/// P4. SET, DEL, SADD on one connection: nothing is added before the SET is sure, or what it is taught then could be newer than the DEL.
+#[test]
+fn p4_a_delete_waits_for_the_set_before_it() {
+    let mut three = Replicas::three();
+    let writes = [set("v"), Write::Delete, add(&["m"])];
+    let ids = writes.map(|write| three.begin(0, "k", Action::Write(write)));
+    talk_without_words(&mut three);
+    let shown = begin_at(&mut three, 1, Action::Read(Read::Get), ONE);
+    let shown = three.reply(1, shown);
+    assert_eq!(shown, Some(bulk("v")), "us-2 has the SET alone");
+    three.live(0..3, 30);
+    let replies = ids.map(|id| three.reply(0, id));
+    assert_eq!(
+        replies,
+        [Some(Reply::Ok), Some(Reply::Int(1)), Some(Reply::Int(1))]
+    );
+    for node in 0..3 {
+        let shown = three.read(node, "k", Read::Members);
+        assert_eq!(shown, Reply::Set(vec![bulk("m")]), "through {node}");
+    }
+}
