@@ -54,21 +54,9 @@ pub struct Asked<'a> {
     pub are_whole_enough_together: bool,
     /// When nodes went on under another number: a shard that was far ahead, and idle since, does so when it is first asked.
     pub renewals: &'a [Duration],
-    /// How often a message may go to another replica and back while a request waits, at least.
-    pub round_trips: u32,
 }
 
 impl Asked<'_> {
-    /// So many before it on its key may take all the time that a request has. Each may be a question of several pages, and be put
-    /// twice more because something came to the key meanwhile.
-    fn line(&self) -> usize {
-        if self.round_trips < QUESTION_ROUND_TRIPS {
-            1
-        } else {
-            2
-        }
-    }
-
     fn covers(&self, asked: &Operation) -> bool {
         let can_be_met = match asked.op.level {
             Level::Replicas(count) if count.get() == 1 => true,
@@ -102,7 +90,7 @@ fn members(action: &Action) -> u64 {
 pub fn check(history: &History, ending: &Ending<'_>, asked: &Asked<'_>) -> Vec<Violation> {
     let operations = history.operations.iter();
     let late = operations.filter(|operation| asked.covers(operation));
-    let late = late.filter(|operation| !stood_in_line(history, operation, asked.line()));
+    let late = late.filter(|operation| !stood_in_line(history, operation));
     let mut wrong: Vec<Violation> = late.filter_map(unanswered).collect();
     // Where bounds dropped rows, or a disk was lost, marks rest below what is missing until that is repaired.
     if !ending.may_lack {
@@ -116,7 +104,7 @@ pub fn check(history: &History, ending: &Ending<'_>, asked: &Asked<'_>) -> Vec<V
 
 /// Whether others were answered about the same key meanwhile: on a long path those before it may take all the time that a request has.
 /// Where nobody is, the line itself stands still.
-fn stood_in_line(history: &History, asked: &Operation, line: usize) -> bool {
+fn stood_in_line(history: &History, asked: &Operation) -> bool {
     let end = asked.completed.unwrap_or(Duration::MAX);
     let before = history.operations.iter().filter(|other| {
         other.op.key == asked.op.key
@@ -129,7 +117,7 @@ fn stood_in_line(history: &History, asked: &Operation, line: usize) -> bool {
                 .completed
                 .is_some_and(|at| asked.invoked < at && at < end)
     });
-    answered.count() >= line
+    answered.count() >= LINE
 }
 
 fn unanswered(asked: &Operation) -> Option<Violation> {
@@ -155,5 +143,5 @@ const GREETING: Duration = Duration::from_secs(3);
 const DECLINING: Duration = Duration::from_secs(1);
 /// What one takes in a row at most, with its dots.
 const MEMBER_BYTES: u64 = 64;
-/// What a question takes that finds two pages of differences, and is put twice more.
-const QUESTION_ROUND_TRIPS: u32 = 8;
+/// So many before it on its key may take all the time that a request has, each a few round trips.
+const LINE: usize = 2;

@@ -229,13 +229,6 @@ impl Plan {
         }
     }
 
-    /// How often a message goes to another host and back within so much time, at least.
-    pub fn round_trips(&self, time: Duration) -> u32 {
-        let longest = 2 * (self.delay.1 + self.jitter_max);
-        let trips = time.as_micros() / longest.as_micros().max(1);
-        u32::try_from(trips).unwrap_or(u32::MAX)
-    }
-
     /// What is asked on one key waits in one line: with many clients and long ways most of it would only run out of time.
     fn thin_out(&mut self) {
         self.clients = self.clients.min(2);

@@ -3,7 +3,7 @@
 use node::level::Level;
 
 use super::{
-    host::{Host, TIMEOUT},
+    host::Host,
     ledger::Ledger,
     world::{SETTLE_MAX, World},
 };
@@ -83,7 +83,6 @@ impl World {
             from: late,
             replicas,
             renewals: &self.desk.renewals,
-            round_trips: self.desk.plan.round_trips(TIMEOUT),
             may_lack: ending.may_lack,
             row_bytes_max: self.desk.plan.outbox_bytes,
             are_short: ending.hosts.iter().any(|host| host.is_short),

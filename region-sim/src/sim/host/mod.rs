@@ -578,7 +578,7 @@ pub const MAX_SKEW_MS: u64 = 1000;
 /// Inputs that wait for a shard, at most, before clients are told that it is busy.
 const QUEUE_MAX: usize = 256;
 /// How long a request waits for other replicas.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(100);
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(500);
