@@ -86,6 +86,8 @@ pub enum Mutant {
     PassedOnByNobody,
     /// A SET is not taught the increments that others know.
     CountsNotTaught,
+    /// A SET is not taught what others know of the set.
+    ClearNotTaught,
     /// A corrected write is answered before its correction has met the level.
     CorrectionNotAwaited,
     /// A read does not join what another replica knew.
@@ -185,7 +187,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 55] = [
+        pub const ALL: [Self; 56] = [
             Self::OutboxRowNotStored,
             Self::HintNotStored,
             Self::AnsweredBeforeCommit,
@@ -224,6 +226,7 @@ mod switch {
             Self::StandInCountsTooEarly,
             Self::PassedOnByNobody,
             Self::CountsNotTaught,
+            Self::ClearNotTaught,
             Self::CorrectionNotAwaited,
             Self::CopyNotJoined,
             Self::GateIgnored,

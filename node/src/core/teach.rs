@@ -254,7 +254,7 @@ impl Teaching {
     }
 
     fn of_clear(&mut self, head: &Head, cleared: &RowsDelta<()>) {
-        let is_clear = cleared.named == Named::All;
+        let is_clear = cleared.named == Named::All && !is_on(Mutant::ClearNotTaught);
         if is_clear && !cleared.context.covers(&head.set.context) {
             self.seen = Some(head.set.context.clone());
         }
