@@ -7,8 +7,8 @@ use region_sim::{
     chaos::ChaosArgs,
     link::Loss,
     live::{
-        Builder, Change, Cluster, Ends, Error, Limit, RoundTrip, assignment, control, duration,
-        offset_ms, round_trips,
+        Builder, Change, Cluster, Ends, Error, Limit, Replicas, RoundTrip, assignment, control,
+        duration, offset_ms, round_trips,
     },
     sim::SimArgs,
 };
@@ -48,9 +48,9 @@ pub struct UpArgs {
     /// Nodes in each region
     #[arg(long, default_value_t = 1)]
     nodes: u16,
-    /// Replicas of each key in each region [default: all nodes, up to 3]
+    /// Replicas of each key in each region, or by region: us=3,eu=2,ap=0 [default: all nodes, up to 3]
     #[arg(long, value_name = "N")]
-    replicas: Option<u16>,
+    replicas: Option<Replicas>,
     /// Round trip times: us-eu=80ms,us-ap=150ms for regions, us-1,eu-2=80ms for nodes, 80ms for all regions
     #[arg(long, value_name = "A-B=D,…", value_parser = trips)]
     rtt: Vec<Trips>,

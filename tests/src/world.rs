@@ -79,7 +79,7 @@ impl World {
         let name: RegionName = region.parse().expect("a region has a valid name");
         let nodes = self.nodes_of(region).into_iter();
         let nodes = nodes.map(|node| node.parse().expect("a node has a valid name"));
-        let replicas = u8::try_from(self.cluster.topology().replicas())
+        let replicas = u8::try_from(self.cluster.topology().replicas(&name))
             .expect("a region has fewer replicas than that");
         let members = BTreeMap::from([(name.clone(), nodes.collect())]);
         let placement = Placement::new(members, &BTreeMap::from([(name.clone(), replicas)]));

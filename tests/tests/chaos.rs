@@ -81,7 +81,7 @@ fn lose_a_write(mut run: Run) {
     let name = last.name.clone();
     let verdicts = judge(&Evidence {
         history,
-        replicas: run.scenario.topology().unwrap().replicas().into(),
+        replicas: run.scenario.topology().unwrap().most_replicas().into(),
         regions: run.scenario.regions.len(),
         ending: run.ending,
         settle_bound: run.scenario.settle,

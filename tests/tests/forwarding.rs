@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 
+use region_sim::live::Replicas;
 use tests::{
     client::{Client, Value},
     hostile::Site,
@@ -40,6 +41,28 @@ fn any_node_takes_any_command_with_one_of_them_dead_too() {
         says(&mut world.client(node), &["DBSIZE"], &Value::Int(0));
     }
     takes_everything(&world, &nodes, "it returned");
+}
+
+#[test]
+fn each_region_keeps_its_own_number_of_replicas() {
+    let replicas: Replicas = "us=2,eu=1,ap=0".parse().unwrap();
+    let world = World::with(|builder| {
+        let builder = builder.regions(["us", "eu", "ap"]).nodes(2);
+        builder.replicas(replicas)
+    });
+    let kept = ["us", "eu", "ap"].map(|region| world.replicas_of(region, "k").len());
+    assert_eq!(kept, [2, 1, 0]);
+    let nodes = world.nodes();
+    for node in &nodes {
+        says(
+            &mut world.client(node),
+            &["AT", "ALL", "SET", "k", node],
+            &ok(),
+        );
+        for other in &nodes {
+            says(&mut world.client(other), &["GET", "k"], &bulk(node));
+        }
+    }
 }
 
 #[test]

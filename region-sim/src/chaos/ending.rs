@@ -152,7 +152,7 @@ fn differences(nodes: &[NodeEntry], topology: &Topology) -> Vec<String> {
             .iter()
             .map(|(entry, all)| (entry, all.get(partition).map_or("", String::as_str)))
             .collect();
-        difference(partition, &held, usize::from(topology.replicas()))
+        difference(partition, &held, usize::from(topology.most_replicas()))
     });
     differing.take(DIFFERENCES_MAX).collect()
 }

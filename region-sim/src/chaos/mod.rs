@@ -403,7 +403,7 @@ impl Trial {
         });
         Evidence {
             history: clients::history(asked),
-            replicas: self.topology.replicas().into(),
+            replicas: self.topology.most_replicas().into(),
             regions: self.topology.regions().len(),
             ending: ending.clone(),
             settle_bound: self.scenario.settle,

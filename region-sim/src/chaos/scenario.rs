@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::{
     link::Loss,
-    live::{Change, Error, Limit, Topology, duration, offset_ms},
+    live::{Change, Error, Limit, Replicas, Topology, duration, offset_ms},
 };
 
 /// A scenario as its file describes it. What a file leaves out is as in [`Scenario::default`].
@@ -340,7 +340,12 @@ impl Scenario {
     /// # Errors
     /// If it cannot be.
     pub fn topology(&self) -> Result<Topology, Error> {
-        Topology::new("chaos", &self.regions, self.nodes, self.replicas)
+        Topology::new(
+            "chaos",
+            &self.regions,
+            self.nodes,
+            self.replicas.map(Replicas::from),
+        )
     }
 
     /// Whether it means something: to be asked again when it was changed.

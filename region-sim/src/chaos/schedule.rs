@@ -43,7 +43,7 @@ impl Schedule {
         let times = times(scenario, &mut dice);
         let mut painter = Painter {
             scenario,
-            tolerated: usize::from((topology.replicas() - 1) / 2).max(1),
+            tolerated: usize::from((topology.most_replicas() - 1) / 2).max(1),
             topology,
             dice,
             turns: vec![0; scenario.faults.len()],

@@ -23,7 +23,7 @@ use super::{
     seat::Seat,
     site::Site,
     threads::Threads,
-    topology::{Pair, Topology},
+    topology::{Pair, Replicas, Topology},
 };
 use crate::link::Loss;
 
@@ -34,7 +34,7 @@ pub struct Builder {
     cluster: String,
     regions: Vec<String>,
     nodes: u16,
-    replicas: Option<u16>,
+    replicas: Option<Replicas>,
     round_trips: Vec<RoundTrip>,
     faults: Change,
     base_port: u16,
@@ -91,9 +91,9 @@ impl Builder {
         self
     }
 
-    /// Replicas of each key in each region; all nodes up to three unless given.
-    pub fn replicas(mut self, replicas: u16) -> Self {
-        self.replicas = Some(replicas);
+    /// Replicas of each key, in each region or by region; all nodes up to three unless given.
+    pub fn replicas(mut self, replicas: impl Into<Replicas>) -> Self {
+        self.replicas = Some(replicas.into());
         self
     }
 
@@ -188,7 +188,12 @@ impl Builder {
     /// If the description or the directory does not fit, a port is busy, or a node does not become
     /// ready. Then no node is left.
     pub async fn start(self) -> Result<Cluster, Error> {
-        let topology = Topology::new(&self.cluster, &self.regions, self.nodes, self.replicas)?;
+        let topology = Topology::new(
+            &self.cluster,
+            &self.regions,
+            self.nodes,
+            self.replicas.clone(),
+        )?;
         let links = self.links(&topology)?;
         let program = program::find(self.program.as_deref())?;
         let parts = Parts {
@@ -255,7 +260,7 @@ impl Builder {
             Arc::new(Seat::new(
                 index,
                 name.to_string(),
-                region.to_string(),
+                region.clone(),
                 layout,
                 parts.programs[index].clone(),
             ))

@@ -140,7 +140,7 @@ impl NodeConfig<'_> {
             .dial
             .iter()
             .map(|(node, address)| (node.clone(), text(address)));
-        let replicas = Value::Integer(self.topology.replicas().into());
+        let replicas = |region| Value::Integer(self.topology.replicas(region).into());
         table([
             (
                 "node",
@@ -179,7 +179,7 @@ impl NodeConfig<'_> {
                 self.topology
                     .regions()
                     .iter()
-                    .map(|region| (region.to_string(), replicas.clone()))
+                    .map(|region| (region.to_string(), replicas(region)))
                     .collect(),
             ),
             ("members", self.members()),

@@ -43,5 +43,5 @@ pub use self::{
     seat::Phase,
     site::NodeEntry,
     status::{ClusterStatus, LinkRow, NodeRow, Words, describe, table},
-    topology::{Ends, NODES_MAX, Pair, Topology},
+    topology::{Ends, NODES_MAX, Pair, Replicas, Topology},
 };

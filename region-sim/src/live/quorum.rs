@@ -6,13 +6,16 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use node::status::{NodeState, NodeStatus, Status};
 use tokio::time::{Instant, sleep};
 
-use super::seat::{Phase, Seat};
+use super::{
+    seat::{Phase, Seat},
+    topology::Topology,
+};
 
 /// All nodes of a cluster, and how many of a region hold each key.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seats<'a> {
     pub(super) all: &'a [Arc<Seat>],
-    pub(super) replicas: u16,
+    pub(super) topology: &'a Topology,
 }
 
 /// Waits until a node says that it can meet its default levels; not for longer than is usual, and not where too few nodes of its
@@ -102,8 +105,9 @@ fn has_majority(seats: Seats<'_>, seat: &Seat) -> bool {
         .filter(|other| other.life().phase == Phase::Ready)
         .count();
     let nodes = region().count();
-    let replicas = usize::from(seats.replicas);
-    let spare = replicas - (replicas / 2 + 1);
+    // A majority lives where fewer than half of them may be among those that do not.
+    let replicas = usize::from(seats.topology.replicas(&seat.region));
+    let spare = replicas.saturating_sub(1) / 2;
     living + spare >= nodes
 }
 

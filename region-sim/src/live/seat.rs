@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use nix::sys::signal::Signal;
+use node::names::RegionName;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Mutex, watch},
@@ -16,7 +17,7 @@ use super::{config::Doors, error::Error, layout::NodeLayout, process::Process};
 pub(super) struct Seat {
     pub index: usize,
     pub name: String,
-    pub region: String,
+    pub region: RegionName,
     pub layout: NodeLayout,
     /// Held by a verb from its first step to its last, so that two never interleave on a node.
     pub turn: Mutex<()>,
@@ -69,7 +70,7 @@ impl Seat {
     pub fn new(
         index: usize,
         name: String,
-        region: String,
+        region: RegionName,
         layout: NodeLayout,
         program: PathBuf,
     ) -> Self {

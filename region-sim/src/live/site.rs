@@ -91,7 +91,7 @@ impl Site {
     fn all(&self) -> quorum::Seats<'_> {
         quorum::Seats {
             all: &self.seats,
-            replicas: self.topology.replicas(),
+            topology: &self.topology,
         }
     }
 
@@ -132,7 +132,7 @@ impl Site {
             topology: &self.topology,
             layout: &self.layout,
             name: &seat.name,
-            region: &seat.region,
+            region: seat.region.as_str(),
             doors: self
                 .ports
                 .doors(seat.index, &seat.name, seat.life().doors)?,
@@ -369,7 +369,7 @@ impl NodeEntry {
         };
         Self {
             name: seat.name.clone(),
-            region: seat.region.clone(),
+            region: seat.region.to_string(),
             pid: life.process.as_ref().map(Process::pid),
             resp: door(|doors| doors.resp),
             quic: door(|doors| doors.quic),

@@ -110,7 +110,7 @@ async fn look_at(seat: &Seat, patience: Duration) -> NodeRow {
     };
     NodeRow {
         name: seat.name.clone(),
-        region: seat.region.clone(),
+        region: seat.region.to_string(),
         pid: life.process.as_ref().map(Process::pid),
         state: life.phase,
         program: life.program,

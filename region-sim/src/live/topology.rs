@@ -1,7 +1,7 @@
 //! The shape of a cluster: which nodes there are, in which regions, and what the names that people
 //! use for them select.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use node::names::{ClusterName, NodeName, RegionName};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,63 @@ pub struct Topology {
     cluster: ClusterName,
     regions: Vec<RegionName>,
     nodes: u16,
-    replicas: u16,
+    replicas: Replicas,
+}
+
+/// How many replicas of each key regions keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Replicas {
+    /// So many in each region.
+    Each(u16),
+    /// By region; those that are not named keep as many as they do unless told. A region with 0 forwards what it is asked.
+    Of(BTreeMap<RegionName, u16>),
+}
+
+impl From<u16> for Replicas {
+    fn from(each: u16) -> Self {
+        Self::Each(each)
+    }
+}
+
+impl FromStr for Replicas {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if let Ok(each) = text.parse() {
+            return Ok(Self::Each(each));
+        }
+        let mut counts = BTreeMap::new();
+        for entry in text.split(',') {
+            let count = entry.split_once('=').and_then(|(region, count)| {
+                let region: RegionName = region.parse().ok()?;
+                Some((region, count.parse().ok()?))
+            });
+            let Some((region, count)) = count else {
+                return Err(Error::Usage(format!(
+                    "'{entry}' is no number of replicas: write 3, or us=3,eu=2,ap=0"
+                )));
+            };
+            if counts.insert(region, count).is_some() {
+                return Err(Error::Usage(format!("'{text}' names a region twice")));
+            }
+        }
+        Ok(Self::Of(counts))
+    }
+}
+
+impl fmt::Display for Replicas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Each(each) => write!(f, "{each}"),
+            Self::Of(counts) => {
+                let counts = counts
+                    .iter()
+                    .map(|(region, count)| format!("{region}={count}"));
+                f.write_str(&counts.collect::<Vec<_>>().join(","))
+            }
+        }
+    }
 }
 
 impl Topology {
@@ -23,12 +79,12 @@ impl Topology {
     ///
     /// # Errors
     /// If a name is wrong or there twice, or a number does not fit: at most [`NODES_MAX`] nodes in all,
-    /// and no more replicas than nodes.
+    /// no more replicas than nodes, and somewhere a replica.
     pub fn new(
         cluster: &str,
         regions: &[String],
         nodes: u16,
-        replicas: Option<u16>,
+        replicas: Option<Replicas>,
     ) -> Result<Self, Error> {
         let usage = |e: node::names::NameError| Error::Usage(e.to_string());
         let cluster = cluster.parse().map_err(usage)?;
@@ -36,7 +92,7 @@ impl Topology {
             .iter()
             .map(|name| name.parse().map_err(usage))
             .collect::<Result<_, _>>()?;
-        let replicas = replicas.unwrap_or(nodes.min(3));
+        let replicas = replicas.unwrap_or(Replicas::Each(usual_replicas(nodes)));
         let topology = Self {
             cluster,
             regions,
@@ -63,11 +119,20 @@ impl Topology {
         if self.regions.len() * usize::from(self.nodes) > NODES_MAX {
             return usage(format!("at most {NODES_MAX} nodes"));
         }
-        if !(1..=self.nodes).contains(&self.replicas) {
+        if let Replicas::Of(counts) = &self.replicas
+            && let Some(other) = counts.keys().find(|name| !self.regions.contains(name))
+        {
+            return usage(format!("replicas for {other}, which is no region here"));
+        }
+        let mut counts = self.regions.iter().map(|region| self.replicas(region));
+        if let Some(count) = counts.find(|count| *count > self.nodes) {
+            let nodes = self.nodes;
             return usage(format!(
-                "{} replicas do not fit {} nodes per region",
-                self.replicas, self.nodes
+                "{count} replicas do not fit {nodes} nodes per region"
             ));
+        }
+        if self.most_replicas() == 0 {
+            return usage("no region keeps a replica".to_owned());
         }
         Ok(())
     }
@@ -82,9 +147,21 @@ impl Topology {
         &self.regions
     }
 
-    /// Replicas of each key in each region.
-    pub fn replicas(&self) -> u16 {
-        self.replicas
+    /// Replicas of each key in a region.
+    pub fn replicas(&self, region: &RegionName) -> u16 {
+        match &self.replicas {
+            Replicas::Each(each) => *each,
+            Replicas::Of(counts) => {
+                let count = counts.get(region).copied();
+                count.unwrap_or(usual_replicas(self.nodes))
+            }
+        }
+    }
+
+    /// Replicas of each key in the region that keeps most of them.
+    pub fn most_replicas(&self) -> u16 {
+        let counts = self.regions.iter().map(|region| self.replicas(region));
+        counts.max().unwrap_or(0)
     }
 
     /// Every node with its region, in order of index.
@@ -209,6 +286,11 @@ impl fmt::Display for Topology {
     }
 }
 
+/// All that there are, up to three.
+fn usual_replicas(nodes: u16) -> u16 {
+    nodes.min(3)
+}
+
 fn name_of(region: &RegionName, i: u16) -> NodeName {
     format!("{region}-{i}")
         .parse()
@@ -285,7 +367,49 @@ mod tests {
             .map(|(node, region)| format!("{node}@{region}"))
             .collect();
         assert_eq!(names, ["us-1@us", "us-2@us", "eu-1@eu", "eu-2@eu"]);
-        assert_eq!(topology.replicas(), 2);
+        assert_eq!(topology.most_replicas(), 2);
+    }
+
+    #[test]
+    fn each_region_may_keep_its_own_number_of_replicas() {
+        let regions = ["us", "eu", "ap"].map(String::from);
+        let with = |text: &str| Topology::new("demo", &regions, 3, Some(text.parse()?));
+        let kept = |text: &str| {
+            let topology = with(text).unwrap();
+            let counts = topology.regions().iter();
+            counts
+                .map(|region| topology.replicas(region))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(kept("2"), [2, 2, 2]);
+        assert_eq!(kept("us=3,eu=2,ap=0"), [3, 2, 0]);
+        assert_eq!(kept("eu=1"), [3, 1, 3]);
+        for (wrong, why) in [
+            (
+                "",
+                "'' is no number of replicas: write 3, or us=3,eu=2,ap=0",
+            ),
+            (
+                "us",
+                "'us' is no number of replicas: write 3, or us=3,eu=2,ap=0",
+            ),
+            ("us=1,us=2", "'us=1,us=2' names a region twice"),
+            ("sa=1", "replicas for sa, which is no region here"),
+            ("us=4", "4 replicas do not fit 3 nodes per region"),
+            ("4", "4 replicas do not fit 3 nodes per region"),
+            ("0", "no region keeps a replica"),
+            ("us=0,eu=0,ap=0", "no region keeps a replica"),
+        ] {
+            assert_eq!(with(wrong).unwrap_err().to_string(), why);
+        }
+    }
+
+    #[test]
+    fn a_stored_number_of_replicas_is_read_as_before() {
+        let stored = r#"{"cluster":"demo","regions":["us"],"nodes":3,"replicas":2}"#;
+        let topology: Topology = serde_json::from_str(stored).unwrap();
+        assert_eq!(topology.most_replicas(), 2);
+        assert_eq!(serde_json::to_string(&topology).unwrap(), stored);
     }
 
     #[test]
@@ -329,7 +453,7 @@ mod tests {
         assert!(topology(&["us", "us"], 1).is_err());
         assert!(topology(&["US"], 1).is_err());
         assert!(topology(&["us", "eu"], 51).is_err());
-        assert!(Topology::new("demo", &["us".to_owned()], 2, Some(3)).is_err());
+        assert!(Topology::new("demo", &["us".to_owned()], 2, Some(Replicas::Each(3))).is_err());
     }
 
     #[test]
