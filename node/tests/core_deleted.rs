@@ -14,7 +14,8 @@ mod core_support;
 use std::num::NonZeroU8;
 
 use core_support::{
-    add, bulk, bytes, home, incr,
+    add, bulk, bytes, incr,
+    minority::{answers_of_two, five, lose_all, questions, rows_arrive, talk},
     missed::{Held, ONE, begin_at, carry, expire, is_ship, missed_by, pick, put},
     remove,
     replicas::Replicas,
@@ -23,41 +24,13 @@ use core_support::{
 use node::{
     core::{
         message::Message,
-        op::{Action, Read, Write},
+        op::{Action, Read, SetExpiry, Write},
         reply::Reply,
     },
     level::Level,
 };
 
 const TWO: Level = Level::Replicas(NonZeroU8::new(2).expect("two is not zero"));
-
-fn five() -> Replicas {
-    let names = ["us-1", "us-2", "us-3", "us-4", "us-5"];
-    let places = names.map(|name| home("us", name, &[("us", &names)], 5));
-    Replicas::joined(places.into_iter())
-}
-
-fn lose_all(replicas: &mut Replicas) {
-    replicas.nodes.iter_mut().for_each(|node| {
-        node.sent.clear();
-        node.returned.clear();
-    });
-}
-
-/// A node and these others talk; nobody's rows come to it.
-fn talk(replicas: &mut Replicas, node: usize, others: &[usize], ticks: usize) {
-    for _ in 0..ticks {
-        replicas.nodes[node].pass(50);
-        replicas.nodes[node].tick();
-        for _ in 0..4 {
-            for other in others {
-                carry(replicas, node, *other);
-                let said = pick(replicas, *other, node, |message| !is_ship(message));
-                put(replicas, node, said);
-            }
-        }
-    }
-}
 
 fn assert_gone(replicas: &mut Replicas) {
     for node in 0..replicas.nodes.len() {
@@ -151,38 +124,6 @@ fn p7_a_set_with_a_delete_at_two_of_five_behind_it_ends_what_was_missed() {
     }
 }
 
-/// us-3 and us-4 are asked by us-1. Gives what they say, which is held back.
-fn answers_of_two(five: &mut Replicas) -> Vec<Held> {
-    let is_asked = |to: usize, five: &Replicas| {
-        let session = five.session(0, to);
-        let mut sent = five.nodes[0].sent.iter();
-        sent.any(|(of, message)| *of == session && matches!(message, Message::Compare(_)))
-    };
-    for _ in 0..12 {
-        if is_asked(2, five) && is_asked(3, five) {
-            break;
-        }
-        five.nodes[0].pass(100);
-        five.nodes[0].tick();
-    }
-    let answer = |other| {
-        let asked = pick(five, 0, other, |message| {
-            matches!(message, Message::Compare(_))
-        });
-        assert!(!asked.is_empty(), "{other} is asked");
-        put(five, other, asked);
-        pick(five, other, 0, |message| !is_ship(message))
-    };
-    [2, 3].map(answer).into()
-}
-
-fn rows_arrive(five: &mut Replicas, from: usize, to: &[usize]) {
-    for other in to {
-        let rows = pick(five, from, *other, is_ship);
-        put(five, *other, rows);
-    }
-}
-
 /// P7. The key changes each time when us-1 has asked about it, and at last us-2 alone deletes it. us-1 finds nothing, and must not say so: it and
 /// us-2 are two of five.
 #[test]
@@ -224,6 +165,124 @@ fn p7_what_is_not_found_any_more_is_asked_about_however_often_that_was_done() {
         let members = vec![bytes("m")];
         let shown = five.read(2, "k", Read::AreMembers { members });
         assert_eq!(shown, Reply::Array(vec![Reply::Int(0)]));
+    }
+}
+
+/// The same of what ends the key by its time.
+#[test]
+fn p7_what_is_not_found_any_more_by_an_end_in_the_past() {
+    let getex = Write::GetEx {
+        expiry: SetExpiry::At(1),
+    };
+    for (first, write) in [
+        (add(&["m"]), expire(1)),
+        (set("1"), expire(1)),
+        (set("1"), getex),
+    ] {
+        let mut five = five();
+        five.write(0, "k", first.clone());
+        five.live(0..5, 10);
+        lose_all(&mut five);
+        let id = five.begin(0, "k", Action::Write(write.clone()));
+        for round in 0.. {
+            let said = answers_of_two(&mut five);
+            if round < 2 {
+                let name = format!("x{round}");
+                let more = match first {
+                    Write::Add { .. } => add(&[&name]),
+                    _ => incr(1),
+                };
+                begin_at(&mut five, 4, Action::Write(more), ONE);
+                rows_arrive(&mut five, 4, &[0, 1, 2, 3]);
+            } else {
+                let gone = begin_at(&mut five, 1, Action::Write(Write::Delete), ONE);
+                assert_eq!(five.reply(1, gone), Some(Reply::Int(1)));
+                rows_arrive(&mut five, 1, &[0]);
+            }
+            for held in said {
+                put(&mut five, 0, held);
+            }
+            let is_carried_out = five.nodes[0]
+                .sent
+                .iter()
+                .any(|(_, message)| is_ship(message));
+            if round == 2 || is_carried_out {
+                break;
+            }
+        }
+        talk(&mut five, 0, &[2, 3], 10);
+        let reply = five.reply(0, id);
+        lose_all(&mut five);
+        five.cut_off(0);
+        five.cut_off(1);
+        let shown = five.read(2, "k", Read::Type);
+        assert!(
+            shown == Reply::Simple("none"),
+            "{first:?} {write:?}: {reply:?}, then {shown:?}"
+        );
+    }
+}
+
+/// P7. us-1 has missed the element (the key), and hears of it by the answers to its question. While what these lack is on its way to them, us-2
+/// alone removes it, and us-1 hears of that. us-1 finds nothing, as when it asked, and must not say so: it and us-2 are two of five.
+#[test]
+fn p7_what_the_answers_brought_and_another_one_removed_is_not_said_to_be_gone() {
+    for write in [
+        remove(&["m"]),
+        Write::Delete,
+        Write::GetDel,
+        Write::Pop {
+            count: 1,
+            entropy: 1,
+        },
+    ] {
+        let mut five = five();
+        // Something of us-1 alone.
+        begin_at(&mut five, 0, Action::Write(add(&["x"])), ONE);
+        begin_at(&mut five, 0, Action::Write(remove(&["x"])), ONE);
+        lose_all(&mut five);
+        let first = match write {
+            Write::GetDel => set("v"),
+            _ => add(&["m"]),
+        };
+        // The others acknowledge this.
+        let id = five.begin(2, "k", Action::Write(first.clone()));
+        talk(&mut five, 2, &[1, 3, 4], 8);
+        let made = five.reply(2, id);
+        assert!(matches!(made, Some(Reply::Ok | Reply::Int(1))), "{made:?}");
+        lose_all(&mut five);
+        let id = five.begin(0, "k", Action::Write(write.clone()));
+        let said = answers_of_two(&mut five);
+        for held in said {
+            put(&mut five, 0, held);
+        }
+        // What they lack arrives, and their word is on its way.
+        let mended: Vec<Held> = [2, 3]
+            .into_iter()
+            .map(|other| {
+                let sent = pick(&mut five, 0, other, |message| !is_ship(message));
+                put(&mut five, other, sent);
+                pick(&mut five, other, 0, |message| !is_ship(message))
+            })
+            .collect();
+        let gone = five.begin(1, "k", Action::Write(Write::Delete));
+        questions(&mut five, 1, &[2, 3, 4], 12);
+        let to_first = pick(&mut five, 1, 0, is_ship);
+        assert!(!to_first.is_empty(), "it is carried out");
+        put(&mut five, 0, to_first);
+        for held in mended {
+            put(&mut five, 0, held);
+        }
+        talk(&mut five, 0, &[2, 3, 4], 10);
+        let (reply, gone) = (five.reply(0, id), five.reply(1, gone));
+        lose_all(&mut five);
+        five.cut_off(0);
+        five.cut_off(1);
+        let shown = five.read(2, "k", Read::Type);
+        assert!(
+            shown == Reply::Simple("none"),
+            "{first:?} {write:?}: {reply:?} ({gone:?}), then {shown:?}"
+        );
     }
 }
 

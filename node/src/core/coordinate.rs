@@ -260,6 +260,7 @@ impl Coordinator<'_> {
             parts.push(Part::String(head.string.expired()));
         }
         parts.push(Part::Expiry(head.expiry.ended()));
+        self.overwrites.expiry = Some(None);
         self.place();
         self.coordinate(target, parts, Question::Nothing)?;
         Ok(true)

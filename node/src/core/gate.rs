@@ -286,6 +286,14 @@ impl Gates {
         self.asks.keep(ask);
     }
 
+    /// What a removal would find now that a copy was joined: that is asked about like what it would have found before.
+    pub fn finds(&mut self, key: &Key, found: &[bool]) {
+        if let Some(gate) = self.gates.get_mut(key) {
+            let both = gate.found.iter_mut().zip(found);
+            both.for_each(|(before, now)| *before |= now);
+        }
+    }
+
     /// A copy of a key differs from the one here.
     pub fn differs(&mut self, key: &Key) {
         if let Some(gate) = self.gates.get_mut(key) {

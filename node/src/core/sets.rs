@@ -130,10 +130,15 @@ impl Coordinator<'_> {
         let head = self.head(target)?;
         let is_left_over = head.slot() == Shown::Absent && head.expiry.at_ms.is_some();
         if is_left_over {
-            let ended = Part::Expiry(head.expiry.ended());
+            // With what emptied it: others may not have heard of all of that, and would show what is left for ever.
+            let parts = vec![
+                Part::Set(rows::clear(&head.set.context)),
+                Part::String(head.string.expired()),
+                Part::Expiry(head.expiry.ended()),
+            ];
             self.overwrites.expiry = Some(None);
             self.place();
-            self.coordinate(target, vec![ended], Question::Nothing)?;
+            self.coordinate(target, parts, Question::Nothing)?;
         }
         Ok(is_left_over)
     }

@@ -195,7 +195,8 @@ impl Coordinator<'_> {
         self.overwrites = Overwrites {
             register: Some(Some(value.clone())),
             expiry: match expiry {
-                SetExpiry::Keep => None,
+                // As the end of what was there before may have left it.
+                SetExpiry::Keep => self.overwrites.expiry,
                 SetExpiry::Clear => Some(None),
                 SetExpiry::At(at_ms) => Some(Some(at_ms)),
             },

@@ -6,6 +6,7 @@
     reason = "each test uses its share; a test fails by panicking, its helpers too"
 )]
 
+pub mod minority;
 pub mod missed;
 pub mod replicas;
 

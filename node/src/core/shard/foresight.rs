@@ -37,14 +37,17 @@ pub(super) fn would_refuse(head: &Head, write: &Write) -> bool {
 
 /// Whether a write deletes all that is under its key: by what it is, or because that has ended.
 pub(super) fn would_end(head: &Head, write: &Write, wall_ms: u64) -> bool {
-    let is_past = |at_ms: i64| at_ms <= wall_ms.try_into().unwrap_or(i64::MAX);
+    is_deletion(write, wall_ms) || head.is_expired(wall_ms)
+}
+
+fn is_deletion(write: &Write, wall_ms: u64) -> bool {
     match write {
         Write::Delete | Write::GetDel => true,
-        Write::Expire { at_ms, .. } if is_past(*at_ms) => true,
+        Write::Expire { at_ms, .. } => *at_ms <= wall_ms.try_into().unwrap_or(i64::MAX),
         Write::GetEx {
             expiry: SetExpiry::At(at_ms),
-        } if *at_ms <= wall_ms => true,
-        _ => head.is_expired(wall_ms),
+        } => *at_ms <= wall_ms,
+        _ => false,
     }
 }
 
@@ -55,27 +58,41 @@ pub(super) fn would_begin(head: &Head, write: &Write) -> bool {
 }
 
 /// Whether a write removes, of what is under its key, what it finds. Not where it is refused for the type of that.
-pub(super) fn is_removal(storage: &dyn Storage, working: &mut Working, op: &Op) -> bool {
+pub(super) fn is_removal(
+    storage: &dyn Storage,
+    working: &mut Working,
+    op: &Op,
+    wall_ms: u64,
+) -> bool {
     let refused = match &op.action {
-        Action::Write(Write::Delete) => None,
-        Action::Write(Write::GetDel) => Some(Shown::Set),
+        Action::Write(Write::GetDel | Write::GetEx { .. }) => Some(Shown::Set),
         Action::Write(Write::Remove { .. } | Write::Pop { .. }) => Some(Shown::String),
-        Action::Write(_) | Action::Read(_) => return false,
+        Action::Write(_) | Action::Read(_) => None,
     };
     let head = working.head(storage, &Position::of(&op.key), &op.key);
-    head.is_ok_and(|head| refused != Some(head.slot()))
+    let removes = match &op.action {
+        Action::Write(Write::Remove { .. } | Write::Pop { .. }) => true,
+        Action::Write(write) => is_deletion(write, wall_ms),
+        Action::Read(_) => false,
+    };
+    removes && head.is_ok_and(|head| refused != Some(head.slot()))
 }
 
 /// What a removal finds here of all that it would remove: each part of the key, or each element. Nothing where that cannot be read, which is
 /// said when it is carried out.
-pub(super) fn found(storage: &dyn Storage, working: &mut Working, op: &Op) -> Vec<bool> {
+pub(super) fn found(
+    storage: &dyn Storage,
+    working: &mut Working,
+    op: &Op,
+    wall_ms: u64,
+) -> Vec<bool> {
     let position = Position::of(&op.key);
     let Ok(head) = working.head(storage, &position, &op.key) else {
         return Vec::new();
     };
     let parts = vec![!head.string.is_empty(), head.set.live > 0];
     match &op.action {
-        Action::Write(Write::Delete | Write::GetDel | Write::Pop { .. }) => parts,
+        Action::Write(Write::Pop { .. }) => parts,
         Action::Write(Write::Remove { members }) => {
             let mut is_here = |member| {
                 let dots = working.row(storage, &position, &op.key, member);
@@ -83,6 +100,7 @@ pub(super) fn found(storage: &dyn Storage, working: &mut Working, op: &Op) -> Ve
             };
             members.iter().map(|member| is_here(member)).collect()
         }
+        Action::Write(write) if is_deletion(write, wall_ms) => parts,
         Action::Write(_) | Action::Read(_) => Vec::new(),
     }
 }

@@ -162,6 +162,7 @@ impl Shard {
             if !is_on(Mutant::CopyNotJoined) {
                 self.quorum.disturb(key);
                 self.working.join(storage, &delta)?;
+                self.find_again(storage, key, now);
             }
         }
         // Also where the copy brought nothing: something may have come by its own stream since the question was asked.

@@ -167,7 +167,7 @@ impl Shard {
         };
         // One that is asked and this one are all but a minority that nobody else makes a majority with.
         let found = match asked.needed > 1 {
-            true => foresight::found(storage, &mut self.working, &first.op),
+            true => foresight::found(storage, &mut self.working, &first.op, now.wall_ms),
             false => Vec::new(),
         };
         let first = self
@@ -345,28 +345,36 @@ impl Shard {
         let asked_ms = now.wall_ms.saturating_sub(since);
         // What cannot be read is said when it is carried out.
         let head = self.working.head(storage, &Position::of(key), key);
-        let has_ended = head.is_ok_and(|head| {
-            head.is_expired(now.wall_ms) && !head.is_expired(asked_ms) && !about.is_last
-        });
+        let has_ended =
+            head.is_ok_and(|head| head.is_expired(now.wall_ms) && !head.is_expired(asked_ms));
         if has_ended {
             return true;
         }
         let mut covered = covered.iter().map(|waiting| &waiting.op);
         covered.any(
-            |op| match foresight::is_removal(storage, &mut self.working, op) {
+            |op| match foresight::is_removal(storage, &mut self.working, op, now.wall_ms) {
                 true => {
-                    let now = foresight::found(storage, &mut self.working, op);
+                    let now = foresight::found(storage, &mut self.working, op, now.wall_ms);
                     let mut found = about.found.iter().zip(now);
                     found.any(|(before, now)| *before && !now)
                 }
                 false => {
-                    op.profile().asks_first
+                    (op.profile().asks_first || is_addition(op))
                         && !about.is_last
                         && compare::digest(storage, &mut self.working, key)
                             .is_ok_and(|digest| digest != about.digest)
                 }
             },
         )
+    }
+
+    /// Others' knowledge of a key was joined: what a removal that waits for it would find now is asked about with the rest.
+    pub(super) fn find_again(&mut self, storage: &dyn Storage, key: &Key, now: Now) {
+        let Some(first) = self.gates.covered(key).first() else {
+            return;
+        };
+        let found = foresight::found(storage, &mut self.working, &first.op, now.wall_ms);
+        self.gates.finds(key, &found);
     }
 
     /// Goes on with what waited for the questions that have ended. Not where each of them ends: what is refused at once frees what waits behind
@@ -474,6 +482,14 @@ impl Shard {
         }
         self.freed.push(key.clone());
     }
+}
+
+/// Says what the end is of what it adds to.
+fn is_addition(op: &Op) -> bool {
+    matches!(
+        op.action,
+        Action::Write(Write::Add { .. } | Write::IncrBy { .. })
+    )
 }
 
 fn as_read(op: &Op) -> Option<&Read> {
