@@ -229,15 +229,14 @@ impl Told {
             && (self.is_weak || (is_beside(self) && !self.precedes(write) && is_allowed()))
     }
 
-    /// Whether it was taken back before another one begins. A floor under increments that were accepted takes none back behind text.
+    /// Whether it was taken back before another one begins. An increment above others of its node may stay, hidden by what it is
+    /// refused for: a floor under it would end those as well.
     fn is_undone_before(&self, other: &Self, story: &[Self]) -> bool {
         let counts = |told: &Self| matches!(told.kind, Kind::Increment(_));
         let is_above =
             |before: &Self| counts(before) && before.node == self.node && before.begun < self.begun;
-        let is_refused = match self.reply {
-            Some(Reply::Error(Refusal::NotAnInteger)) => !story.iter().any(is_above),
-            _ => self.is_refused(),
-        };
+        let stays = counts(self) && story.iter().any(is_above);
+        let is_refused = self.is_refused() && !stays;
         is_refused && self.ended.is_some_and(|ended| ended < other.begun)
     }
 
