@@ -13,71 +13,19 @@ mod core_support;
 
 use core_support::{
     WALL_MS, add, bulk, bytes, incr,
-    minority::{answers_of_two, five, lose_all, questions, rows_arrive, talk},
-    missed::{
-        answers_held, begin_at, carry, expire, give, is_ship, pass, pick, put, set_with, setnx,
-    },
+    minority::{answers_of_two, five, lose_all, questions, rows_arrive, talk, two_die},
+    missed::{begin_at, carry, expire, is_ship, pass, pick, put, setnx},
     remove,
     replicas::Replicas,
     set,
 };
 use node::{
     core::{
-        op::{Action, Read, SetExpiry, Write},
+        op::{Action, Read, Write},
         reply::Reply,
     },
     level::Level,
 };
-
-/// P1. A key that is written all the time is asked about as often as it may be; the last question was answered before the end, a PERSIST was
-/// acknowledged well before the end, and the write is carried out after it.
-#[test]
-fn p1_a_persist_before_the_end_stands_beside_a_write_that_asked_for_the_last_time_before_it() {
-    for write in [
-        setnx("w"),
-        Write::Append { value: bytes("x") },
-        Write::SetRange {
-            offset: 1,
-            value: bytes("x"),
-        },
-    ] {
-        let mut three = Replicas::three();
-        let at = WALL_MS + 5000;
-        assert_eq!(
-            three.write(0, "k", set_with("5", SetExpiry::At(at))),
-            Reply::Ok
-        );
-        three.live(0..3, 10);
-        let now = three.nodes[0].wall_ms;
-        pass(&mut three, at - now - 900);
-        let asked = three.begin(0, "k", Action::Write(write.clone()));
-        for round in 0..2 {
-            let answers = answers_held(&mut three, 0);
-            let counted = three.begin(2, "k", Action::Write(incr(1)));
-            three.deliver();
-            assert_eq!(three.reply(2, counted), Some(Reply::Int(6 + round)));
-            pass(&mut three, 10);
-            give(&mut three, 0, answers);
-            assert_eq!(three.reply(0, asked), None);
-        }
-        let answers = answers_held(&mut three, 0);
-        three.cut_off(0);
-        assert_eq!(three.write(1, "k", Write::Persist), Reply::Int(1));
-        assert!(three.nodes[1].wall_ms + 500 < at, "long before the end");
-        let now = three.nodes[0].wall_ms;
-        pass(&mut three, at + 1 - now);
-        give(&mut three, 0, answers);
-        three.mend();
-        three.live(0..3, 10);
-        let reply = three.reply(0, asked);
-        let left: Vec<Reply> = (0..3).map(|node| three.get(node, "k")).collect();
-        let good = [bulk("7"), bulk("7x")];
-        assert!(
-            left.iter().all(|left| good.contains(left)),
-            "{write:?}: {reply:?} {left:?}"
-        );
-    }
-}
 
 /// P1. A key has ended by its time. us-1 is asked to add to it and asks us-3 and us-4; then us-2 ends it, of which only us-1 hears, and us-1
 /// adds. us-1 and us-2 die.
@@ -109,9 +57,7 @@ fn p1_what_has_ended_does_not_come_back_with_an_addition() {
         let ended = five.reply(1, ended);
         talk(&mut five, 0, &[2, 3, 4], 10);
         let reply = five.reply(0, id);
-        lose_all(&mut five);
-        five.cut_off(0);
-        five.cut_off(1);
+        two_die(&mut five);
         five.live(2..5, 10);
         let shown = match first {
             Write::Add { .. } => five.read(2, "k", Read::Members),
@@ -158,9 +104,7 @@ fn p1_a_removal_does_not_take_the_end_of_what_another_one_alone_removed() {
         talk(&mut five, 0, &[2, 3, 4], 10);
         let reply = five.reply(0, id);
         let other = five.reply(1, other);
-        lose_all(&mut five);
-        five.cut_off(0);
-        five.cut_off(1);
+        two_die(&mut five);
         five.live(2..5, 10);
         let shown = five.read(2, "k", Read::Members);
         let end = five.read(2, "k", Read::ExpiresAtMs);
@@ -185,55 +129,72 @@ fn ask_one(three: &mut Replicas, node: usize, other: usize) {
     }
 }
 
-/// P3, P4. EXPIRE soon, and behind its end something new, on one connection; PERSIST of another client beside the EXPIRE.
-#[test]
-fn p4_an_expire_that_has_passed_is_not_done_again_over_what_came_after_its_end() {
-    for (first, anew, read, good) in [
-        (set("100"), incr(2), Read::Get, vec![bulk("2"), bulk("102")]),
+/// What was there, what is made after its end, how that is read, and what may be read.
+fn after_an_end() -> [(Write, Write, Read, Vec<Reply>); 5] {
+    let is_member = Read::AreMembers {
+        members: vec![bytes("b")],
+    };
+    let append = Write::Append { value: bytes("b") };
+    let either = |one, other| vec![bulk(one), bulk(other)];
+    [
+        (set("100"), incr(2), Read::Get, either("2", "102")),
         (
             add(&["a"]),
             add(&["b"]),
-            Read::AreMembers {
-                members: vec![bytes("b")],
-            },
+            is_member,
             vec![Reply::Array(vec![Reply::Int(1)])],
         ),
-        (
-            set("a"),
-            Write::Append { value: bytes("b") },
-            Read::Get,
-            vec![bulk("b"), bulk("ab")],
-        ),
+        (set("a"), append, Read::Get, either("b", "ab")),
         (set("a"), set("b"), Read::Get, vec![bulk("b")]),
-        (set("a"), setnx("b"), Read::Get, vec![bulk("b"), bulk("a")]),
-    ] {
-        let mut three = Replicas::three();
-        three.write(0, "k", first.clone());
-        assert_eq!(
-            three.write(0, "k", expire(WALL_MS + 900_000)),
-            Reply::Int(1)
-        );
-        three.live(0..3, 5);
+        (set("a"), setnx("b"), Read::Get, either("b", "a")),
+    ]
+}
+
+/// Three that hold this; it will end, but not soon.
+fn to_end_late(first: Write) -> Replicas {
+    let mut three = Replicas::three();
+    three.write(0, "k", first);
+    let late = three.write(0, "k", expire(WALL_MS + 900_000));
+    assert_eq!(late, Reply::Int(1));
+    three.live(0..3, 5);
+    three
+}
+
+fn assert_carried_out(three: &Replicas, node: usize) {
+    let mut sent = three.nodes[node].sent.iter();
+    assert!(sent.any(|(_, message)| is_ship(message)), "by {node}");
+}
+
+fn assert_all_read(three: &mut Replicas, read: &Read, good: &[Reply], told: &str) {
+    for node in 0..3 {
+        let left = three.read(node, "k", read.clone());
+        assert!(good.contains(&left), "{told}: {left:?} through {node}");
+    }
+}
+
+/// Two nodes talk; time passes for the one of them.
+fn converse(three: &mut Replicas, node: usize, other: usize, passing: usize) {
+    for _ in 0..10 {
+        carry(three, node, other);
+        carry(three, other, node);
+        three.nodes[passing].pass(30);
+        three.nodes[passing].tick();
+    }
+}
+
+/// P3, P4. EXPIRE soon, and behind its end something new, on one connection; PERSIST of another client beside the EXPIRE.
+#[test]
+fn p4_an_expire_that_has_passed_is_not_done_again_over_what_came_after_its_end() {
+    for (first, anew, read, good) in after_an_end() {
+        let mut three = to_end_late(first);
         let at = three.nodes[0].wall_ms + 700;
         let ends = three.begin(0, "k", Action::Write(expire(at)));
         ask_one(&mut three, 0, 2);
-        assert!(
-            three.nodes[0]
-                .sent
-                .iter()
-                .any(|(_, message)| is_ship(message)),
-            "it is carried out"
-        );
+        assert_carried_out(&three, 0);
         pass(&mut three, 10);
         let stays = three.begin(1, "k", Action::Write(Write::Persist));
         ask_one(&mut three, 1, 2);
-        assert!(
-            three.nodes[1]
-                .sent
-                .iter()
-                .any(|(_, message)| is_ship(message)),
-            "it is carried out"
-        );
+        assert_carried_out(&three, 1);
         let now = three.nodes[0].wall_ms;
         pass(&mut three, at + 10 - now);
         let made = three.begin(0, "k", Action::Write(anew.clone()));
@@ -242,16 +203,10 @@ fn p4_an_expire_that_has_passed_is_not_done_again_over_what_came_after_its_end()
         carry(&mut three, 0, 1);
         carry(&mut three, 1, 0);
         three.live(0..3, 20);
-        let ends = three.reply(0, ends);
-        let made = three.reply(0, made);
+        let [ends, made] = [ends, made].map(|id| three.reply(0, id));
         let stays = three.reply(1, stays);
-        let left: Vec<_> = (0..3)
-            .map(|node| three.read(node, "k", read.clone()))
-            .collect();
-        assert!(
-            left.iter().all(|left| good.contains(left)),
-            "EXPIRE {ends:?}, PERSIST {stays:?}, {anew:?} {made:?}: {left:?}"
-        );
+        let told = format!("EXPIRE {ends:?}, PERSIST {stays:?}, {anew:?} {made:?}");
+        assert_all_read(&mut three, &read, &good, &told);
     }
 }
 
@@ -259,30 +214,8 @@ fn p4_an_expire_that_has_passed_is_not_done_again_over_what_came_after_its_end()
 #[test]
 fn p4_an_expire_at_all_that_has_passed_is_not_done_again_over_what_was_acknowledged_after_its_end()
 {
-    for (first, anew, read, good) in [
-        (set("100"), incr(2), Read::Get, vec![bulk("2"), bulk("102")]),
-        (
-            add(&["a"]),
-            add(&["b"]),
-            Read::AreMembers {
-                members: vec![bytes("b")],
-            },
-            vec![Reply::Array(vec![Reply::Int(1)])],
-        ),
-        (
-            set("a"),
-            Write::Append { value: bytes("b") },
-            Read::Get,
-            vec![bulk("b"), bulk("ab")],
-        ),
-    ] {
-        let mut three = Replicas::three();
-        three.write(0, "k", first.clone());
-        assert_eq!(
-            three.write(0, "k", expire(WALL_MS + 900_000)),
-            Reply::Int(1)
-        );
-        three.live(0..3, 5);
+    for (first, anew, read, good) in after_an_end() {
+        let mut three = to_end_late(first);
         // PERSIST through us-2 asks us-3, whose answer is on its way for a while.
         let stays = three.begin(1, "k", Action::Write(Write::Persist));
         three.nodes[1].pass(100);
@@ -293,49 +226,26 @@ fn p4_an_expire_at_all_that_has_passed_is_not_done_again_over_what_was_acknowled
         // EXPIRE at ALL through us-1 asks both.
         let at = three.nodes[0].wall_ms + 700;
         let ends = begin_at(&mut three, 0, Action::Write(expire(at)), Level::All);
-        carry(&mut three, 0, 1);
-        carry(&mut three, 0, 2);
-        carry(&mut three, 1, 0);
-        carry(&mut three, 2, 0);
+        for (from, to) in [(0, 1), (0, 2), (1, 0), (2, 0)] {
+            carry(&mut three, from, to);
+        }
         // us-3 has the row and says so; that to us-2 is slow.
-        carry(&mut three, 0, 2);
-        carry(&mut three, 2, 0);
-        carry(&mut three, 2, 1);
-        assert!(
-            three.nodes[1]
-                .sent
-                .iter()
-                .any(|(_, message)| is_ship(message)),
-            "PERSIST is carried out"
-        );
+        for (from, to) in [(0, 2), (2, 0), (2, 1)] {
+            carry(&mut three, from, to);
+        }
+        assert_carried_out(&three, 1);
         let now = three.nodes[0].wall_ms;
         pass(&mut three, at + 10 - now);
         let made = three.begin(0, "k", Action::Write(anew.clone()));
-        for _ in 0..10 {
-            carry(&mut three, 0, 2);
-            carry(&mut three, 2, 0);
-            three.nodes[0].pass(30);
-            three.nodes[0].tick();
-        }
+        converse(&mut three, 0, 2, 0);
         let made = three.reply(0, made);
-        let before = three.reply(0, ends);
         let shown = three.begin(2, "k", Action::Read(read.clone()));
-        for _ in 0..10 {
-            carry(&mut three, 0, 2);
-            carry(&mut three, 2, 0);
-            three.nodes[2].pass(30);
-            three.nodes[2].tick();
-        }
+        converse(&mut three, 0, 2, 2);
         let shown = three.reply(2, shown);
         three.live(0..3, 10);
-        let ends = before.or_else(|| three.reply(0, ends));
+        let ends = three.reply(0, ends);
         let stays = three.reply(1, stays);
-        let left: Vec<_> = (0..3)
-            .map(|node| three.read(node, "k", read.clone()))
-            .collect();
-        assert!(
-            left.iter().all(|left| good.contains(left)),
-            "EXPIRE {ends:?}, PERSIST {stays:?}, {anew:?} {made:?}, read {shown:?}, then {left:?}"
-        );
+        let told = format!("EXPIRE {ends:?}, PERSIST {stays:?}, {anew:?} {made:?}, read {shown:?}");
+        assert_all_read(&mut three, &read, &good, &told);
     }
 }

@@ -286,6 +286,12 @@ impl Gates {
         self.asks.keep(ask);
     }
 
+    /// The removal that waits for a key and is asked about by what it finds, if one is.
+    pub fn seeker(&self, key: &Key) -> Option<&Op> {
+        let gate = self.gates.get(key).filter(|gate| !gate.found.is_empty())?;
+        gate.covered.first().map(|waiting| &waiting.op)
+    }
+
     /// What a removal would find now that a copy was joined: that is asked about like what it would have found before.
     pub fn finds(&mut self, key: &Key, found: &[bool]) {
         if let Some(gate) = self.gates.get_mut(key) {

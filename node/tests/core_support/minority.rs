@@ -20,6 +20,13 @@ pub fn lose_all(replicas: &mut Replicas) {
     });
 }
 
+/// us-1 and us-2 die with what they had under way.
+pub fn two_die(five: &mut Replicas) {
+    lose_all(five);
+    five.cut_off(0);
+    five.cut_off(1);
+}
+
 /// A node and these others talk; nobody's rows come to it.
 pub fn talk(replicas: &mut Replicas, node: usize, others: &[usize], ticks: usize) {
     for _ in 0..ticks {

@@ -197,6 +197,7 @@ impl Told {
     fn removes(&self, mark: Mark) -> bool {
         match self.kind {
             Kind::SetNumber(value) | Kind::SetText(value) => mark != Mark::Value(value),
+            Kind::Take if self.reply == Some(Reply::Nil) => false,
             Kind::Delete | Kind::End | Kind::Take => true,
             Kind::Remove(which) => mark == Mark::Element(which),
             Kind::Pop { .. } => match &self.reply {

@@ -83,7 +83,6 @@ impl Shard {
             }
             self.quorum.disturb(&delta.key);
             self.working.join(storage, &delta)?;
-            self.find_again(storage, &delta.key, now);
         }
         Ok(())
     }
@@ -172,7 +171,6 @@ impl Shard {
             self.observe(delta.newest());
             self.quorum.disturb(&delta.key);
             self.working.join(storage, delta)?;
-            self.find_again(storage, &delta.key, now);
             return Ok(Message::Mended { ask });
         };
         Ok(Message::Unanswered { ask, why })

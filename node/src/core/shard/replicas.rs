@@ -368,12 +368,13 @@ impl Shard {
         )
     }
 
-    /// Others' knowledge of a key was joined: what a removal that waits for it would find now is asked about with the rest.
+    /// A copy was joined: what a removal that waits for it would find now is asked about with the rest. What comes by rows need not be: who
+    /// answers later is sent what is known of it here, and what others acknowledged before is in their answers.
     pub(super) fn find_again(&mut self, storage: &dyn Storage, key: &Key, now: Now) {
-        let Some(first) = self.gates.covered(key).first() else {
+        let Some(op) = self.gates.seeker(key) else {
             return;
         };
-        let found = foresight::found(storage, &mut self.working, &first.op, now.wall_ms);
+        let found = foresight::found(storage, &mut self.working, op, now.wall_ms);
         self.gates.finds(key, &found);
     }
 

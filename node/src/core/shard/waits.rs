@@ -196,7 +196,6 @@ impl Shard {
             self.observe(teaching.newest_of_all());
             self.quorum.disturb(&teaching.delta.key);
             let joined = self.working.join(storage, &teaching.delta);
-            self.find_again(storage, &teaching.delta.key, now);
             report(Vec::new(), joined, out);
         }
     }
