@@ -11,7 +11,10 @@ mod core_support;
 
 use core_support::{
     WALL_MS, add, bulk, bytes, incr,
-    missed::{answers_held, arrive, expire, give, members, missed_by, only, pass, set_with, setnx},
+    missed::{
+        Held, answers_held, arrive, carry, expire, give, is_ship, members, missed_by, only, pass,
+        pick, put, set_with, setnx,
+    },
     remove,
     replicas::Replicas,
     set,
@@ -179,5 +182,149 @@ fn p1_an_addition_beside_the_end_of_its_key_stays() {
         );
         let shown = three.read(0, "k", Read::Members);
         assert!(matches!(addition, Write::IncrBy { .. }) || members(&shown).contains("b"));
+    }
+}
+
+/// What was there, two additions after its end, how they are read, and what may be read.
+fn two_additions() -> [(Write, [Write; 2], Read, Vec<Reply>); 2] {
+    let both = Read::AreMembers {
+        members: vec![bytes("b"), bytes("c")],
+    };
+    let there = Reply::Array(vec![Reply::Int(1), Reply::Int(1)]);
+    let sums = vec![bulk("3"), bulk("103")];
+    [
+        (set("100"), [incr(1), incr(2)], Read::Get, sums),
+        (add(&["a"]), [add(&["b"]), add(&["c"])], both, vec![there]),
+    ]
+}
+
+/// Three that hold this and are behind its end, of which us-1 has not heard. Gives what is under way to it.
+fn behind_an_end(first: Write) -> (Replicas, Vec<Held>) {
+    let mut three = Replicas::three();
+    let at = WALL_MS + 3000;
+    three.write(0, "k", first);
+    three.live(0..3, 5);
+    let held = missed_by(&mut three, 0, expire(at), &Reply::Int(1));
+    let now = three.nodes[0].wall_ms;
+    pass(&mut three, at + 10 - now);
+    (three, held)
+}
+
+fn assert_all_read(three: &mut Replicas, read: &Read, good: &[Reply], told: &str) {
+    for node in 0..3 {
+        let left = three.read(node, "k", read.clone());
+        assert!(good.contains(&left), "{told}: {left:?} through {node}");
+    }
+}
+
+/// us-1 adds after the end, and before that is acknowledged it hears of the EXPIRE; then it adds once more, or us-3 does.
+#[test]
+fn p3_an_addition_after_the_end_stays_beside_the_next_one() {
+    for through in [0, 2] {
+        for (first, [one, two], read, good) in two_additions() {
+            let (mut three, held) = behind_an_end(first);
+            let begun = three.begin(0, "k", Action::Write(one));
+            let rows = three.hold(0);
+            assert!(
+                rows.iter().any(|(_, message)| is_ship(message)),
+                "it is carried out"
+            );
+            arrive(&mut three, held);
+            let second = three.begin(through, "k", Action::Write(two));
+            three.deliver();
+            assert_eq!(three.reply(0, begun), None);
+            three.release(0, rows);
+            three.live(0..3, 20);
+            let told = format!(
+                "{:?} {:?}",
+                three.reply(0, begun),
+                three.reply(through, second)
+            );
+            assert_all_read(&mut three, &read, &good, &told);
+        }
+    }
+}
+
+/// The same through us-3, which has heard of the end and of the first addition, and whose word on that is slow.
+#[test]
+fn p3_an_addition_after_the_end_stays_beside_one_through_a_replica_that_heard_of_both() {
+    for is_word_first in [true, false] {
+        for (first, [one, two], read, good) in two_additions() {
+            let (mut three, _held) = behind_an_end(first);
+            let begun = three.begin(0, "k", Action::Write(one));
+            let late = pick(&mut three, 0, 1, is_ship);
+            let rows = pick(&mut three, 0, 2, is_ship);
+            assert!(!rows.is_empty(), "it is carried out");
+            put(&mut three, 2, rows);
+            let word = pick(&mut three, 2, 0, |_| true);
+            let second = three.begin(2, "k", Action::Write(two));
+            for _ in 0..3 {
+                carry(&mut three, 2, 1);
+                carry(&mut three, 1, 2);
+                three.nodes[2].pass(50);
+                three.nodes[2].tick();
+            }
+            if is_word_first {
+                put(&mut three, 0, word);
+                carry(&mut three, 2, 0);
+            } else {
+                carry(&mut three, 2, 0);
+                put(&mut three, 0, word);
+            }
+            put(&mut three, 1, late);
+            three.live(0..3, 20);
+            let told = format!("{:?} {:?}", three.reply(0, begun), three.reply(2, second));
+            assert_all_read(&mut three, &read, &good, &told);
+        }
+    }
+}
+
+/// Whoever added after the end dies before it has taken that away: others wait for it no longer than their clients do.
+#[test]
+fn p6_an_addition_behind_the_end_is_carried_out_where_the_one_before_it_is_never_decided() {
+    for (first, [one, two], read, _) in two_additions() {
+        let (mut three, _held) = behind_an_end(first);
+        three.begin(0, "k", Action::Write(one));
+        let rows = pick(&mut three, 0, 2, is_ship);
+        assert!(!rows.is_empty(), "it is carried out");
+        put(&mut three, 2, rows);
+        three.cut_off(0);
+        let second = three.begin(2, "k", Action::Write(two));
+        three.live(1..3, 40);
+        let reply = three.reply(2, second);
+        assert!(matches!(reply, Some(Reply::Int(_))), "{reply:?}");
+        let shown = three.read(1, "k", read);
+        let good = [
+            bulk("2"),
+            bulk("3"),
+            Reply::Array(vec![Reply::Int(0), Reply::Int(1)]),
+            Reply::Array(vec![Reply::Int(1), Reply::Int(1)]),
+        ];
+        assert!(good.contains(&shown), "{shown:?}");
+    }
+}
+
+/// A connection reads what it added after an end of which its node had not heard.
+#[test]
+fn p7_a_connection_reads_what_it_added_after_an_end_that_its_node_had_missed() {
+    let cases = [
+        (set("100"), incr(1), Read::Get, vec![bulk("1"), bulk("101")]),
+        (
+            add(&["a"]),
+            add(&["b"]),
+            Read::AreMembers {
+                members: vec![bytes("b")],
+            },
+            vec![Reply::Array(vec![Reply::Int(1)])],
+        ),
+    ];
+    for (first, one, read, good) in cases {
+        let (mut three, _held) = behind_an_end(first);
+        let begun = three.begin(0, "k", Action::Write(one));
+        let shown = three.begin(0, "k", Action::Read(read));
+        three.live(0..3, 20);
+        let (begun, shown) = (three.reply(0, begun), three.reply(0, shown));
+        let is_good = good.iter().any(|good| shown.as_ref() == Some(good));
+        assert!(is_good, "{begun:?}, then {shown:?}");
     }
 }

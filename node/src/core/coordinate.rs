@@ -91,8 +91,8 @@ pub enum Effect {
     Remove,
     /// Elements were added.
     Add(Addition),
-    /// The expiry was set or cleared.
-    Expiry { at_ms: Option<u64> },
+    /// The expiry was set or cleared of what was begun then.
+    Expiry { at_ms: Option<u64>, of: Stamp },
     /// A number was added.
     Increment(Increment),
 }
@@ -145,13 +145,14 @@ pub struct CountsOn {
 }
 
 impl Effect {
-    /// The kind of the write, by what it is taught.
-    pub fn about(&self) -> About {
+    /// Whether it is taught by what is about writes of this kind.
+    pub fn is_of(&self, about: About) -> bool {
         match self {
-            Self::Register { .. } | Self::Expiry { .. } => About::Statement,
-            Self::Remove => About::Removal,
-            Self::Add(_) => About::Elements,
-            Self::Increment(_) => About::Increment,
+            Self::Register { .. } | Self::Expiry { .. } => about == About::Statement,
+            // Some of what there was, or all.
+            Self::Remove => matches!(about, About::Removal | About::Statement),
+            Self::Add(_) => about == About::Elements,
+            Self::Increment(_) => about == About::Increment,
         }
     }
 
@@ -178,6 +179,11 @@ impl Effect {
     /// Whether it wrote a value.
     pub fn is_value(&self) -> bool {
         matches!(self, Self::Register { .. })
+    }
+
+    /// Whether it added to what was there.
+    pub fn is_addition(&self) -> bool {
+        matches!(self, Self::Add(_) | Self::Increment(_))
     }
 
     /// Whether it may be done again over what others knew, or be taken back for that: what is shown meanwhile may be neither what was
@@ -293,7 +299,13 @@ impl Coordinator<'_> {
         }
         self.effects.push(Effect::Remove);
         self.overwrites = EVERYTHING;
-        self.coordinate(target, parts, Question::Nothing)
+        self.coordinate(target, parts, Question::Expiry)
+    }
+
+    /// When what is under a key was begun.
+    pub(super) fn begun(&mut self, target: &Target<'_>) -> Result<Stamp, StorageError> {
+        let head = self.head(target)?;
+        Ok(head.string.created.max(head.set.created))
     }
 
     pub(super) fn head(&mut self, target: &Target<'_>) -> Result<&Head, StorageError> {

@@ -97,9 +97,10 @@ impl Coordinator<'_> {
                 floors,
                 told: _,
             } => self.write_again(target, (value, *expiry, floors), current, lesson),
-            Effect::Remove => Ok(Again::default()),
-            Effect::Expiry { at_ms } => {
-                let part = current.expiry.then(|| self.expiry_at(*at_ms));
+            Effect::Remove => Ok(Again::of(self.end_of_nothing(target, current, lesson)?)),
+            Effect::Expiry { at_ms, of } => {
+                let is_same = self.is_still_there(target, *of)?;
+                let part = (current.expiry && is_same).then(|| self.expiry_at(*at_ms));
                 Ok(Again::of(part))
             }
             Effect::Increment(increment) => {
@@ -357,6 +358,28 @@ impl Coordinator<'_> {
         let added = set.context.newest(actor).unwrap_or(Hlc::ZERO);
         let is_own = set.created > begun && set.created.actor == actor && added >= set.created.hlc;
         Ok(is_own || (set.live == 0 && set.context.covers(seen)))
+    }
+
+    /// Whether what was begun then is there: an end is said of that, and not of what another client has begun behind a DEL of it.
+    fn is_still_there(&mut self, target: &Target<'_>, begun: Stamp) -> Result<bool, StorageError> {
+        let is_same = self.begun(target)? == begun;
+        Ok(is_same && self.head(target)?.slot() != Shown::Absent)
+    }
+
+    /// An end that came to a key beside its removal, of which that had not heard. Where the removal left nothing of what was there, it was said
+    /// of what is gone: whatever is begun next under that name is not to end with it.
+    fn end_of_nothing(
+        &mut self,
+        target: &Target<'_>,
+        current: Current,
+        lesson: &Lesson,
+    ) -> Result<Option<Part>, StorageError> {
+        let head = self.head(target)?;
+        let is_left_over = head.slot() == Shown::Absent && head.expiry == lesson.expiry;
+        let is_of_removed = lesson.was_shown && !lesson.has_value();
+        let ends = current.expiry && is_left_over && lesson.has_end() && is_of_removed;
+        let ended = head.expiry.ended();
+        Ok(ends.then_some(Part::Expiry(ended)))
     }
 
     /// What is added after the end of a key, or to one of which nothing is left but its end, does not end with that. What ended may show

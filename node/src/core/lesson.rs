@@ -227,7 +227,7 @@ impl Lesson {
     pub(super) fn bears_on(&self, effect: &Effect) -> bool {
         match effect {
             Effect::Register { .. } => self.has_value() || self.has_floors() || self.has_expiry(),
-            Effect::Remove => false,
+            Effect::Remove => self.has_end(),
             Effect::Expiry { .. } => self.has_expiry(),
             Effect::Increment(Increment { is_beginning, .. }) => {
                 self.is_text

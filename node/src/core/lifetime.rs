@@ -42,7 +42,8 @@ impl Coordinator<'_> {
         target: &Target<'_>,
         at_ms: Option<u64>,
     ) -> Result<(), StorageError> {
-        self.effects.push(Effect::Expiry { at_ms });
+        let of = self.begun(target)?;
+        self.effects.push(Effect::Expiry { at_ms, of });
         self.overwrites.expiry = Some(at_ms);
         let expiry = self.expiry_at(at_ms);
         self.coordinate(target, vec![expiry], Question::Expiry)

@@ -120,6 +120,8 @@ struct Latest {
     unsure: usize,
     /// Those of them that wrote a value.
     values: usize,
+    /// Those of them that added to what was there.
+    additions: usize,
     /// Whether one of them was an addition that began the key.
     is_begun: bool,
     /// Whether something of others came to the key meanwhile.
@@ -155,6 +157,7 @@ impl Quorum {
         latest.open += 1;
         latest.unsure += usize::from(effects.iter().any(Effect::is_unsure));
         latest.values += usize::from(effects.iter().any(Effect::is_value));
+        latest.additions += usize::from(effects.iter().any(Effect::is_addition));
         latest.is_begun |= effects.iter().any(Effect::is_creating);
         debug_assert!(latest.unsure <= latest.open, "what is unsure is open");
         latest.note(overwrites, number, true);
@@ -234,6 +237,7 @@ impl Quorum {
         latest.open -= 1;
         latest.unsure -= usize::from(awaiting.effects.iter().any(Effect::is_unsure));
         latest.values -= usize::from(awaiting.effects.iter().any(Effect::is_value));
+        latest.additions -= usize::from(awaiting.effects.iter().any(Effect::is_addition));
         if latest.open == 0 {
             self.latest.remove(&awaiting.key);
         }
@@ -261,6 +265,12 @@ impl Quorum {
     /// Whether a SET of this shard on a key may still be done again.
     pub fn has_open_value(&self, key: &Key) -> bool {
         !self.latest.is_empty() && self.latest.get(key).is_some_and(|latest| latest.values > 0)
+    }
+
+    /// Whether this shard waits with additions to a key.
+    pub fn has_open_addition(&self, key: &Key) -> bool {
+        let latest = self.latest.get(key);
+        latest.is_some_and(|latest| latest.additions > 0)
     }
 
     /// Whether a key was begun by an addition since when some write on it was always waiting.
@@ -329,7 +339,7 @@ impl Quorum {
         self.each_taught(after, upto, taught, |turn, awaiting, teaching| {
             let place = turn.place;
             let mut effects = awaiting.effects.iter();
-            let is_about_it = effects.any(|effect| effect.about() == teaching.about);
+            let is_about_it = effects.any(|effect| effect.is_of(teaching.about));
             if let Some(lesson) = awaiting.lesson.as_mut().filter(|_| is_about_it) {
                 lesson.take(teaching, Learner { actor, place });
             }

@@ -138,7 +138,7 @@ impl Coordinator<'_> {
             ];
             self.overwrites.expiry = Some(None);
             self.place();
-            self.coordinate(target, parts, Question::Nothing)?;
+            self.coordinate(target, parts, Question::Expiry)?;
         }
         Ok(is_left_over)
     }

@@ -6,13 +6,14 @@
 //!   SADD: rows, dots            other dots of those rows              the reply would count what was there
 //!   SET: context                what else was seen of the set         it would stay, and may hide the string
 //!   EXPIRE: stamp               a newer expiry                        the same
+//!   DEL: expiry                 a newer expiry                        it would come to what is begun next
 //!   INCR: counts                that the value is text                nobody sees the increment
 //!   INCR, SADD: when begun      a later value of the other type       nobody sees what was added
 //!   INCR, SADD: expiry          a newer expiry                        it has passed, and would end what is added
 //!   INCR, SADD                  an ended value of another type        it would come back, and hide what is added
 //! ```
-//! DEL and SREM ask before they are carried out. Earlier releases had them taught: DEL like SET, and a newer expiry; SREM dots of its rows, and, to
-//! the last one, whether something is left that the expiry is about. They still are, as long as such nodes may be in the cluster.
+//! DEL and SREM ask before they are carried out, and learn of an expiry only. Earlier releases had them taught: DEL like SET; SREM dots of its rows,
+//! and, to the last one, whether something is left that the expiry is about. They still are, as long as such nodes may be in the cluster.
 //!
 //! Taken before the join, because afterwards both are one.
 
@@ -112,7 +113,7 @@ impl Teaching {
             },
             newest: Stamp::ZERO,
             seen: None,
-            was_shown: head.slot() != Shown::Absent,
+            was_shown: head.slot() != Shown::Absent || is_end_of_later(head, delta),
             is_text: false,
             is_other_type: false,
             is_hidden: false,
@@ -291,6 +292,17 @@ fn has_seen_what_it_replaced(seen: &Context, added: &RowsDelta<()>) -> bool {
         }
     }
     seen.covers(&added.context)
+}
+
+/// Whether the end of the key was stated after an addition that begins it: by somebody who had seen it there, and whose word came first.
+fn is_end_of_later(head: &Head, delta: &Delta) -> bool {
+    let created = delta.parts.iter().map(|part| match part {
+        Part::String(string) => string.created,
+        Part::Set(rows) => rows.created,
+        Part::Expiry(_) | Part::Unknown(_) => Stamp::ZERO,
+    });
+    let begun = created.max().unwrap_or(Stamp::ZERO);
+    begun != Stamp::ZERO && head.expiry.stamp > begun
 }
 
 /// Whether whoever added to a key that has ended here knew that it has not: of a PERSIST or a later EXPIRE. One that began the key knew of

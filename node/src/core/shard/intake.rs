@@ -7,11 +7,12 @@ use crate::{
     core::{
         Event, Now, Output, compare,
         inbox::{Applied, Done, Purpose, Ticket},
-        message::{AskId, Compare, Message, SessionId, Teaching, Unanswered},
+        message::{About, AskId, Compare, Message, SessionId, Teaching, Unanswered},
         mutant::{Mutant, is_on},
+        op::Key,
         teach::teach,
     },
-    placement::Partition,
+    placement::{Partition, Position},
     storage::{Storage, StorageError},
 };
 
@@ -72,6 +73,7 @@ impl Shard {
         self.observe(delta.newest());
         let holds = self.shipper.home().holds(partition);
         self.pass_on(&delta, holds, purpose, now, done);
+        let is_addition = purpose == Purpose::Teach && About::of(&delta).is_addition();
         // What was passed on to this node is its own to keep, whatever it believes of the placement: nobody will send it again.
         if holds || purpose == Purpose::Join {
             if purpose == Purpose::Teach {
@@ -83,6 +85,24 @@ impl Shard {
             }
             self.quorum.disturb(&delta.key);
             self.working.join(storage, &delta)?;
+            if is_addition {
+                self.note_if_ended(storage, &delta.key, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a key to which another node has added and that has ended here nevertheless: that node has not heard of the end.
+    fn note_if_ended(
+        &mut self,
+        storage: &dyn Storage,
+        key: &Key,
+        now: Now,
+    ) -> Result<(), StorageError> {
+        let head = self.working.head(storage, &Position::of(key), key)?;
+        if head.is_expired(now.wall_ms) {
+            let until = now.mono + self.config.timeout / 2;
+            self.after_end.note(key, now.mono, until);
         }
         Ok(())
     }

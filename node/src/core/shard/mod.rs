@@ -3,6 +3,7 @@
 //! Inputs change the batch that is being built; [`Input::Close`] ends it. While it is being committed nothing else is handled, and
 //! what depends on it (replies, acknowledgements to other regions, shipping) waits in the shard until [`Input::Committed`].
 
+mod after_end;
 mod carry_out;
 mod ending;
 mod foresight;
@@ -20,7 +21,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use crdt::{ActorId, Clock, Hlc};
 
-use self::{ending::Endings, replay::Replay};
+use self::{after_end::AfterEnd, ending::Endings, replay::Replay};
 use super::{
     coordinate::{Coordinator, Overwrites},
     expiring::Expiring,
@@ -119,6 +120,7 @@ pub struct Shard {
     replay: Replay,
     passage: Passage,
     endings: Endings,
+    after_end: AfterEnd,
     read_only: Option<String>,
     clock_skew: Option<String>,
     waiting: Waiting,
@@ -223,6 +225,7 @@ impl Shard {
             replay,
             passage: Passage::since(newest.unwrap_or(0)),
             endings: Endings::default(),
+            after_end: AfterEnd::default(),
             read_only: None,
             clock_skew: None,
             waiting: Waiting::default(),

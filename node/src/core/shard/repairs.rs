@@ -166,7 +166,7 @@ impl Shard {
             }
         }
         // Also where the copy brought nothing: something may have come by its own stream since the question was asked.
-        if self.is_overlaid(storage, key)? {
+        if self.is_overlaid(storage, key, now)? {
             return Ok(Met::Overlays);
         }
         let mut version = ask.version;

@@ -75,6 +75,9 @@ impl Shard {
             let key = &waiting.op.key;
             let is_unsure = waiting.op.profile().tells
                 && (self.is_disturbed(key)
+                    || self
+                        .has_ended_over_addition(storage, key, now)
+                        .unwrap_or(false)
                     || self.is_contested(storage, key, now)
                     || self.ends_unsure_value(storage, &waiting.op, now));
             !is_unsure
@@ -424,7 +427,7 @@ impl Shard {
             match compare::digest(storage, &mut self.working, &key) {
                 Ok(digest) => {
                     if self.gates.is_news(&key, &node) && self.gates.digest(&key) != digest {
-                        if self.is_overlaid(storage, &key).unwrap_or(false) {
+                        if self.is_overlaid(storage, &key, now).unwrap_or(false) {
                             let covered = self.gates.fail(&key);
                             self.gates.hold(&key, covered);
                             continue;

@@ -19,6 +19,12 @@
 //!   SADD k m ── us-2 adds m over that, and us-3 hears of it; then us-3 answers the SET: what it knows of the set has to go
 //! ```
 //! Nobody can tell which of what us-3 knows came before the DEL. So what ends a key waits for the SETs before it.
+//!
+//! ```text
+//!   INCR k  ── committed, no answer yet          us-2 knows that k had ended before that, and us-1 hears of it
+//!   INCR k  ── would end all that is here, and the first INCR with it
+//! ```
+//! The answer to the first has that end taken away. So whatever comes to a key that has ended waits for what was added to it.
 
 use bytes::Bytes;
 
@@ -50,7 +56,11 @@ impl Shard {
         &mut self,
         storage: &dyn Storage,
         key: &Key,
+        now: Now,
     ) -> Result<bool, StorageError> {
+        if self.has_ended_over_addition(storage, key, now)? {
+            return Ok(true);
+        }
         if !self.is_disturbed(key) || is_on(Mutant::UnsureShown) {
             return Ok(false);
         }
@@ -71,6 +81,20 @@ impl Shard {
         Ok(false)
     }
 
+    /// Whether a key has ended to which this shard added: that may have been after the end, of which it had not heard.
+    pub(super) fn has_ended_over_addition(
+        &mut self,
+        storage: &dyn Storage,
+        key: &Key,
+        now: Now,
+    ) -> Result<bool, StorageError> {
+        if !self.quorum.has_open_addition(key) {
+            return Ok(false);
+        }
+        let head = self.working.head(storage, &Position::of(key), key)?;
+        Ok(head.is_expired(now.wall_ms))
+    }
+
     /// Whether a head is as a write left it, or the later one that replaced it; beside an addition, whether it is of no other type.
     fn shows(&self, head: &Head, key: &Key, effect: &Effect) -> bool {
         let (value, ends_at_ms) = self.quorum.left(key);
@@ -87,13 +111,18 @@ impl Shard {
     }
 
     /// Whether a key has just been begun by another node over a value of the other type. The two were begun beside each other, and the
-    /// later one may be refused: what is done to it until then would keep it there, hiding the other for good.
+    /// later one may be refused: what is done to it until then would keep it there, hiding the other for good. Or whether another node has just
+    /// added to it after its end.
     pub(super) fn is_contested(&mut self, storage: &dyn Storage, key: &Key, now: Now) -> bool {
         let actor = self.actor;
         let within_ms = self.config.timeout.as_millis() as u64 / 2;
         // What cannot be read is said by whoever reads it next.
         let head = self.working.head(storage, &Position::of(key), key);
+        let is_noted = self.after_end.has(key, now.mono);
         head.is_ok_and(|head| {
+            if is_noted && head.is_expired(now.wall_ms) {
+                return true;
+            }
             let begun = head.string.created.max(head.set.created);
             head.set.live > 0
                 && !head.string.is_empty()
@@ -131,7 +160,7 @@ impl Shard {
             matches!(op.action, Action::Write(_)) && reach.asks_others(op.level)
         });
         // What cannot be read is said by whoever reads it next.
-        let is_held = self.is_overlaid(storage, &key).unwrap_or(false)
+        let is_held = self.is_overlaid(storage, &key, now).unwrap_or(false)
             || (writes && self.is_contested(storage, &key, now))
             || waiting
                 .iter()
@@ -151,7 +180,8 @@ impl Shard {
             .cloned()
             .collect();
         for key in sure {
-            if self.is_contested(storage, &key, now) {
+            let has_ended = self.has_ended_over_addition(storage, &key, now);
+            if has_ended.unwrap_or(false) || self.is_contested(storage, &key, now) {
                 continue;
             }
             self.gates.release(&key);
