@@ -48,6 +48,7 @@ mod lesson;
 mod lifetime;
 pub mod message;
 pub mod mutant;
+pub mod node;
 pub mod op;
 mod passage;
 pub mod profile;

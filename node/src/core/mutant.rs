@@ -108,6 +108,16 @@ pub enum Mutant {
     DeclinedForGood,
     /// A write is refused for what is under its key here, whatever others know.
     RefusedUnasked,
+    /// A write is handed to another node where one was lost that may have carried it out.
+    ForwardedTwice,
+    /// A write is given to another node besides one that is silent.
+    WriteHedged,
+    /// What a node was told first of who holds what and who lives, it believes for good.
+    StaleTopology,
+    /// A new number is stamped under that is not stored.
+    RenewedUnstored,
+    /// Members of the region are asked in the order of their names, whether they hold the key or not.
+    AskedByName,
     /// INCR and SADD are not taught that others know a value of the other type.
     OtherTypeNotTaught,
     /// A correction does not cover the increments that it was taught.
@@ -187,7 +197,7 @@ mod switch {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 56] = [
+        pub const ALL: [Self; 61] = [
             Self::OutboxRowNotStored,
             Self::HintNotStored,
             Self::AnsweredBeforeCommit,
@@ -237,6 +247,11 @@ mod switch {
             Self::BridgeNotSent,
             Self::DeclinedForGood,
             Self::RefusedUnasked,
+            Self::ForwardedTwice,
+            Self::WriteHedged,
+            Self::StaleTopology,
+            Self::RenewedUnstored,
+            Self::AskedByName,
             Self::OtherTypeNotTaught,
             Self::CorrectionForgetsCounts,
             Self::ExpiredIsRead,

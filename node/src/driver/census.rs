@@ -95,8 +95,8 @@ impl Census<'_> {
     /// Whether what a node of a region lacks no other node there has.
     fn is_region_short(&self, region: &RegionName, node: &NodeStatus) -> bool {
         let shortage = self.shortage_of(&node.name);
-        let neighbours = self.inner.neighbours();
-        let placed = neighbours.placement.region(region);
+        let topology = self.inner.topology();
+        let placed = topology.placement.region(region);
         let is_alone = placed.is_some_and(|placed| placed.replicas() <= 1);
         node.region == *region && (shortage.of_region || (shortage.is_of_replica() && is_alone))
     }

@@ -9,19 +9,12 @@ use std::{
 use tokio::sync::{Notify, Semaphore};
 
 use super::{
-    answering::Answering,
-    clock::WallClock,
-    forward::Forwards,
-    handoff::Legacies,
-    health::Health,
-    hot_heads::HotHeads,
-    known::Known,
-    membership::Membership,
-    neighbours::{Neighbours, Settled},
-    outbound::Outbound,
-    queue::ShardQueue,
+    answering::Answering, clock::WallClock, configured::Configured, forward::Forwards,
+    handoff::Legacies, health::Health, hot_heads::HotHeads, known::Known, membership::Membership,
+    outbound::Outbound, queue::ShardQueue,
 };
 use crate::{
+    core::node::{CurrentTopology, Topology},
     names::{ClusterName, NodeName, RegionName},
     storage::rocks::RocksStorage,
 };
@@ -41,7 +34,7 @@ pub struct Inner {
     /// The other regions.
     pub regions: Vec<RegionName>,
     /// What the configuration says about who holds what.
-    pub settled: Settled,
+    pub configured: Configured,
     /// Its shards, by index.
     pub shards: Vec<ShardQueue>,
     /// Where it is stored.
@@ -53,7 +46,7 @@ pub struct Inner {
     /// Its peers and its inbox.
     pub outbound: Arc<Outbound>,
     /// Who holds what around it.
-    pub neighbours: RwLock<Arc<Neighbours>>,
+    pub topology: RwLock<CurrentTopology>,
     /// What is under way to other nodes and from them.
     pub forwards: Forwards,
     /// Which replicas take what they are sent.
@@ -83,16 +76,16 @@ impl Inner {
     }
 
     /// Who holds what around it, as it is believed now.
-    pub fn neighbours(&self) -> Arc<Neighbours> {
+    pub fn topology(&self) -> Arc<Topology> {
         // It is replaced as a whole: it is whole whatever panicked elsewhere.
-        let current = self.neighbours.read();
-        Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
+        let told = self.topology.read();
+        told.unwrap_or_else(PoisonError::into_inner).current()
     }
 
     /// Who holds what changed, or who is believed to live.
-    pub fn set_neighbours(&self, neighbours: Neighbours) {
-        let current = self.neighbours.write();
-        *current.unwrap_or_else(PoisonError::into_inner) = Arc::new(neighbours);
+    pub fn set_topology(&self, topology: Topology) {
+        let told = self.topology.write();
+        told.unwrap_or_else(PoisonError::into_inner).tell(topology);
     }
 }
 

@@ -107,8 +107,8 @@ fn needs_repair(what: &Drained, nodes: &[NodeStatus], regions: &[RegionStatus]) 
 /// Whether too few replicas of its region would be left for the default levels.
 fn lacks_quorum(inner: &Inner, name: &NodeName, nodes: &[NodeStatus]) -> Option<String> {
     let region = &nodes.iter().find(|node| node.name == *name)?.region;
-    let neighbours = inner.neighbours();
-    let placement = neighbours.placement.region(region)?;
+    let topology = inner.topology();
+    let placement = topology.placement.region(region)?;
     let lives = |member: &&NodeName| {
         let mut own = nodes.iter().filter(|node| node.name == **member);
         own.any(|node| node.state == NodeState::Up && !node.needs_repair)

@@ -1,198 +1,182 @@
-//! Errands that other nodes run for this one: whom to ask, in which order, and when to ask another one too.
-//!
-//! A node that is known to be down is not asked at all, although the session to it may still seem to live: nobody waits for it.
-//! What only reads is asked of the next node as well where the one before is silent for twice as long as it usually takes.
+//! Errands that other nodes run for this one: questions are put on sessions, timers run, and whoever waits is told.
 
 use std::time::Duration;
 
 use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout_at},
+    sync::{oneshot, watch},
+    time::{Instant, sleep_until},
 };
 
 use super::{
     context::Node,
-    forward::{Heard, Kind},
+    forward::{Outcome, Waiter, no_answer},
 };
 use crate::{
     core::{
-        message::{Answer, Errand, Message},
-        reply::Refusal,
+        message::{Answer, Errand, SessionId},
+        node::{Counts, ErrandId, Errands, Kind, Output, Plan, Topology},
     },
     names::NodeName,
 };
 
-/// One errand that is run for this node, on one of these nodes or on all of them.
-pub struct Asking<'a, E> {
+/// An errand that is waited for. What nobody waits for takes no room.
+struct Awaited<'a> {
     node: &'a Node,
-    kind: Kind,
-    /// The errand as each node is to run it.
-    errand: E,
-    deadline: Instant,
-    /// Whom to ask, the next one last.
-    left: Vec<NodeName>,
-    /// The questions that were sent and neither answered nor lost, and to whom.
-    under_way: Vec<(u64, NodeName)>,
-    sender: mpsc::Sender<Heard>,
-    answers: mpsc::Receiver<Heard>,
+    errand: ErrandId,
+    outcome: oneshot::Receiver<Outcome>,
+    due: watch::Receiver<Duration>,
 }
 
-/// Nobody answered yet.
-enum Silence {
-    /// For longer than is usual.
-    Long,
-    /// For as long as the errand may take.
-    TooLong,
-}
+impl Node {
+    /// A session to a node came up.
+    pub(super) fn errands_met(&self, node: NodeName, session: SessionId) {
+        self.inner().forwards.lock().errands.met(node, session);
+    }
 
-impl<'a, E: Fn(&NodeName) -> Errand> Asking<'a, E> {
-    /// Nobody is asked yet. The first of the nodes is the one to ask first.
-    pub fn new(node: &'a Node, mut nodes: Vec<NodeName>, kind: Kind, errand: E) -> Self {
-        // Each question is answered or lost once at most: there is room for all of that.
-        let (sender, answers) = mpsc::channel(nodes.len().max(1));
-        nodes.reverse();
-        Self {
-            node,
+    /// A session ended.
+    pub(super) fn errands_lost(&self, session: SessionId) {
+        self.change_errands(|errands, topology, now, out| {
+            errands.lost(session, topology, now, out);
+        });
+    }
+
+    /// A node answered a question.
+    pub(super) fn errand_answered(&self, question: u64, answer: Answer) {
+        self.change_errands(|errands, topology, now, out| {
+            errands.answered(question, answer, topology, now, out);
+        });
+    }
+
+    /// Has one of these nodes run an errand, the first one first. Gives who answered, if anybody did.
+    pub(super) async fn run_elsewhere(
+        &self,
+        nodes: Vec<NodeName>,
+        kind: Kind,
+        errand: Errand,
+    ) -> (Option<NodeName>, Answer) {
+        let within = self.inner().timeout;
+        let plan = Plan {
+            nodes,
             kind,
             errand,
-            deadline: Instant::now() + node.inner().timeout,
-            left: nodes,
-            under_way: Vec::new(),
-            sender,
-            answers,
-        }
-    }
-
-    /// Has it run by the first node that takes it. If it may be run twice it is given to the next one too where that one is lost
-    /// or does not answer as soon as usual. Gives who answered, if anybody did.
-    pub async fn run(mut self) -> (Option<NodeName>, Answer) {
-        let mut refusal = self.unreachable();
-        loop {
-            let patience = self.ask_next();
-            if self.under_way.is_empty() {
-                return (None, Answer::Refused(refusal));
-            }
-            let may_ask_another = self.kind.is_repeatable() && !self.left.is_empty();
-            match self.hear(patience.filter(|_| may_ask_another)).await {
-                // Another one may be able to look through its keys.
-                Ok((_, Some(Answer::Refused(refused)))) if self.kind == Kind::Scan => {
-                    refusal = refused;
-                }
-                Ok((by, Some(answer))) => return (Some(by), answer),
-                Ok((lost, None)) if self.kind.is_repeatable() => {
-                    refusal = Refusal::Unavailable(format!("{lost} was lost before it answered"));
-                }
-                Ok((lost, None)) => {
-                    let refusal = Refusal::Timeout(format!(
-                        "{lost} was lost before it answered; the write may take effect"
-                    ));
-                    return (None, Answer::Refused(refusal));
-                }
-                Err(Silence::Long) => {}
-                Err(Silence::TooLong) => return (None, Answer::Refused(self.too_late())),
-            }
-        }
-    }
-
-    /// Has all of the nodes run it. Ends when each has answered or is lost, or when those that are silent for longer than they usually
-    /// are need not be waited for.
-    pub async fn survey(mut self, mut is_enough: impl FnMut(Option<Answer>) -> bool) {
-        let mut patience = Duration::ZERO;
-        while let Some(usual) = self.ask_next() {
-            patience = patience.max(usual);
-        }
-        let mut has_enough = is_enough(None);
-        while !self.under_way.is_empty() {
-            match self.hear(has_enough.then_some(patience)).await {
-                Ok((_, answer)) => has_enough = is_enough(answer),
-                Err(Silence::Long | Silence::TooLong) => return,
-            }
-        }
-    }
-
-    /// Asks the next node that is believed to live and takes the question. Gives how long it deserves to be waited for.
-    fn ask_next(&mut self) -> Option<Duration> {
-        let inner = self.node.inner();
-        let neighbours = inner.neighbours();
-        while let Some(to) = self.left.pop() {
-            if neighbours.trusts(&to) && self.ask(&to) {
-                return Some(inner.forwards.patience(to, self.kind));
-            }
-        }
-        None
-    }
-
-    /// Sends the errand. False: nothing was sent.
-    fn ask(&mut self, to: &NodeName) -> bool {
-        let inner = self.node.inner();
-        let expected = inner.forwards.expect(to, self.kind, self.sender.clone());
-        let Some((id, session)) = expected else {
-            return false;
+            within,
         };
-        let within = self.deadline.saturating_duration_since(Instant::now());
-        let message = Message::Forward {
-            id,
-            within_ms: u32::try_from(within.as_millis()).unwrap_or(u32::MAX),
-            errand: (self.errand)(to),
+        let begin = |errands: &mut Errands, topology: &Topology, now, out: &mut Vec<Output>| {
+            errands.begin(plan, topology, now, out)
         };
-        if let Err(error) = inner.outbound.send(session, message) {
-            tracing::debug!(%to, %error, "a request was not forwarded");
-            inner.forwards.forget(id);
-            return false;
+        match self.begin_errand(begin).outcome().await {
+            Some(Outcome::Answered(by, answer)) => (by, answer),
+            Some(Outcome::Counted(_)) | None => (None, Answer::Refused(no_answer())),
         }
-        self.under_way.push((id, to.clone()));
-        true
     }
 
-    /// Waits for an answer, or for the patience or the time to be over.
-    async fn hear(&mut self, patience: Option<Duration>) -> Result<Heard, Silence> {
-        let until = patience.map_or(self.deadline, |patience| {
-            self.deadline.min(Instant::now() + patience)
-        });
-        loop {
-            let heard = match timeout_at(until, self.answers.recv()).await {
-                Ok(heard) => heard.expect("a sender is held here: the channel is open"),
-                Err(_) if until < self.deadline => return Err(Silence::Long),
-                Err(_) => return Err(Silence::TooLong),
+    /// Has these nodes count their keys, all of them.
+    pub(super) async fn count_elsewhere(&self, nodes: Vec<NodeName>, counts: Counts) -> Counts {
+        let within = self.inner().timeout;
+        let begin = |errands: &mut Errands, topology: &Topology, now, out: &mut Vec<Output>| {
+            errands.count((nodes, within), counts, topology, now, out)
+        };
+        match self.begin_errand(begin).outcome().await {
+            Some(Outcome::Counted(counts)) => counts,
+            Some(Outcome::Answered(..)) | None => Counts::default(),
+        }
+    }
+
+    fn begin_errand(
+        &self,
+        begin: impl FnOnce(&mut Errands, &Topology, Duration, &mut Vec<Output>) -> ErrandId,
+    ) -> Awaited<'_> {
+        let (tell_outcome, outcome) = oneshot::channel();
+        let (tell_due, due) = watch::channel(Duration::ZERO);
+        let topology = self.inner().topology();
+        let now = self.inner().clock.now().mono;
+        let mut outputs = Vec::new();
+        let (errand, sends) = {
+            let mut waiting = self.inner().forwards.lock();
+            let errand = begin(&mut waiting.errands, &topology, now, &mut outputs);
+            let waiter = Waiter {
+                outcome: tell_outcome,
+                due: tell_due,
             };
-            let is_heard = |(_, node): &(u64, NodeName)| *node == heard.0;
-            // A session may end while a question is put on it that then is not sent: that is no loss of one that was.
-            if let Some(place) = self.under_way.iter().position(is_heard) {
-                self.under_way.swap_remove(place);
-                return Ok(heard);
-            }
+            waiting.waiters.insert(errand, waiter);
+            (errand, waiting.tell(outputs))
+        };
+        self.send_questions(sends);
+        Awaited {
+            node: self,
+            errand,
+            outcome,
+            due,
         }
     }
 
-    fn unreachable(&self) -> Refusal {
-        let nodes: Vec<&str> = self.left.iter().rev().map(NodeName::as_str).collect();
-        Refusal::Unavailable(format!(
-            "no replica of the key can be reached from here (of {})",
-            nodes.join(", ")
-        ))
+    fn change_errands(
+        &self,
+        change: impl FnOnce(&mut Errands, &Topology, Duration, &mut Vec<Output>),
+    ) {
+        let topology = self.inner().topology();
+        let now = self.inner().clock.now().mono;
+        let mut outputs = Vec::new();
+        let sends = {
+            let mut waiting = self.inner().forwards.lock();
+            change(&mut waiting.errands, &topology, now, &mut outputs);
+            waiting.tell(outputs)
+        };
+        self.send_questions(sends);
     }
 
-    fn too_late(&self) -> Refusal {
-        let silent = self.under_way.iter();
-        let silent: Vec<&str> = silent.map(|(_, node)| node.as_str()).collect();
-        let what_of_it = match self.kind {
-            Kind::Write => "; the write may take effect",
-            Kind::Read | Kind::FarRead | Kind::Count | Kind::Scan => "",
-        };
-        Refusal::Timeout(format!(
-            "no answer within {:?} from {}{what_of_it}",
-            self.node.inner().timeout,
-            silent.join(", ")
-        ))
+    /// Puts questions on their sessions. One that is not taken there goes to another node, as long as there is one.
+    fn send_questions(&self, sends: Vec<Output>) {
+        for send in sends {
+            let Output::Send {
+                question,
+                session,
+                message,
+            } = send
+            else {
+                continue;
+            };
+            if let Err(error) = self.inner().outbound.send(session, message) {
+                tracing::debug!(?session, %error, "a request was not forwarded");
+                self.change_errands(|errands, topology, now, out| {
+                    errands.unsent(question, topology, now, out);
+                });
+            }
+        }
     }
 }
 
-impl<E> Drop for Asking<'_, E> {
-    /// What nobody waits for takes no room: an answer that is late may never come.
+impl Awaited<'_> {
+    /// Waits for it, and wakes it when it wants that.
+    async fn outcome(mut self) -> Option<Outcome> {
+        loop {
+            let due = *self.due.borrow_and_update();
+            let pause = due.saturating_sub(self.node.inner().clock.now().mono);
+            tokio::select! {
+                biased;
+                outcome = &mut self.outcome => return outcome.ok(),
+                changed = self.due.changed() => {
+                    if changed.is_err() {
+                        // It has ended: its outcome is there.
+                        return (&mut self.outcome).await.ok();
+                    }
+                }
+                () = sleep_until(Instant::now() + pause) => {
+                    let errand = self.errand;
+                    self.node.change_errands(|errands, topology, now, out| {
+                        errands.wake(errand, topology, now, out);
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Awaited<'_> {
     fn drop(&mut self) {
-        let forwards = &self.node.inner().forwards;
-        self.under_way
-            .iter()
-            .for_each(|(id, _)| forwards.forget(*id));
+        let mut waiting = self.node.inner().forwards.lock();
+        if waiting.waiters.remove(&self.errand).is_some() {
+            waiting.errands.forget(self.errand);
+        }
     }
 }

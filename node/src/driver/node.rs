@@ -17,19 +17,17 @@ use super::{
     census::Census,
     context::Node,
     drain::{Drained, objections},
-    errand::Asking,
-    forward::{self, Kind},
-    gauges, gossiping,
+    forward, gauges, gossiping,
     handoff::Debts,
-    neighbours::Neighbours,
     queue::{Inspection, Work},
     region::position,
-    shares::{Elsewhere, Shares, Split, put},
+    shares::{Shares, put},
     walk,
 };
 use crate::{
     core::{
         message::Errand,
+        node::{Elsewhere, Kind, Split, Topology},
         op::{Action, Key, Op, ScanFilter, Write},
         read::read,
         reply::{Refusal, Reply},
@@ -78,26 +76,26 @@ impl Node {
 
     /// Why nothing is carried out now, if so.
     pub(super) fn refused(&self) -> Option<Reply> {
-        refusal_of(&self.0.neighbours())
+        refusal_of(&self.0.topology())
     }
 
     /// Whether a request of this level waits for other nodes: so does any where this one lacks writes, if there are other replicas.
     fn asks_others(&self, level: Level) -> bool {
-        let settled = &self.0.settled;
-        settled.asks_others(level)
-            || (self.0.neighbours().is_short() && settled.has_other_replicas())
+        let configured = &self.0.configured;
+        configured.asks_others(level)
+            || (self.0.topology().is_short() && configured.has_other_replicas())
     }
 
     /// Whether a key is here, as far as anybody can say.
     fn holds(&self, op: &Op) -> bool {
-        let neighbours = self.0.neighbours();
-        let holds = neighbours.holds_all() || neighbours.holds(Partition::of(&op.key));
-        holds && neighbours.crowded().is_none()
+        let topology = self.0.topology();
+        let holds = topology.holds_all() || topology.holds(Partition::of(&op.key));
+        holds && topology.crowded().is_none()
     }
 
     /// Reads of keys that are here and of keys that are not.
     async fn spread(&self, ops: Vec<Op>) -> Vec<Reply> {
-        let split = Split::of(ops, &self.0.neighbours());
+        let split = Split::of(ops, &self.0.topology());
         let mut replies = vec![Reply::Nil; split.count];
         let (own, others) = tokio::join!(self.read_here(split.here), self.forward_all(split.there));
         put(&mut replies, split.places, own);
@@ -114,8 +112,8 @@ impl Node {
             let node = self.clone();
             under_way.spawn(async move {
                 let (count, kind) = (share.ops.len(), Kind::of(&share.ops));
-                let errand = |_: &NodeName| Errand::Ops(share.ops.clone());
-                let (_, answer) = Asking::new(&node, share.nodes, kind, errand).run().await;
+                let errand = Errand::Ops(share.ops);
+                let (_, answer) = node.run_elsewhere(share.nodes, kind, errand).await;
                 (share.places, forward::replies(answer, count))
             });
         }
@@ -197,7 +195,7 @@ impl Backend for Node {
         if let Some(refused) = self.refused() {
             return vec![refused; ops.len()];
         }
-        if !self.0.neighbours().holds_all() {
+        if !self.0.topology().holds_all() {
             return self.spread(ops).await;
         }
         self.read_here(ops).await
@@ -205,15 +203,15 @@ impl Backend for Node {
 
     fn submit(&self, ops: Vec<Op>) -> impl Future<Output = Vec<Reply>> + Send + 'static {
         let node = self.clone();
-        let neighbours = self.0.neighbours();
-        let (ops, refused) = match refusal_of(&neighbours) {
+        let topology = self.0.topology();
+        let (ops, refused) = match refusal_of(&topology) {
             Some(refused) => (Vec::new(), vec![refused; ops.len()]),
             None => (ops, Vec::new()),
         };
-        let split = if neighbours.holds_all() {
+        let split = if topology.holds_all() {
             Split::here(ops)
         } else {
-            Split::of(ops, &neighbours)
+            Split::of(ops, &topology)
         };
         // Queued at once, before anything is waited for: what a connection asks next comes behind it.
         let shares = Shares::of(split.here, &self.0.shards);
@@ -238,7 +236,7 @@ impl Backend for Node {
     }
 
     async fn key_count(&self) -> Result<u64, Reply> {
-        if !self.0.neighbours().holds_all() {
+        if !self.0.topology().holds_all() {
             return self.count_region().await.map_err(Reply::from);
         }
         let inspections = self.inspect(false).await;
@@ -259,7 +257,7 @@ impl Backend for Node {
 
     async fn scan(&self, cursor: u64, filter: ScanFilter) -> Result<(u64, Vec<Key>), Reply> {
         let from = position(cursor)?;
-        if self.0.neighbours().holds_all() {
+        if self.0.topology().holds_all() {
             self.scan_here(from, filter, PARTITIONS).await
         } else {
             self.scan_region(from, filter).await
@@ -267,7 +265,7 @@ impl Backend for Node {
     }
 
     async fn random_key(&self, entropy: u64) -> Result<Option<Key>, Reply> {
-        if !self.0.neighbours().holds_all() {
+        if !self.0.topology().holds_all() {
             return self.random_key_of_region(entropy).await;
         }
         self.with_storage(move |storage, wall_ms| {
@@ -431,9 +429,9 @@ impl NodeView for Node {
     }
 }
 
-/// Why nothing is carried out around such neighbours, if so.
-fn refusal_of(neighbours: &Neighbours) -> Option<Reply> {
-    let crowded = neighbours.crowded().cloned();
+/// Why nothing is carried out in such a topology, if so.
+fn refusal_of(topology: &Topology) -> Option<Reply> {
+    let crowded = topology.crowded().cloned();
     crowded.map(|reason| Refusal::Unavailable(reason).into())
 }
 

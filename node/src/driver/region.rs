@@ -1,21 +1,14 @@
 //! Commands over all keys of a region whose nodes hold different ones, and what this node does of them for others.
 
-use super::{
-    context::Node,
-    errand::Asking,
-    forward::{self, Kind, Place},
-    neighbours::Neighbours,
-    shares::Shares,
-    walk,
-};
+use super::{context::Node, shares::Shares, walk};
 use crate::{
     core::{
         message::{Answer, Errand},
+        node::{Counts, Kind, Place, Topology},
         op::{Action, Key, Op, ScanFilter},
         reply::{Refusal, Reply},
     },
-    names::NodeName,
-    placement::{PARTITIONS, Partition, Position},
+    placement::{Partition, Position},
 };
 
 impl Node {
@@ -26,8 +19,8 @@ impl Node {
                 if let Some(Reply::Error(refusal)) = self.refused() {
                     return Answer::Refused(refusal);
                 }
-                let neighbours = self.inner().neighbours();
-                let is_elsewhere = |op: &Op| !neighbours.holds(Partition::of(&op.key));
+                let topology = self.inner().topology();
+                let is_elsewhere = |op: &Op| !topology.holds(Partition::of(&op.key));
                 if ops.iter().any(is_elsewhere) {
                     return Answer::Refused(Refusal::Unavailable(format!(
                         "{} does not hold the key either: do all nodes know the same members?",
@@ -94,9 +87,9 @@ impl Node {
         let tallies = inspections
             .into_iter()
             .flat_map(|inspection| inspection.partitions);
-        let neighbours = self.inner().neighbours();
+        let topology = self.inner().topology();
         let held: Vec<bool> = Partition::all()
-            .map(|partition| neighbours.holds(partition))
+            .map(|partition| topology.holds(partition))
             .collect();
         Ok(tallies
             .filter(|(partition, _)| held.get(usize::from(*partition)) == Some(&true))
@@ -106,15 +99,14 @@ impl Node {
 
     /// Keys of the region: of each partition as a replica of it counts them.
     pub(super) async fn count_region(&self) -> Result<u64, Refusal> {
-        let neighbours = self.inner().neighbours();
+        let topology = self.inner().topology();
         let mut counts = Counts::default();
-        let is_whole = !neighbours.is_short();
-        if neighbours.holds_any() && is_whole {
-            counts.add(Some(self.run_here(Errand::Count).await));
+        let is_whole = !topology.is_short();
+        if topology.holds_any() && is_whole {
+            counts.add(self.run_here(Errand::Count).await);
         }
-        let asking = Asking::new(self, neighbours.living(), Kind::Count, |_| Errand::Count);
-        asking.survey(|answer| counts.add(answer)).await;
-        if neighbours.holds_any() && !is_whole && counts.unknown() > 0 {
+        let mut counts = self.count_elsewhere(topology.living(), counts).await;
+        if topology.holds_any() && !is_whole && !counts.is_whole() {
             // Nobody who lacks nothing answered for these.
             counts.fill_in(self.run_here(Errand::Count).await);
         }
@@ -148,28 +140,22 @@ impl Node {
     /// cursor in it, and keys.
     async fn scan_run(
         &self,
-        neighbours: &Neighbours,
+        topology: &Topology,
         from: Position,
         filter: &ScanFilter,
     ) -> Result<(u16, u64, Vec<Key>), Reply> {
         let first = from.partition;
-        let upto = |node: Option<&NodeName>| neighbours.run_end(first, node);
-        let errand = |node: Option<&NodeName>| Errand::Scan {
+        let errand = Errand::Scan {
             cursor: from.cursor(),
             filter: filter.clone(),
-            upto: upto(node),
+            upto: topology.run_end(first, None),
         };
-        let (by, answer) = match forward::walked_at(neighbours, first) {
-            Place::Here => (None, self.run_here(errand(None)).await),
-            Place::There(nodes) => {
-                let asking = Asking::new(self, nodes, Kind::Scan, |node: &NodeName| {
-                    errand(Some(node))
-                });
-                asking.run().await
-            }
+        let (by, answer) = match topology.walked_at(first) {
+            Place::Here => (None, self.run_here(errand).await),
+            Place::There(nodes) => self.run_elsewhere(nodes, Kind::Scan, errand).await,
         };
         match answer {
-            Answer::Page { next, keys } => Ok((upto(by.as_ref()), next, keys)),
+            Answer::Page { next, keys } => Ok((topology.run_end(first, by.as_ref()), next, keys)),
             Answer::Refused(refused) => Err(refused.into()),
             Answer::Replies(_) | Answer::Counts(_) => {
                 let what = "another node answered something else".to_owned();
@@ -185,10 +171,10 @@ impl Node {
         mut from: Position,
         filter: ScanFilter,
     ) -> Result<(u64, Vec<Key>), Reply> {
-        let neighbours = self.inner().neighbours();
+        let topology = self.inner().topology();
         let mut found = Vec::new();
         for _ in 0..RUNS_PER_PAGE {
-            let (upto, next, keys) = self.scan_run(&neighbours, from, &filter).await?;
+            let (upto, next, keys) = self.scan_run(&topology, from, &filter).await?;
             found.extend(keys);
             if next != 0 {
                 return Ok((next, found));
@@ -209,53 +195,6 @@ impl Node {
 pub(super) fn position(cursor: u64) -> Result<Position, Reply> {
     let unknown = || Refusal::Redis("ERR invalid cursor".to_owned());
     Position::from_cursor(cursor).ok_or_else(|| unknown().into())
-}
-
-/// Keys in each partition, as far as anybody has counted them.
-struct Counts(Vec<Option<u64>>);
-
-impl Default for Counts {
-    fn default() -> Self {
-        Self(vec![None; usize::from(PARTITIONS)])
-    }
-}
-
-impl Counts {
-    /// What one replica counted. Gives whether all partitions are known.
-    fn add(&mut self, answer: Option<Answer>) -> bool {
-        if let Some(Answer::Counts(known)) = answer {
-            for (partition, keys) in known {
-                if let Some(count) = self.0.get_mut(usize::from(partition)) {
-                    *count = (*count).max(Some(keys));
-                }
-            }
-        }
-        self.unknown() == 0
-    }
-
-    /// What a replica that lacks writes counted, where no other one did.
-    fn fill_in(&mut self, answer: Answer) {
-        if let Answer::Counts(known) = answer {
-            for (partition, keys) in known {
-                if let Some(count) = self.0.get_mut(usize::from(partition)) {
-                    count.get_or_insert(keys);
-                }
-            }
-        }
-    }
-
-    fn unknown(&self) -> usize {
-        self.0.iter().filter(|count| count.is_none()).count()
-    }
-
-    fn total(self) -> Result<u64, Refusal> {
-        match self.unknown() {
-            0 => Ok(self.0.into_iter().flatten().sum()),
-            unknown => Err(Refusal::Unavailable(format!(
-                "nobody answered for {unknown} of {PARTITIONS} partitions"
-            ))),
-        }
-    }
 }
 
 /// Runs of partitions that one page of SCAN walks over, at most.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,9 +19,12 @@ use super::{
     queue::{ShardQueue, Work},
 };
 use crate::{
-    core::identity::Identity,
+    core::{
+        identity::{DirectoryId, Identity},
+        node::Renewed,
+    },
     peer,
-    storage::{StorageError, directory::DataDirectory, record::outbox},
+    storage::{Durability, Storage, StorageError, directory::DataDirectory, record::outbox},
 };
 
 /// The directory's identity, and how it is renewed.
@@ -60,6 +64,11 @@ impl Renewal {
         actors_of(&self.current())
     }
 
+    /// The number that this node stamps under now.
+    pub fn directory(&self) -> DirectoryId {
+        self.current().directory
+    }
+
     /// Goes on with new actors, above `newest`, which a peer knows of an old one and the old one does not.
     pub async fn renew(&self, node: &Node, newest: Hlc) {
         let why = "a peer knows newer writes of this node than the node itself: its data directory is an old copy";
@@ -82,9 +91,12 @@ impl Renewal {
     /// Draws new actors, stores them, and has every shard go on as its new one.
     async fn draw(&self, node: &Node, newest: Hlc, replays: bool, why: &str) {
         let _turn = self.turns.lock().await;
-        let (renewed, _) = self.current().renewed(rand::random());
-        let (directory, stored) = (Arc::clone(&self.directory), renewed.clone());
-        let outcome = spawn_blocking(move || directory.store(&stored)).await;
+        let shortage = node.inner().outbound.shortage();
+        let mut renewed = Renewed::of(&self.current(), rand::random(), shortage);
+        let batch = mem::take(&mut renewed.batch);
+        let storage = Arc::clone(&self.directory.storage);
+        // Durable itself, and so is every commit before it.
+        let outcome = spawn_blocking(move || storage.commit(&batch, Durability::Power)).await;
         if !matches!(outcome, Ok(Ok(()))) {
             tracing::error!(
                 ?outcome,
@@ -96,8 +108,9 @@ impl Renewal {
             );
             return;
         }
-        tracing::warn!(directory = %renewed.directory, "{why}; it goes on with new actors");
-        for (queue, actor) in node.inner().shards.iter().zip(actors_of(&renewed)) {
+        let Renewed { identity, .. } = renewed;
+        tracing::warn!(directory = %identity.directory, "{why}; it goes on with new actors");
+        for (queue, actor) in node.inner().shards.iter().zip(actors_of(&identity)) {
             let work = || Work::Renew {
                 actor,
                 newest,
@@ -106,8 +119,8 @@ impl Renewal {
             tell(queue, work).await;
         }
         self.told
-            .send_replace(identity_for_peers(&renewed, &self.with_rows));
-        *self.current() = renewed;
+            .send_replace(identity_for_peers(&identity, &self.with_rows));
+        *self.current() = identity;
     }
 
     fn current(&self) -> MutexGuard<'_, Identity> {

@@ -13,7 +13,8 @@ use crate::{
     core::{
         Input, Recalled,
         identity::shard_of,
-        message::{Compare, Held, Message, Recollection, SessionId, Taken, Unanswered},
+        message::{Compare, Message, Recollection, SessionId, Taken, Unanswered},
+        node::{Acquaintances, Lack},
         ship::Met,
     },
     names::NodeName,
@@ -28,8 +29,7 @@ pub struct Router {
     pub(super) renewal: Arc<Renewal>,
     /// What each actor of this node recalled when this process began.
     pub(super) recalled: BTreeMap<ActorId, Recalled>,
-    /// Peers that were met since the start: what they hold may be of this process.
-    met: BTreeSet<NodeName>,
+    acquaintances: Acquaintances,
     /// Sessions that this node ships on.
     shipping: BTreeSet<SessionId>,
 }
@@ -41,7 +41,7 @@ impl Router {
             node,
             renewal,
             recalled,
-            met: BTreeSet::new(),
+            acquaintances: Acquaintances::default(),
             shipping: BTreeSet::new(),
         }
     }
@@ -85,26 +85,20 @@ impl Router {
             return;
         }
         self.ask_what_it_knows(session, &peer.name);
-        let is_first = self.met.insert(peer.name.clone());
         let mut shortage = recollection.shortage;
         shortage.has_forgotten |= self.was_replaced(&peer);
         // Before the shards know of the session, so that they ask nothing on it as a whole replica.
-        if let Some(directory) = recollection.replaced {
-            let name = &peer.name;
-            self.lost(&format!("{name} knew this node with another data directory, {directory}: what that held is not here"));
-        }
-        let held = recollection.held;
-        if is_first && !self.goes_on(session, &peer.name, &held).await {
+        if !self.goes_on(session, &peer.name, &recollection).await {
             return;
         }
         self.shipping.insert(session);
-        self.node.inner().forwards.met(peer.name.clone(), session);
+        self.node.errands_met(peer.name.clone(), session);
         let met = Met {
             region: peer.region,
             node: peer.name,
             session,
             directory: peer.directory,
-            held,
+            held: recollection.held,
             shortage,
         };
         for queue in &self.node.inner().shards {
@@ -162,30 +156,31 @@ impl Router {
         }
     }
 
-    /// Whether this node goes on under its number, whatever a peer knows of it. Where it has forgotten rows, because the directory is an old
-    /// copy or the machine lost power before it was synced, it lacks them from now on.
-    async fn goes_on(&mut self, session: SessionId, peer: &NodeName, held: &[Held]) -> bool {
-        let recalled = |held: &&Held| Some((**held, *self.recalled.get(&held.actor)?));
-        let known: Vec<(Held, Recalled)> = held.iter().filter_map(|held| recalled(&held)).collect();
-        if known
-            .iter()
-            .any(|(held, recalled)| recalled.lacks_rows(held))
-        {
-            self.lost(&format!(
-                "{peer} knows newer writes of this node than the node itself"
-            ));
-            if let Err(error) = self.store_shortage().await {
-                // Under a new number nobody would see again what this directory has forgotten.
-                tracing::error!(%error, "that this node needs a repair could not be stored: the peer is greeted again");
-                self.met.remove(peer);
-                self.close(session, "its storage takes nothing");
-                return false;
-            }
+    /// Whether this node goes on under its number, whatever a peer knows of it. What it turns out to lack it says from now on.
+    async fn goes_on(
+        &mut self,
+        session: SessionId,
+        peer: &NodeName,
+        recollection: &Recollection,
+    ) -> bool {
+        let recalled = |actor: &ActorId| self.recalled.get(actor).copied();
+        let own = self.renewal.directory();
+        let verdict = self.acquaintances.judge(peer, recollection, recalled, own);
+        match verdict.lack {
+            Some(Lack::Replaced(directory)) => self.lost(&format!("{peer} knew this node with another data directory, {directory}: what that held is not here")),
+            Some(Lack::Forgotten) => self.lost(&format!("{peer} knows newer writes of this node than the node itself")),
+            None => {}
         }
-        let own = self.renewal.actors();
-        let of_today = known.iter().filter(|(held, _)| own.contains(&held.actor));
-        let repeated = of_today.filter(|(held, recalled)| recalled.may_repeat(held));
-        let Some(newest) = repeated.map(|(held, _)| held.newest.max(held.passed)).max() else {
+        if verdict.lack.is_some()
+            && let Err(error) = self.store_shortage().await
+        {
+            // Under a new number nobody would see again what this directory has forgotten.
+            tracing::error!(%error, "that this node needs a repair could not be stored: the peer is greeted again");
+            self.acquaintances.forget(peer);
+            self.close(session, "its storage takes nothing");
+            return false;
+        }
+        let Some(newest) = verdict.renews_above else {
             return true;
         };
         // Every session ends with the renewal, and comes back under the new identity.
@@ -222,7 +217,7 @@ impl Router {
                 within_ms,
                 errand,
             } => serving::serve(&self.node, session, id, within_ms, errand),
-            Message::Forwarded { id, answer } => self.node.inner().forwards.answered(id, answer),
+            Message::Forwarded { id, answer } => self.node.errand_answered(id, answer),
         }
     }
 
@@ -255,7 +250,7 @@ impl Router {
         if !self.shipping.remove(&session) {
             return;
         }
-        self.node.inner().forwards.lost(session);
+        self.node.errands_lost(session);
         for queue in &self.node.inner().shards {
             if let Err(error) = queue.send(Work::Input(Input::SessionDown { session })) {
                 tracing::error!(%error, "a shard was not told that a session ended");

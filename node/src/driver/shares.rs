@@ -9,84 +9,15 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{
-    forward::{self, Place},
-    neighbours::Neighbours,
-    queue::ShardQueue,
-};
+use super::queue::ShardQueue;
 use crate::{
     core::{
         fixed::Answer,
         op::Op,
         reply::{Refusal, Reply},
     },
-    names::NodeName,
     placement::Partition,
 };
-
-/// Requests by where they are carried out.
-pub(super) struct Split {
-    pub(super) count: usize,
-    pub(super) here: Vec<Op>,
-    /// Where the replies to those belong.
-    pub(super) places: Vec<usize>,
-    pub(super) there: Vec<Elsewhere>,
-}
-
-/// Requests that another node carries out.
-pub(super) struct Elsewhere {
-    pub(super) nodes: Vec<NodeName>,
-    pub(super) ops: Vec<Op>,
-    pub(super) places: Vec<usize>,
-}
-
-impl Split {
-    /// All of them here.
-    pub(super) fn here(ops: Vec<Op>) -> Self {
-        Self {
-            count: ops.len(),
-            places: (0..ops.len()).collect(),
-            here: ops,
-            there: Vec::new(),
-        }
-    }
-
-    /// What goes to one node goes together and in order; what may be large goes alone, because a message has a bound.
-    pub(super) fn of(ops: Vec<Op>, neighbours: &Neighbours) -> Self {
-        let mut split = Self::here(Vec::new());
-        split.count = ops.len();
-        for (place, op) in ops.into_iter().enumerate() {
-            match forward::place(neighbours, Partition::of(&op.key)) {
-                Place::Here => {
-                    split.here.push(op);
-                    split.places.push(place);
-                }
-                Place::There(nodes) => split.there_too(nodes, op, place),
-            }
-        }
-        split
-    }
-
-    fn there_too(&mut self, nodes: Vec<NodeName>, op: Op, place: usize) {
-        let is_alone = op.profile().is_large;
-        let known = self.there.iter_mut().find(|share| {
-            let has_room = share.ops.len() < OPS_PER_FORWARD
-                && !share.ops.iter().any(|op| op.profile().is_large);
-            !is_alone && has_room && share.nodes == nodes
-        });
-        match known {
-            Some(share) => {
-                share.ops.push(op);
-                share.places.push(place);
-            }
-            None => self.there.push(Elsewhere {
-                nodes,
-                ops: vec![op],
-                places: vec![place],
-            }),
-        }
-    }
-}
 
 /// Puts replies where they belong.
 pub(super) fn put(replies: &mut [Reply], places: Vec<usize>, given: Vec<Reply>) {
@@ -199,6 +130,3 @@ async fn carry_out(answers: Vec<Answer>, deadline: Instant) -> Vec<Reply> {
         .await
         .unwrap_or_else(|_| vec![stopping(); count])
 }
-
-/// Requests in one message to another node.
-const OPS_PER_FORWARD: usize = 256;

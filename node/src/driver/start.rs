@@ -23,6 +23,7 @@ use super::{
     answering::Answering,
     certificates,
     clock::WallClock,
+    configured::Configured,
     context::{Inner, Node},
     descriptors::Shares,
     doors::{Doors, Served},
@@ -34,7 +35,6 @@ use super::{
     joining::Joining,
     known::{Acquaintance, Known},
     membership::{self, Membership},
-    neighbours::Settled,
     outbound::Outbound,
     renewal::Renewal,
     router::Router,
@@ -45,7 +45,7 @@ use super::{
 };
 use crate::{
     config::{Config, Fsync},
-    core::{Recalled, adopt::adopt, inbox::Inbox},
+    core::{Recalled, adopt::adopt, inbox::Inbox, node::CurrentTopology},
     names::RegionName,
     peer::{self, Datagram, PeerTarget, Peers, PeersConfig},
     storage::{directory::DataDirectory, record::forgotten, rocks::RocksOptions},
@@ -211,8 +211,8 @@ async fn assemble(config: &Config, directory: &Arc<DataDirectory>) -> Result<Ass
     ));
     let known = Arc::new(Known::load(directory.storage.as_ref())?);
     let met: Vec<_> = known.regions().into_iter().collect();
-    let settled = Settled::of(config);
-    let placement = Arc::new(settled.placement(&met));
+    let configured = Configured::of(config);
+    let placement = Arc::new(configured.placement(&met));
     let mut shards = Shards::start(
         config,
         &directory.storage,
@@ -235,13 +235,13 @@ async fn assemble(config: &Config, directory: &Arc<DataDirectory>) -> Result<Ass
         name: config.node.name.clone(),
         region: config.node.region.clone(),
         regions: other_regions(config),
-        settled: settled.clone(),
+        configured: configured.clone(),
         shards: shards.queues.clone(),
         storage: Arc::clone(&directory.storage),
         hot,
         clock,
         outbound,
-        neighbours: RwLock::new(Arc::new(settled.neighbours(placement))),
+        topology: RwLock::new(CurrentTopology::new(configured.topology(placement))),
         forwards: Forwards::default(),
         answering: Answering::default(),
         known,
@@ -263,7 +263,7 @@ async fn assemble(config: &Config, directory: &Arc<DataDirectory>) -> Result<Ass
 /// Until it has met others a node is not ready, where it needs them.
 fn report_loneliness(config: &Config, node: &Node) {
     let health = &node.inner().health;
-    if let Some(detail) = node.inner().settled.alone() {
+    if let Some(detail) = node.inner().configured.alone() {
         health.fail(health::QUORUM, detail);
     }
     if let Some(detail) = Joining::of(config).reason() {

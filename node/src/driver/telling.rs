@@ -4,15 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use gossip::Standing;
 
-use super::{
-    context::Node,
-    health,
-    membership::Membership,
-    neighbours::{Neighbours, Settled},
-    queue::Work,
-};
+use super::{configured::Configured, context::Node, health, membership::Membership, queue::Work};
 use crate::{
     core::Input,
+    core::node::Topology,
     names::{NodeName, RegionName},
     peer::{Direction, LinkState, Peers},
     placement::{Placement, RegionPlacement},
@@ -53,13 +48,13 @@ impl PartialEq for Placed {
 }
 
 impl Told {
-    fn placement_over(&mut self, settled: &Settled, met: Met) -> Arc<Placement> {
+    fn placement_over(&mut self, configured: &Configured, met: Met) -> Arc<Placement> {
         if let Some((known, placement)) = &self.placed
             && *known == met
         {
             return Arc::clone(placement);
         }
-        let placement = Arc::new(settled.placement(&met));
+        let placement = Arc::new(configured.placement(&met));
         self.placed = Some((met, Arc::clone(&placement)));
         placement
     }
@@ -67,7 +62,7 @@ impl Told {
 
 /// Tells the shards what has changed since they were told last. What a full queue did not take is told next time.
 pub fn tell(node: &Node, membership: &Membership, told: &mut Told) {
-    let settled = &node.inner().settled;
+    let configured = &node.inner().configured;
     // One that never returns is out of the placement when it is forgotten, not when it is silent or said goodbye.
     let mut met = node.inner().known.regions();
     let (mut trusted, mut short) = (BTreeSet::new(), BTreeSet::new());
@@ -80,14 +75,14 @@ pub fn tell(node: &Node, membership: &Membership, told: &mut Told) {
             trusted.insert(name);
         }
     }
-    let placement = told.placement_over(settled, met.into_iter().collect());
+    let placement = told.placement_over(configured, met.into_iter().collect());
     let linked = linked(node);
     let stalled = node.inner().answering.stalled();
     let is_reached = |name: &&NodeName| linked.contains(*name) && !stalled.contains(*name);
     let reached = trusted.iter().filter(is_reached).cloned().collect();
-    let region = serving(node, settled, &placement, &reached);
-    let crowded = settled.crowded(&region, &placement);
-    let out_of_reach = || settled.out_of_reach(&region, &placement, &reached);
+    let region = serving(node, configured, &placement, &reached);
+    let crowded = configured.crowded(&region, &placement);
+    let out_of_reach = || configured.out_of_reach(&region, &placement, &reached);
     match crowded.clone().or_else(out_of_reach) {
         Some(detail) => node.inner().health.fail(health::QUORUM, detail),
         None => node.inner().health.mend(health::QUORUM),
@@ -107,8 +102,8 @@ pub fn tell(node: &Node, membership: &Membership, told: &mut Told) {
     if told.told.as_ref() == Some(&word) {
         return;
     }
-    node.inner().set_neighbours(Neighbours {
-        node: settled.node.clone(),
+    node.inner().set_topology(Topology {
+        node: configured.node.clone(),
         region: word.region.clone(),
         placement: Arc::clone(&word.placement.0),
         trusted: Arc::clone(&word.trusted),
@@ -145,13 +140,13 @@ fn lacking(shortage: Shortage) -> Option<String> {
 /// the one that it is unless another is much nearer, because what was written through one region is read in another a little later.
 fn serving(
     node: &Node,
-    settled: &Settled,
+    configured: &Configured,
     placement: &Placement,
     reached: &BTreeSet<NodeName>,
 ) -> RegionName {
     let peers = node.inner().outbound.peers();
     let links = peers.map(Peers::status).unwrap_or_default();
-    let served = node.inner().neighbours().region.clone();
+    let served = node.inner().topology().region.clone();
     let round_trip = |region: &RegionName| {
         let members = placement.region(region).map(RegionPlacement::members);
         let living = members.into_iter().flatten();
@@ -169,10 +164,10 @@ fn serving(
             nearest
         }
     };
-    settled
+    configured
         .serving()
         .min_by(|a, b| round_trip(a).total_cmp(&round_trip(b)))
-        .unwrap_or(&settled.region)
+        .unwrap_or(&configured.region)
         .clone()
 }
 

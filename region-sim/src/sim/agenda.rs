@@ -9,7 +9,7 @@ use super::{
     network::{DialId, End},
 };
 use crate::workload::{ClientId, OperationId};
-use node::core::message::SessionId;
+use node::core::{message::SessionId, node::ErrandId};
 
 /// A host's place in the world.
 pub type HostIndex = usize;
@@ -76,8 +76,8 @@ pub enum Due {
     DialTimeout(DialId),
     /// The dialler of a session learns that it broke.
     Down(SessionId),
-    /// A host that was handed a request is waited for no longer.
-    ForwardTimeout(u64),
+    /// An errand that other hosts run wants to be woken.
+    Errand(ErrandId),
     /// A failed storage is opened again.
     Reopen,
     /// The gossip wants to be woken.

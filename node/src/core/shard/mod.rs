@@ -147,6 +147,11 @@ pub struct Recalled {
 }
 
 impl Recalled {
+    /// The newest row of an actor, and the bound of its stamps.
+    pub fn new(row: Hlc, bound: Hlc) -> Self {
+        Self { row, bound }
+    }
+
     /// Whether a row was forgotten: a row is shipped only once it is stored. The bound would not do, because it is ahead of the rows:
     /// it hides what an old copy lacks of the last moments before it.
     pub fn lacks_rows(self, held: &Held) -> bool {

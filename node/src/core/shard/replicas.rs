@@ -11,6 +11,7 @@ use crate::{
         Event, Now, Output, RequestId,
         asks::{Ask, Question},
         compare,
+        fixed::{Answer, Views},
         gate::{AskedAbout, Opened, Turned, Waiting, lost::Lost},
         message::{AskId, Compare, Message, SessionId},
         mutant::{Mutant, is_on},
@@ -18,6 +19,7 @@ use crate::{
         progress::Walk,
         reply::Refusal,
         view::Uncommitted,
+        working::Working,
     },
     names::NodeName,
     placement::{Partition, Position},
@@ -259,18 +261,11 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) -> u32 {
-        let reads = self.gates.covered(key).iter().map(|waiting| &waiting.op);
-        let reads: Option<Vec<&Read>> = reads.map(as_read).collect();
-        let Some(reads) = reads else {
+        let covered = self.gates.covered(key);
+        let Some(answers) = answers_now(storage, &self.working, &mut self.views, key, covered, now)
+        else {
             return self.gates.version(key);
         };
-        let view = Uncommitted {
-            storage,
-            working: &self.working,
-        };
-        let answers = self
-            .views
-            .answers(&view, key, reads.into_iter(), now.wall_ms);
         let again = self.gates.answer(key, digest, answers);
         let version = self.gates.version(key);
         for node in again {
@@ -494,6 +489,21 @@ fn is_addition(op: &Op) -> bool {
         op.action,
         Action::Write(Write::Add { .. } | Write::IncrBy { .. })
     )
+}
+
+/// What requests on a key are answered with as it is now; `None` where they do not all read.
+fn answers_now(
+    storage: &dyn Storage,
+    working: &Working,
+    views: &mut Views,
+    key: &Key,
+    covered: &[Waiting],
+    now: Now,
+) -> Option<Vec<Answer>> {
+    let reads = covered.iter().map(|waiting| as_read(&waiting.op));
+    let reads: Vec<&Read> = reads.collect::<Option<_>>()?;
+    let view = Uncommitted { storage, working };
+    Some(views.answers(&view, key, reads.into_iter(), now.wall_ms))
 }
 
 fn as_read(op: &Op) -> Option<&Read> {

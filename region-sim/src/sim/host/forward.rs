@@ -1,99 +1,90 @@
-//! Requests on keys that other hosts hold, by the driver's rules: the first replica that is believed to live and can be reached is asked,
-//! what it does not answer is asked of the next one if it only reads, and nobody hands on what was handed to him.
+//! Requests on keys that other hosts hold. Whom to ask and when to ask another one too is the node's own to say; here questions are put
+//! on sessions, time passes, and whoever waits is told.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use node::{
     core::{
         RequestId,
         message::{Answer, Errand, Message, SessionId},
-        op::Action,
+        node::{ErrandId, Errands, Kind, Output, Place, Plan, Topology},
         reply::{Refusal, Reply},
     },
-    placement::Position,
+    placement::Partition,
 };
 
-use super::{Asked, Dialling, Host, TIMEOUT, requests::ERRANDS};
+use super::{Asked, Host, TIMEOUT, requests::ERRANDS};
 use crate::sim::{agenda::Due, desk::Desk};
 
 /// What a process has handed to others, and what was handed to it.
 #[derive(Debug, Default)]
 pub struct Forwards {
-    next: u64,
-    waiting: BTreeMap<u64, Waiting>,
-    /// Where the answer to each errand goes, and under which number.
-    errands: BTreeMap<RequestId, (SessionId, u64)>,
-}
-
-/// A request that another host was asked to carry out.
-#[derive(Debug)]
-struct Waiting {
-    asked: Asked,
-    session: SessionId,
-    /// Hosts that were not asked yet, the best last.
-    others: Vec<usize>,
-}
-
-impl Forwards {
-    fn number(&mut self) -> u64 {
-        self.next += 1;
-        self.next
-    }
+    errands: Errands,
+    /// Which request of a client each errand is about.
+    waiting: BTreeMap<ErrandId, RequestId>,
+    /// Where the answer to each errand of another host goes, and under which number.
+    serving: BTreeMap<RequestId, (SessionId, u64)>,
+    served: u64,
 }
 
 impl Host {
-    /// Has a replica of a key carry out a request.
-    pub(super) fn forward(&mut self, asked: Asked, desk: &mut Desk) {
-        let partition = Position::of(&asked.op.key).partition;
-        let region = self.placement.region(&self.region);
-        let preferred = region
-            .into_iter()
-            .flat_map(|region| region.preferred_nodes(partition));
-        let hosts = 0..desk.plan.regions.len();
-        let mut others: Vec<usize> = preferred
-            .filter_map(|node| hosts.clone().find(|host| super::name(*host) == *node))
-            .collect();
-        others.reverse();
-        self.forward_to(asked, others, desk);
+    /// A request on a key is carried out here, or by a replica of the key.
+    pub(super) fn route(&mut self, asked: Asked, desk: &mut Desk) {
+        let topology = self.current_topology(desk);
+        match topology.place(Partition::of(&asked.op.key)) {
+            Place::Here => self.take_in(asked, desk),
+            Place::There(nodes) => {
+                let plan = Plan {
+                    nodes,
+                    kind: Kind::of(std::slice::from_ref(&asked.op)),
+                    errand: Errand::Ops(vec![asked.op]),
+                    within: TIMEOUT,
+                };
+                self.change_errands(desk, |forwards, topology, now, out| {
+                    let errand = forwards.errands.begin(plan, topology, now, out);
+                    forwards.waiting.insert(errand, asked.id);
+                });
+            }
+        }
     }
 
-    fn forward_to(&mut self, asked: Asked, mut others: Vec<usize>, desk: &mut Desk) {
-        let trusted = self.trusted();
-        let sent = std::iter::from_fn(|| others.pop()).find_map(|peer| {
-            let is_trusted = trusted
-                .as_ref()
-                .is_none_or(|trusted| trusted.contains(&super::name(peer)));
-            let Dialling::Up(session) = self.process.as_ref()?.dialling[peer] else {
-                return None;
-            };
-            if !is_trusted {
-                return None;
+    /// What its process was told of that, and is told now.
+    fn current_topology(&mut self, desk: &Desk) -> Arc<Topology> {
+        let topology = self.topology(desk);
+        match &mut self.process {
+            Some(process) => {
+                process.topology.tell(topology);
+                process.topology.current()
             }
-            // Sometimes its session has no room.
-            (!desk.dice.chance(desk.plan.unsent)).then_some(session)
-        });
-        let Some(process) = &mut self.process else {
-            return;
-        };
-        let Some(session) = sent else {
-            let nobody = Refusal::Unavailable("no replica of the key can be reached".to_owned());
-            return self.give(asked.id, nobody.into(), desk);
-        };
-        let id = process.forwards.number();
-        let message = Message::Forward {
-            id,
-            within_ms: TIMEOUT.as_millis() as u32,
-            errand: Errand::Ops(vec![asked.op.clone()]),
-        };
-        let waiting = Waiting {
-            asked,
-            session,
-            others,
-        };
-        process.forwards.waiting.insert(id, waiting);
-        desk.network
-            .send(session, 0, message, desk.now, &mut desk.agenda);
-        self.due_in(desk, TIMEOUT, Due::ForwardTimeout(id));
+            None => Arc::new(topology),
+        }
+    }
+
+    /// Who holds what around this host, and whom it believes to live: everybody, where hosts do not gossip.
+    pub(super) fn topology(&self, desk: &Desk) -> Topology {
+        let hosts = 0..desk.plan.regions.len();
+        let others = hosts.filter(|host| *host != self.index).map(super::name);
+        // Before the gossip has said anything nobody is.
+        let everybody = || Arc::new(others.collect::<BTreeSet<_>>());
+        let is_told = desk.plan.gossip_interval.is_some();
+        let trusted = self.trusted().or_else(|| (!is_told).then(everybody));
+        let process = self.process.as_ref();
+        let met = process.map(|process| process.sessions.values());
+        let short = met.into_iter().flatten();
+        let short = short.filter(|met| met.shortage.is_of_replica());
+        Topology {
+            node: self.name.clone(),
+            region: self.region.clone(),
+            placement: self.placement.clone(),
+            trusted: trusted.unwrap_or_default(),
+            is_short: self.is_short(),
+            short: Arc::new(short.map(|met| met.node.clone()).collect()),
+            crowded: None,
+        }
     }
 
     /// Another host hands on a request.
@@ -110,8 +101,9 @@ impl Host {
             let Some(process) = &mut self.process else {
                 return;
             };
-            let number = RequestId(ERRANDS + process.forwards.number());
-            process.forwards.errands.insert(number, (session, id));
+            process.forwards.served += 1;
+            let number = RequestId(ERRANDS + process.forwards.served);
+            process.forwards.serving.insert(number, (session, id));
             let asked = Asked {
                 id: number,
                 op,
@@ -125,7 +117,7 @@ impl Host {
     /// What came of an errand goes back to who handed it on.
     pub(super) fn give_back(&mut self, id: RequestId, reply: Reply, desk: &mut Desk) {
         let process = self.process.as_mut();
-        let origin = process.and_then(|process| process.forwards.errands.remove(&id));
+        let origin = process.and_then(|process| process.forwards.serving.remove(&id));
         let Some((session, id)) = origin else { return };
         let answer = Answer::Replies(vec![reply]);
         let message = Message::Forwarded { id, answer };
@@ -134,52 +126,83 @@ impl Host {
     }
 
     /// What came of a request that was handed on.
-    pub(super) fn forwarded(&mut self, id: u64, answer: Answer, desk: &mut Desk) {
-        let Some(waiting) = self.take_waiting(id) else {
+    pub(super) fn forwarded(&mut self, question: u64, answer: Answer, desk: &mut Desk) {
+        self.change_errands(desk, |forwards, topology, now, out| {
+            forwards
+                .errands
+                .answered(question, answer, topology, now, out);
+        });
+    }
+
+    /// An errand wanted to be woken.
+    pub(super) fn wake_errand(&mut self, errand: ErrandId, desk: &mut Desk) {
+        self.change_errands(desk, |forwards, topology, now, out| {
+            forwards.errands.wake(errand, topology, now, out);
+        });
+    }
+
+    /// A session is gone, and with it the answers that were to come on it.
+    pub(super) fn forwards_lost(&mut self, session: SessionId, desk: &mut Desk) {
+        self.change_errands(desk, |forwards, topology, now, out| {
+            forwards.errands.lost(session, topology, now, out);
+        });
+    }
+
+    fn change_errands(
+        &mut self,
+        desk: &mut Desk,
+        change: impl FnOnce(&mut Forwards, &Topology, Duration, &mut Vec<Output>),
+    ) {
+        let topology = self.current_topology(desk);
+        let Some(process) = &mut self.process else {
             return;
         };
+        let mut outputs = Vec::new();
+        change(&mut process.forwards, &topology, desk.now, &mut outputs);
+        for output in outputs {
+            self.perform(output, desk);
+        }
+    }
+
+    fn perform(&mut self, output: Output, desk: &mut Desk) {
+        match output {
+            // Sometimes its session has no room.
+            Output::Send { question, .. } if desk.dice.chance(desk.plan.unsent) => {
+                self.change_errands(desk, |forwards, topology, now, out| {
+                    forwards.errands.unsent(question, topology, now, out);
+                });
+            }
+            Output::Send {
+                session, message, ..
+            } => desk
+                .network
+                .send(session, 0, message, desk.now, &mut desk.agenda),
+            Output::Due { errand, at } => {
+                let pause = at.saturating_sub(desk.now);
+                self.due_in(desk, pause, Due::Errand(errand));
+            }
+            Output::Done { errand, answer, .. } => self.end_errand(errand, answer, desk),
+            Output::Counted { .. } => {}
+        }
+    }
+
+    fn end_errand(&mut self, errand: ErrandId, answer: Answer, desk: &mut Desk) {
+        let process = self.process.as_mut();
+        let waiting = process.and_then(|process| process.forwards.waiting.remove(&errand));
+        let Some(id) = waiting else { return };
         let reply = match answer {
             Answer::Replies(mut replies) => replies.pop(),
             Answer::Refused(refusal) => Some(refusal.into()),
             Answer::Counts(_) | Answer::Page { .. } => None,
         };
-        if let Some(reply) = reply {
-            self.give(waiting.asked.id, reply, desk);
+        let nothing = || Refusal::Unavailable("another node answered nothing".to_owned()).into();
+        self.give(id, reply.unwrap_or_else(nothing), desk);
+    }
+
+    /// A session to another host came up.
+    pub(super) fn forwards_met(&mut self, peer: usize, session: SessionId) {
+        if let Some(process) = &mut self.process {
+            process.forwards.errands.met(super::name(peer), session);
         }
     }
-
-    /// Another host does not answer in time.
-    pub(super) fn forward_timeout(&mut self, id: u64, desk: &mut Desk) {
-        if let Some(waiting) = self.take_waiting(id) {
-            self.give(waiting.asked.id, unanswered(), desk);
-        }
-    }
-
-    /// A session is gone, and with it the answers that were to come on it.
-    pub(super) fn forwards_lost(&mut self, session: SessionId, desk: &mut Desk) {
-        let Some(process) = &mut self.process else {
-            return;
-        };
-        let waiting = std::mem::take(&mut process.forwards.waiting);
-        let (lost, kept) = waiting
-            .into_iter()
-            .partition(|(_, waiting)| waiting.session == session);
-        process.forwards.waiting = kept;
-        let lost: BTreeMap<u64, Waiting> = lost;
-        for waiting in lost.into_values() {
-            if matches!(waiting.asked.op.action, Action::Read(_)) {
-                self.forward_to(waiting.asked, waiting.others, desk);
-            } else {
-                self.give(waiting.asked.id, unanswered(), desk);
-            }
-        }
-    }
-
-    fn take_waiting(&mut self, id: u64) -> Option<Waiting> {
-        self.process.as_mut()?.forwards.waiting.remove(&id)
-    }
-}
-
-fn unanswered() -> Reply {
-    Refusal::Timeout("another node was asked; a write may take effect".to_owned()).into()
 }

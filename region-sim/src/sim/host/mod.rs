@@ -1,7 +1,7 @@
 //! One node: what the real driver does around the core, under virtual time.
 //!
 //! ```text
-//!   clients, peers ─▶ queue of a shard ─▶ handle, handle, … Close ─▶ Write ─▶ Told ─▶ replies, messages
+//!   clients, peers ─▶ queue of a shard ─▶ handle, handle, … Close ─▶ Write ─▶ CurrentTopology ─▶ replies, messages
 //!                                                                  (storage)
 //! ```
 //! A process can die between any two of these. What it leaves is its storage, its clock and its boot.
@@ -27,6 +27,7 @@ use node::{
         identity::{BootId, DirectoryId, Identity},
         inbox::Inbox,
         message::SessionId,
+        node::{Acquaintances, CurrentTopology},
         op::Op,
         ship::{Home, Met, OutboxBounds},
     },
@@ -111,8 +112,8 @@ pub struct Process {
     beliefs: Option<Beliefs>,
     /// The sessions that it ships on, as a shard that is opened again is told of them.
     sessions: BTreeMap<SessionId, Met>,
-    /// Which other hosts it has had a handshake with.
-    pub is_met: Vec<bool>,
+    acquaintances: Acquaintances,
+    topology: CurrentTopology,
     started: Duration,
     saving: Option<Batch>,
     is_failed: bool,
@@ -393,7 +394,8 @@ impl Host {
             forwards: Forwards::default(),
             beliefs: None,
             sessions: BTreeMap::new(),
-            is_met: vec![false; desk.plan.regions.len()],
+            acquaintances: Acquaintances::default(),
+            topology: CurrentTopology::new(self.topology(desk)),
             started: desk.now,
             saving: None,
             is_failed: false,

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use crdt::{Delta, Hlc};
+use crdt::{ActorId, Delta, Hlc};
 use node::{
     core::{
-        Input, Recalled,
+        Input,
         identity::{DirectoryId, shard_of},
         inbox::{Applied, Done, Intent, RelayMark, Ticket},
         message::{Compare, Held, Message, Recollection, SessionId, Taken, Unanswered},
+        node::Renewed,
         ship::Met,
     },
     placement::Partition,
@@ -112,30 +113,25 @@ impl Host {
         if !is_awaited {
             return;
         }
-        let is_first = !std::mem::replace(&mut process.is_met[peer], true);
-        let Recollection {
-            held,
-            replaced,
-            mut shortage,
-        } = answer.recollection;
+        let recollection = answer.recollection;
+        let mut shortage = recollection.shortage;
         shortage.has_forgotten |= was_replaced;
-        let mut known = known(process, &held);
-        known.retain(|_| is_first);
-        let today = process.identity.directory.0;
-        let lacks_rows = known
-            .iter()
-            .any(|(held, recalled)| recalled.lacks_rows(held));
-        if replaced.is_some() || lacks_rows {
+        let workers = &process.workers;
+        let recalled = |actor: &ActorId| {
+            let worker = workers.get(usize::from(actor.shard()))?;
+            worker.shard.recalled().get(actor).copied()
+        };
+        let (name, own) = (super::name(peer), process.identity.directory);
+        let acquaintances = &mut process.acquaintances;
+        let verdict = acquaintances.judge(&name, &recollection, recalled, own);
+        if verdict.lack.is_some() {
             let intents = process.inbox.fall_short(Shortage::FORGOTTEN);
             self.intend(intents, desk);
         }
-        known.retain(|(held, recalled)| {
-            held.actor.directory() == today && recalled.may_repeat(held)
-        });
-        let newest = |(held, _): &(Held, Recalled)| held.newest.max(held.passed);
-        if let Some(newest) = known.iter().map(newest).max() {
+        let held = recollection.held;
+        if let Some(newest) = verdict.renews_above {
             desk.trace.line(desk.now, || {
-                format!("n{} forgot what n{peer} holds: {known:?}", self.index)
+                format!("n{} forgot what n{peer} holds: {held:?}", self.index)
             });
             self.renew(newest, false, desk);
             return;
@@ -154,6 +150,7 @@ impl Host {
         if let Some(process) = &mut self.process {
             process.dialling[peer] = Dialling::Up(session);
         }
+        self.forwards_met(peer, session);
         let met = Met {
             region: desk.plan.region(peer),
             node: super::name(peer),
@@ -419,8 +416,10 @@ impl Host {
         };
         desk.coverage.renewal();
         desk.renewals.push(desk.now);
-        let (identity, renewal) = process.identity.renewed(draw);
-        process.identity = identity;
+        // Under the new number nobody will see again that the directory is an old copy.
+        let renewed = Renewed::of(&process.identity, draw, process.inbox.shortage());
+        let renewal = renewed.renewal;
+        process.identity = renewed.identity.clone();
         self.directory = process.identity.directory;
         if replays && self.unconfirmed.is_none() {
             self.closed.push(renewal.closed);
@@ -431,12 +430,8 @@ impl Host {
                 self.index, renewal.closed, renewal.opened
             )
         });
-        let mut batch = node::storage::Batch::default();
-        process.identity.put(&mut batch);
-        // Under the new number nobody will see again that the directory is an old copy.
-        process.inbox.shortage().put(&mut batch);
         if self
-            .commit(&batch, node::storage::Durability::Power, desk)
+            .commit(&renewed.batch, node::storage::Durability::Power, desk)
             .is_err()
         {
             self.die(super::Death::Kill, desk);
@@ -448,12 +443,7 @@ impl Host {
             .as_ref()
             .map_or(0, |process| process.workers.len());
         for shard in 0..shards {
-            let actor = renewal.opened.actor(shard as u16);
-            let input = Input::Renew {
-                actor,
-                newest,
-                replays,
-            };
+            let input = renewed.input(shard as u16, newest, replays);
             self.tell(shard, input, desk);
         }
         self.unconfirmed = None;
@@ -548,15 +538,6 @@ fn is_answer(message: &Message) -> bool {
         message,
         Message::Compared { .. } | Message::Mended { .. } | Message::Unanswered { .. }
     )
-}
-
-/// What a peer knows of a process's actors, beside what they recalled when they were opened.
-fn known(process: &super::Process, held: &[Held]) -> Vec<(Held, Recalled)> {
-    let recalled = |held: &Held| {
-        let worker = process.workers.get(usize::from(held.actor.shard()))?;
-        Some((*held, *worker.shard.recalled().get(&held.actor)?))
-    };
-    held.iter().filter_map(recalled).collect()
 }
 
 fn shown(message: &Message) -> String {

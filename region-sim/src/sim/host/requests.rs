@@ -31,11 +31,7 @@ impl Host {
             wall_ms: self.clock.wall_ms(desk.now),
             is_behind,
         };
-        if self.home().holds(Position::of(&asked.op.key).partition) {
-            self.take_in(asked, desk);
-        } else {
-            self.forward(asked, desk);
-        }
+        self.route(asked, desk);
         true
     }
 

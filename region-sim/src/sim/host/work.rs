@@ -62,7 +62,7 @@ impl Host {
             Due::Dial(peer) => self.dial(peer, desk),
             Due::DialTimeout(dial) => self.dial_timeout(dial, desk),
             Due::Down(session) => self.session_down(session, desk),
-            Due::ForwardTimeout(id) => self.forward_timeout(id, desk),
+            Due::Errand(errand) => self.wake_errand(errand, desk),
             Due::Reopen => self.reopen(desk),
             Due::Gossip => self.wake_gossip(desk),
         }

@@ -1,4 +1,4 @@
-//! Who holds what, and who of them is believed to live.
+//! Who holds what, by the configuration and by who was met.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,15 +7,16 @@ use std::{
 
 use crate::{
     config::Config,
+    core::node::Topology,
     level::Level,
     names::{NodeName, RegionName},
-    placement::{PARTITIONS, Partition, Placement},
+    placement::Placement,
     wording::counted,
 };
 
 /// What the configuration says about who holds what.
 #[derive(Debug, Clone)]
-pub struct Settled {
+pub struct Configured {
     pub(super) node: NodeName,
     pub(super) region: RegionName,
     replicas: BTreeMap<RegionName, u8>,
@@ -24,99 +25,7 @@ pub struct Settled {
     levels: [Level; 2],
 }
 
-/// Who holds what around a node, as it is believed now.
-#[derive(Debug, Clone)]
-pub struct Neighbours {
-    pub(super) node: NodeName,
-    /// The region whose keys this node serves: its own, or the nearest one where its own keeps nothing.
-    pub(super) region: RegionName,
-    pub(super) placement: Arc<Placement>,
-    pub(super) trusted: Arc<BTreeSet<NodeName>>,
-    /// Whether this node lacks writes that other replicas have; and the others that do.
-    pub(super) is_short: bool,
-    pub(super) short: Arc<BTreeSet<NodeName>>,
-    /// Why nobody can say who holds which key, if so.
-    pub(super) crowded: Option<String>,
-}
-
-impl Neighbours {
-    /// Why no request can be carried out, if none can: nodes that were met in another order, or not all, would look for a key
-    /// in different places.
-    pub fn crowded(&self) -> Option<&String> {
-        self.crowded.as_ref()
-    }
-
-    /// Whether this node holds everything of its region and lacks nothing, so that nothing is to be forwarded.
-    pub fn holds_all(&self) -> bool {
-        let region = self.placement.region(&self.region);
-        !self.is_short
-            && region
-                .is_none_or(|region| region.is_whole() && region.members().contains(&self.node))
-    }
-
-    /// Whether this node holds a partition.
-    pub fn holds(&self, partition: Partition) -> bool {
-        let region = self.placement.region(&self.region);
-        region.is_none_or(|region| region.is_replica(&self.node, partition))
-    }
-
-    /// Whether this node lacks writes that other replicas have.
-    pub fn is_short(&self) -> bool {
-        self.is_short
-    }
-
-    /// Whether another node does, as it says itself.
-    pub fn lacks_writes(&self, node: &NodeName) -> bool {
-        self.short.contains(node)
-    }
-
-    /// The nodes to be asked about a partition, the first one first: those that are believed to live before the others, and those that
-    /// lack nothing before those that lack writes.
-    pub fn replicas(&self, partition: Partition) -> Vec<NodeName> {
-        let Some(region) = self.placement.region(&self.region) else {
-            return Vec::new();
-        };
-        let mut nodes: Vec<NodeName> = region.preferred_nodes(partition).cloned().collect();
-        nodes.sort_by_key(|node| (!self.trusts(node), self.lacks_writes(node))); // stable: else as preferred
-        nodes
-    }
-
-    /// Whether this is another node.
-    pub fn is_other(&self, node: &NodeName) -> bool {
-        *node != self.node
-    }
-
-    /// Whether another node is believed to live.
-    pub fn trusts(&self, node: &NodeName) -> bool {
-        self.trusted.contains(node)
-    }
-
-    /// Whether this node holds anything.
-    pub fn holds_any(&self) -> bool {
-        let region = self.placement.region(&self.region);
-        region.is_some_and(|region| region.members().contains(&self.node))
-    }
-
-    /// The first partition behind `first` that a node (or this one) does not hold.
-    pub fn run_end(&self, first: Partition, node: Option<&NodeName>) -> u16 {
-        let node = node.unwrap_or(&self.node);
-        let region = self.placement.region(&self.region);
-        let others = Partition::all().skip_while(|partition| *partition <= first);
-        let mut others = others
-            .filter(|partition| !region.is_some_and(|region| region.is_replica(node, *partition)));
-        others.next().map_or(PARTITIONS, Partition::index)
-    }
-
-    /// Other members of the region that are believed to live.
-    pub fn living(&self) -> Vec<NodeName> {
-        let region = self.placement.region(&self.region);
-        let members = region.into_iter().flat_map(|region| region.members());
-        let living = members.filter(|node| **node != self.node && self.trusts(node));
-        living.cloned().collect()
-    }
-}
-
-impl Settled {
+impl Configured {
     /// As a configuration says.
     pub fn of(config: &Config) -> Self {
         Self {
@@ -144,9 +53,9 @@ impl Settled {
     }
 
     /// As it is before anybody is heard of, over the nodes that are known.
-    pub fn neighbours(&self, placement: Arc<Placement>) -> Neighbours {
+    pub fn topology(&self, placement: Arc<Placement>) -> Topology {
         let region = self.serving().next().unwrap_or(&self.region);
-        Neighbours {
+        Topology {
             node: self.node.clone(),
             region: region.clone(),
             crowded: self.crowded(region, &placement),
