@@ -50,6 +50,12 @@ impl Ports {
             }),
         }
     }
+
+    /// Whether a node that last listened at `last` cannot go back there, and may listen elsewhere.
+    pub fn are_lost(self, node: &str, last: Option<Doors>) -> bool {
+        let is_lost = last.is_some_and(|last| check_free(last, node).is_err());
+        self == Self::System && is_lost
+    }
 }
 
 fn fixed(base: u16, index: usize) -> Doors {
@@ -121,6 +127,12 @@ mod tests {
         assert_eq!(
             Ports::System.doors(0, "us-1", Some(last)).unwrap().resp,
             local(0)
+        );
+        assert!(Ports::System.are_lost("us-1", Some(last)));
+        assert!(!Ports::System.are_lost("us-1", None));
+        assert!(
+            !Ports::From(7000).are_lost("us-1", Some(last)),
+            "others are no choice of its own"
         );
         let free = last.resp;
         drop(taken);

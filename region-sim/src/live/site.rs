@@ -69,8 +69,19 @@ impl Site {
         self.publish()
     }
 
-    /// Starts a node whose seat is empty. The caller has its turn.
+    /// Starts a node whose seat is empty. The caller has its turn. Somebody may take its ports between the look at them and its start: where
+    /// the system gave them, it gives others then.
     async fn start(self: &Arc<Self>, seat: &Arc<Seat>) -> Result<(), Error> {
+        let last = seat.life().doors;
+        match self.start_once(seat).await {
+            Err(Error::NotReady { .. }) if self.ports.are_lost(&seat.name, last) => {
+                self.start_once(seat).await
+            }
+            started => started,
+        }
+    }
+
+    async fn start_once(self: &Arc<Self>, seat: &Arc<Seat>) -> Result<(), Error> {
         self.refuse_if_going_down()?;
         let ends = seat.ends();
         let start = self.prepare(seat)?;
