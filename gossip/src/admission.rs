@@ -9,13 +9,13 @@
 use crate::{
     event::Event,
     gossip::Gossip,
-    graves::Grave,
     identity::{GENERATION_AHEAD_MS, Generation, Heartbeat, Identity, Tag},
+    liveness::State,
     member::Member,
     message::{Gone, Introduction},
     name::{Address, NodeId},
     refusal::{Refusal, RefusalKind, Refused},
-    trust::State,
+    tombstones::Grave,
 };
 
 /// What an acceptable identity means here.
@@ -57,7 +57,7 @@ impl Gossip {
     pub(crate) fn admit_by_hearsay(&mut self, tag: Tag, introduction: &Introduction) {
         let identity = &introduction.identity;
         let silence = introduction.silence_ms.saturating_mul(1_000);
-        let is_over = match self.roster.graves.find(tag) {
+        let is_over = match self.roster.tombstones.find(tag) {
             Some(Grave::Removed(last)) => introduction.heartbeat <= *last,
             Some(Grave::Forgotten(_)) => true,
             Some(Grave::Succeeded(_)) | None => false,
@@ -80,7 +80,7 @@ impl Gossip {
                     node,
                     directory,
                 };
-                self.roster.graves.bury(tag, Grave::Forgotten(gone));
+                self.roster.tombstones.bury(tag, Grave::Forgotten(gone));
             }
             self.note_refused(Some(tag), Some(node), address, refusal);
         }
@@ -91,8 +91,8 @@ impl Gossip {
             return Ok(Place::Known);
         }
         self.check_agreement(identity)?;
-        let graves = &self.roster.graves;
-        if graves.is_forgotten(&identity.node, identity.directory) {
+        let tombstones = &self.roster.tombstones;
+        if tombstones.is_forgotten(&identity.node, identity.directory) {
             let detail = format!(
                 "node '{}' was forgotten: it needs a new data directory",
                 identity.node
@@ -161,7 +161,7 @@ impl Gossip {
             Place::Known => return Ok(()),
             Place::Over => {
                 let grave = Grave::Succeeded(identity.node.clone());
-                self.roster.graves.bury(identity.tag(), grave);
+                self.roster.tombstones.bury(identity.tag(), grave);
                 return Ok(());
             }
             Place::Succeeds(tag) => self.succeed(tag, introduction),
@@ -239,7 +239,7 @@ impl Gossip {
             return;
         }
         let grave = Grave::Succeeded(identity.node.clone());
-        self.roster.graves.bury(identity.tag(), grave);
+        self.roster.tombstones.bury(identity.tag(), grave);
     }
 
     /// Begins a life above a generation, unless someone keeps outbidding this node.

@@ -7,7 +7,7 @@ use crate::{
     identity::{Tag, Version},
     limits::{ANSWER_BYTES_MAX, ENVELOPE_BYTES_MAX, RUMOURS_MAX, WANTS_MAX},
     member::Ear,
-    message::{Body, Delta, Envelope, Gone, Mention, TELL_HEAD_BYTES, Want},
+    message::{Body, Delta, DigestEntry, Envelope, Gone, TELL_HEAD_BYTES, Want},
     round::Room,
 };
 
@@ -16,7 +16,7 @@ impl Gossip {
         &mut self,
         from: &Source,
         envelope: &Envelope,
-        digest: &[Mention],
+        digest: &[DigestEntry],
         complete: bool,
         is_introduction: bool,
         ear: &Ear,
@@ -110,7 +110,7 @@ impl Gossip {
         &mut self,
         from: &Source,
         envelope: &Envelope,
-        digest: &[Mention],
+        digest: &[DigestEntry],
         wants: Vec<Want>,
         ear: &Ear,
     ) {
@@ -123,7 +123,7 @@ impl Gossip {
     /// Rumours for a message: those that concern the other side first.
     fn gone_for(&mut self, comparison: &mut Comparison) -> Vec<Gone> {
         let mut gone = std::mem::take(&mut comparison.gone);
-        gone.extend(self.roster.graves.rumours());
+        gone.extend(self.roster.tombstones.rumours());
         gone.truncate(RUMOURS_MAX);
         gone
     }
@@ -177,7 +177,7 @@ impl Gossip {
     }
 }
 
-fn sorted_tags(digest: &[Mention]) -> Vec<Tag> {
+fn sorted_tags(digest: &[DigestEntry]) -> Vec<Tag> {
     let mut tags: Vec<Tag> = digest.iter().map(|mention| mention.tag).collect();
     tags.sort_unstable();
     tags
@@ -194,7 +194,7 @@ fn take_wants(wants: Vec<Want>, room: &mut Room) -> Vec<Want> {
         .collect()
 }
 
-fn take_mentions(mentions: impl Iterator<Item = Mention>, room: &mut Room) -> Vec<Mention> {
+fn take_mentions(mentions: impl Iterator<Item = DigestEntry>, room: &mut Room) -> Vec<DigestEntry> {
     mentions
         .take_while(|mention| room.take(mention.wire_bytes()))
         .collect()

@@ -6,17 +6,17 @@ use rand::seq::SliceRandom;
 
 use crate::{
     gossip::Gossip,
-    graves::Grave,
     identity::{Tag, Version},
     member::{Ear, Member},
-    message::{Envelope, Gone, Mention, Want},
+    message::{DigestEntry, Envelope, Gone, Want},
+    tombstones::Grave,
 };
 
 /// What a comparison with another's digest calls for.
 #[derive(Debug, Default)]
 pub(crate) struct Comparison {
     /// Fresher here.
-    pub(crate) mentions: Vec<Mention>,
+    pub(crate) mentions: Vec<DigestEntry>,
     /// Newer there.
     pub(crate) wants: Vec<Want>,
     /// Newer here.
@@ -26,7 +26,7 @@ pub(crate) struct Comparison {
 }
 
 impl Gossip {
-    pub(crate) fn compare(&mut self, digest: &[Mention], ear: &Ear) -> Comparison {
+    pub(crate) fn compare(&mut self, digest: &[DigestEntry], ear: &Ear) -> Comparison {
         let mut comparison = Comparison::default();
         for mention in digest {
             if mention.tag == self.me.tag {
@@ -42,7 +42,7 @@ impl Gossip {
         comparison
     }
 
-    fn compare_me(&mut self, mention: &Mention, comparison: &mut Comparison) {
+    fn compare_me(&mut self, mention: &DigestEntry, comparison: &mut Comparison) {
         if mention.heartbeat > self.me.heartbeat || mention.version > self.me.version() {
             self.renew_above(self.me.identity.generation);
         } else if mention.version < self.me.version() {
@@ -50,12 +50,12 @@ impl Gossip {
         }
     }
 
-    fn compare_unknown(&self, mention: &Mention, comparison: &mut Comparison) {
+    fn compare_unknown(&self, mention: &DigestEntry, comparison: &mut Comparison) {
         let unknown = Want {
             tag: mention.tag,
             version: Version(0),
         };
-        match self.roster.graves.find(mention.tag) {
+        match self.roster.tombstones.find(mention.tag) {
             Some(Grave::Succeeded(node)) if *node == self.me.identity.node => {
                 comparison.owed.push(Want {
                     tag: self.me.tag,
@@ -114,7 +114,7 @@ impl Gossip {
         &'a self,
         mentioned: &'a [Tag],
         sender: Tag,
-    ) -> impl Iterator<Item = Mention> + 'a {
+    ) -> impl Iterator<Item = DigestEntry> + 'a {
         let others = self.plan.freshest();
         let others =
             others.filter(move |tag| *tag != sender && mentioned.binary_search(tag).is_err());
@@ -122,7 +122,7 @@ impl Gossip {
     }
 }
 
-fn compare_member(member: &Member, mention: &Mention, comparison: &mut Comparison) {
+fn compare_member(member: &Member, mention: &DigestEntry, comparison: &mut Comparison) {
     let mine = member.mention();
     if mine.heartbeat > mention.heartbeat {
         comparison.mentions.push(mine);
@@ -135,7 +135,7 @@ fn compare_member(member: &Member, mention: &Mention, comparison: &mut Compariso
 }
 
 impl Want {
-    fn of(mention: &Mention) -> Self {
+    fn of(mention: &DigestEntry) -> Self {
         Self {
             tag: mention.tag,
             version: mention.version,

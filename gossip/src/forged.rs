@@ -16,7 +16,9 @@ use crate::{
         Directory, GENERATION_AHEAD_MS, Generation, Heartbeat, Identity, Protocol, Tag, Version,
     },
     limits::{KEYS_MAX, VALUE_BYTES_MAX},
-    message::{Body, Delta, Entry, Envelope, Gone, Hello, Introduction, Mention, Message, Status},
+    message::{
+        Body, Delta, DigestEntry, Entry, Envelope, Gone, Hello, Introduction, Message, Status,
+    },
     refusal::{Refusal, RefusalKind},
     settings::Settings,
     view::Standing,
@@ -144,7 +146,7 @@ fn events(outputs: Vec<Output>) -> Vec<Event> {
 }
 
 fn digest(tag: Tag, heartbeat: u32, version: u64) -> Body {
-    let mention = Mention {
+    let mention = DigestEntry {
         tag,
         heartbeat: Heartbeat(heartbeat),
         version: Version(version),
@@ -400,7 +402,7 @@ proptest! {
         let mut other = stage.peer.clone();
         other.node = "other".parse().expect("a name");
         let tags = [stage.my_tag(), stage.peer.tag(), other.tag(), Tag::of(3)];
-        let digest = mentions.iter().map(|(who, heartbeat, version)| Mention {
+        let digest = mentions.iter().map(|(who, heartbeat, version)| DigestEntry {
             tag: tags[*who as usize],
             heartbeat: Heartbeat(*heartbeat),
             version: Version(*version),

@@ -14,9 +14,8 @@ use crate::{
     config::{Config, ConfigError, Myself},
     detector::Tuning,
     event::{Event, Input, Now, Output, Target},
-    graves::Grave,
     identity::{Directory, Generation, Heartbeat, Identity, Tag},
-    life::Life,
+    incarnation::Incarnation,
     majority::{ClockStanding, judge},
     member,
     message::{Body, ClusterDigest, Gone, MENTION_BYTES_MIN, Status},
@@ -27,6 +26,7 @@ use crate::{
     refusal::{RefusalKind, Refused, RefusedList},
     renewals::Renewals,
     roster::Roster,
+    tombstones::Grave,
     values::ValueError,
     view::{Counters, Member, Verdict},
 };
@@ -41,7 +41,7 @@ pub struct Gossip {
     pub(crate) tuning: Tuning,
     pub(crate) thresholds: Thresholds,
     pub(crate) cluster: ClusterDigest,
-    pub(crate) me: Life,
+    pub(crate) me: Incarnation,
     pub(crate) seeds: Vec<Address>,
     pub(crate) roster: Roster,
     pub(crate) refused: RefusedList,
@@ -109,7 +109,7 @@ impl Gossip {
     ) -> Result<Self, ConfigError> {
         config.check()?;
         let identity = myself.identity(&config.settings);
-        let mut me = Life::new(identity, Heartbeat(1));
+        let mut me = Incarnation::new(identity, Heartbeat(1));
         me.values.next_version();
         let mut clock = Clock::new(now.monotonic, config.interval);
         let (awake, _) = clock.advance(now.monotonic);
@@ -277,7 +277,7 @@ impl Gossip {
 
     /// Tells of a node that was forgotten in an earlier life of this one: see [`Event::Forgot`].
     pub fn recall_forgotten(&mut self, node: NodeId, directory: Directory) {
-        self.roster.graves.recall(node, directory);
+        self.roster.tombstones.recall(node, directory);
     }
 
     /// A node was forgotten by an operator, here or elsewhere.
@@ -288,7 +288,7 @@ impl Gossip {
             return;
         }
         let sends = RUMOUR_SENDS_PER_DOUBLING * (self.roster.len() as u32 + 2).ilog2();
-        if self.roster.graves.forget(gone, sends) {
+        if self.roster.tombstones.forget(gone, sends) {
             let (node, directory) = (gone.node.clone(), gone.directory);
             self.outbox.event(Event::Forgot { node, directory });
         }
@@ -379,7 +379,7 @@ impl Gossip {
         life.flat_map(|life| life.values.iter())
     }
 
-    fn life(&self, node: &NodeId) -> Option<&Life> {
+    fn life(&self, node: &NodeId) -> Option<&Incarnation> {
         if self.me.identity.node == *node {
             return Some(&self.me);
         }

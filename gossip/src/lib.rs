@@ -14,12 +14,12 @@ mod event;
 #[cfg(test)]
 mod forged;
 mod gossip;
-mod graves;
 mod identity;
-mod life;
+mod incarnation;
 mod limits;
 mod list;
-mod look;
+mod liveness;
+mod liveness_check;
 mod majority;
 mod member;
 mod message;
@@ -34,7 +34,7 @@ mod renewals;
 mod roster;
 mod round;
 mod settings;
-mod trust;
+mod tombstones;
 mod values;
 mod view;
 #[cfg(test)]

@@ -6,18 +6,18 @@ use crate::{
     clock::{Clock, Moment},
     detector::{Detector, Tuning},
     identity::Heartbeat,
-    life::Life,
-    message::{Introduction, Mention, Status},
+    incarnation::Incarnation,
+    liveness::{State, Trust},
+    message::{DigestEntry, Introduction, Status},
     name::Region,
     path::Path,
     phi::PHI_MAX,
-    trust::{State, Trust},
     view::{self, Cause, Standing, Verdict},
 };
 
 #[derive(Debug)]
 pub(crate) struct Member {
-    pub(crate) life: Life,
+    pub(crate) life: Incarnation,
     pub(crate) detector: Detector,
     pub(crate) trust: Trust,
     pub(crate) path: Path,
@@ -30,7 +30,7 @@ impl Member {
         let silent_since = moment.awake.saturating_sub(silence);
         let identity = introduction.identity.clone();
         Self {
-            life: Life::new(identity, introduction.heartbeat),
+            life: Incarnation::new(identity, introduction.heartbeat),
             detector: Detector::new(tuning, silent_since),
             trust: Trust::new(State::Joining, moment),
             path: Path::default(),
@@ -121,7 +121,7 @@ impl Member {
     }
 
     /// How it stands in a digest. The heartbeat is told only of company: that of a silent node is no sign of life.
-    pub(crate) fn mention(&self) -> Mention {
+    pub(crate) fn mention(&self) -> DigestEntry {
         let heartbeat = if self.is_company() {
             self.life.heartbeat
         } else {

@@ -8,7 +8,7 @@
 //!             ← Tell     what was wanted
 //! ```
 //!
-//! A digest entry ([`Mention`]) names a life by 6 bytes, its heartbeat and its version. Whoever does not know the life, or holds
+//! A digest entry ([`DigestEntry`]) names a life by 6 bytes, its heartbeat and its version. Whoever does not know the life, or holds
 //! a lower version, wants it; a [`Delta`] describes it. A digest that does not hold every member says so, and absence from
 //! it means nothing. Every message is one datagram: what does not fit goes in a later round.
 
@@ -57,7 +57,7 @@ pub(crate) enum Body {
         /// Whether the digest names every member that I know.
         complete: bool,
         #[serde(with = "list")]
-        digest: Vec<Mention>,
+        digest: Vec<DigestEntry>,
     },
     /// Proves that the responder lives: it holds the question's stamp.
     Answer {
@@ -67,7 +67,7 @@ pub(crate) enum Body {
         /// Unix milliseconds on the responder's clock.
         wall_ms: u64,
         #[serde(with = "list")]
-        digest: Vec<Mention>,
+        digest: Vec<DigestEntry>,
         #[serde(with = "list")]
         wants: Vec<Want>,
         #[serde(with = "list")]
@@ -92,7 +92,7 @@ pub(crate) struct Hello {
 
 /// A life in a digest. Heartbeat 0: I have heard nothing of it for long, and this is no sign of life.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Mention {
+pub(crate) struct DigestEntry {
     pub(crate) tag: Tag,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) version: Version,
@@ -171,7 +171,7 @@ impl Body {
         match self {
             Self::Ask { hello, digest, .. } => {
                 let hello = hello.as_ref().map_or(0, |hello| hello.wire_bytes());
-                ASK_HEAD_BYTES + hello + sum(digest, Mention::wire_bytes)
+                ASK_HEAD_BYTES + hello + sum(digest, DigestEntry::wire_bytes)
             }
             Self::Answer {
                 digest,
@@ -180,7 +180,7 @@ impl Body {
                 ..
             } => {
                 crate::limits::ANSWER_BYTES_MAX
-                    + sum(digest, Mention::wire_bytes)
+                    + sum(digest, DigestEntry::wire_bytes)
                     + sum(wants, Want::wire_bytes)
                     + sum(deltas, Delta::wire_bytes)
             }
@@ -214,7 +214,7 @@ impl Identity {
     }
 }
 
-impl Mention {
+impl DigestEntry {
     pub(crate) fn wire_bytes(&self) -> usize {
         6 + 4 + varint_bytes(self.version.0)
     }

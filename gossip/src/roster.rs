@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    graves::{Grave, Graves},
     identity::Tag,
     member::Member,
     name::NodeId,
+    tombstones::{Grave, Tombstones},
 };
 
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(crate) struct Roster {
     names: BTreeMap<NodeId, Tag>,
     /// How often a member came or went.
     changes: u64,
-    pub(crate) graves: Graves,
+    pub(crate) tombstones: Tombstones,
 }
 
 impl Roster {
@@ -57,7 +57,7 @@ impl Roster {
     /// Takes in a member of a name that is free.
     pub(crate) fn insert(&mut self, member: Member) {
         let tag = member.life.tag;
-        self.graves.exhume(tag);
+        self.tombstones.exhume(tag);
         let name = member.life.identity.node.clone();
         let before = self.names.insert(name, tag);
         debug_assert!(before.is_none());
@@ -70,7 +70,7 @@ impl Roster {
         let member = self.members.remove(&tag)?;
         self.names.remove(&member.life.identity.node);
         self.changes += 1;
-        self.graves.bury(tag, grave);
+        self.tombstones.bury(tag, grave);
         Some(member)
     }
 

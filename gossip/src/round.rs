@@ -8,11 +8,13 @@ use crate::{
     codec,
     event::{Event, Target},
     gossip::Gossip,
-    graves::Grave,
     identity::Tag,
     limits::ENVELOPE_BYTES_MAX,
-    message::{ASK_HEAD_BYTES, Body, Envelope, Gone, Hello, MENTION_BYTES_MIN, Mention, Message},
+    message::{
+        ASK_HEAD_BYTES, Body, DigestEntry, Envelope, Gone, Hello, MENTION_BYTES_MIN, Message,
+    },
     name::Address,
+    tombstones::Grave,
 };
 
 impl Gossip {
@@ -180,7 +182,7 @@ impl Gossip {
     }
 
     fn ask_stranger(&mut self, to: Target) {
-        let gone = self.roster.graves.rumours();
+        let gone = self.roster.tombstones.rumours();
         let hello = Some(Box::new(self.hello()));
         let (digest, complete) = self.digest(&gone, hello.as_deref());
         let body = Body::Ask {
@@ -204,7 +206,7 @@ impl Gossip {
         member.trust.asked(now);
         let is_stranger = with_digest && !member.path.has_answered();
         let hello = is_stranger.then(|| Box::new(self.hello()));
-        let gone = self.roster.graves.rumours();
+        let gone = self.roster.tombstones.rumours();
         let (digest, complete) = if with_digest {
             self.digest(&gone, hello.as_deref())
         } else {
@@ -226,7 +228,7 @@ impl Gossip {
         }
     }
 
-    fn digest(&mut self, gone: &[Gone], hello: Option<&Hello>) -> (Vec<Mention>, bool) {
+    fn digest(&mut self, gone: &[Gone], hello: Option<&Hello>) -> (Vec<DigestEntry>, bool) {
         let used = gone.iter().map(Gone::wire_bytes).sum::<usize>()
             + hello.map_or(0, Hello::wire_bytes)
             + ENVELOPE_BYTES_MAX
@@ -236,7 +238,7 @@ impl Gossip {
         let count = tags.len();
         let members = tags.into_iter().filter_map(|tag| self.roster.member(tag));
         let mentions = members.map(|member| member.mention());
-        let digest: Vec<Mention> = mentions
+        let digest: Vec<DigestEntry> = mentions
             .take_while(|mention| room.take(mention.wire_bytes()))
             .collect();
         let complete = all && digest.len() == count && count == self.plan.all().len();

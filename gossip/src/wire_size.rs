@@ -12,8 +12,8 @@ use crate::{
     },
     limits::{DATAGRAM_BYTES_MAX, DETAIL_BYTES_MAX, VALUE_BYTES_MAX},
     message::{
-        Body, ClusterDigest, Delta, Entry, Envelope, Gone, Hello, Introduction, Mention, Message,
-        Status, Want,
+        Body, ClusterDigest, Delta, DigestEntry, Entry, Envelope, Gone, Hello, Introduction,
+        Message, Status, Want,
     },
     refusal::{Refusal, RefusalKind},
     settings::Settings,
@@ -62,8 +62,8 @@ fn hello() -> impl Strategy<Value = Hello> {
     })
 }
 
-fn mention() -> impl Strategy<Value = Mention> {
-    (tag(), heartbeat(), version()).prop_map(|(tag, heartbeat, version)| Mention {
+fn mention() -> impl Strategy<Value = DigestEntry> {
+    (tag(), heartbeat(), version()).prop_map(|(tag, heartbeat, version)| DigestEntry {
         tag,
         heartbeat,
         version,
@@ -237,7 +237,7 @@ fn envelope() -> Envelope {
 
 #[test]
 fn the_bytes_of_a_message_are_the_same_in_every_release() {
-    let mention = Mention {
+    let mention = DigestEntry {
         tag: Tag::of(9),
         heartbeat: Heartbeat(2),
         version: Version(1),

@@ -13,8 +13,8 @@ mod core_support;
 use core_support::{Region, add, bytes, connect, incr, pair, set, ship};
 use node::core::{
     Event,
+    batch::{Clash, Conflict},
     op::{Key, Write},
-    working::{Clash, Conflict},
 };
 
 /// Two regions whose writes are on their way to each other only when they are shipped.

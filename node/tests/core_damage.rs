@@ -16,7 +16,7 @@ use crdt::Hlc;
 use node::{
     core::{
         Event,
-        message::{Decline, Message, SessionId},
+        message::{Message, NackReason, SessionId},
         reply::{Refusal, Reply},
         ship::ShipEvent,
     },
@@ -80,8 +80,8 @@ fn a_commit_that_fails_refuses_what_it_carried_for_others() {
     assert!(
         matches!(
             returned[..],
-            [Message::Declined {
-                reason: Decline::ReadOnly,
+            [Message::Nack {
+                reason: NackReason::ReadOnly,
                 ..
             }]
         ),
@@ -132,8 +132,8 @@ fn what_is_no_row_is_declined_as_malformed() {
     let returned = take(&mut eu.returned, 1);
     assert!(matches!(
         returned[..],
-        [Message::Declined {
-            reason: Decline::Malformed,
+        [Message::Nack {
+            reason: NackReason::Malformed,
             ..
         }]
     ));

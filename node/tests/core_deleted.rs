@@ -295,7 +295,7 @@ fn p1_what_is_made_behind_a_delete_beside_an_expire_stays() {
 fn talk_without_words(three: &mut Replicas) {
     for _ in 0..6 {
         carry(three, 0, 1);
-        let said = |message: &Message| !is_ship(message) && !matches!(message, Message::Taken(_));
+        let said = |message: &Message| !is_ship(message) && !matches!(message, Message::Ack(_));
         let said = pick(three, 1, 0, said);
         let _lost = pick(three, 1, 0, |message| !is_ship(message));
         put(three, 0, said);

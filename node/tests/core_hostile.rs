@@ -12,7 +12,7 @@ use core_support::{
 use crdt::{ActorId, Dots, Hlc, Stamp};
 use node::core::{
     Input,
-    message::{Decline, Held, KeyCopy, Message, SessionId},
+    message::{KeyCopy, KnownPosition, Message, NackReason, SessionId},
     op::{Action, Read, Write},
     reply::Reply,
     ship::Met,
@@ -121,7 +121,7 @@ fn a_copy_with_dots_that_are_not_in_its_context_is_no_answer() {
 fn claim_all(region: &mut Region) -> usize {
     let answers = region.returned.iter_mut();
     let claims = answers.filter_map(|(_, message)| match message {
-        Message::Taken(taken) => Some(taken),
+        Message::Ack(taken) => Some(taken),
         _ => None,
     });
     let end = Hlc::MAX;
@@ -170,9 +170,9 @@ fn an_acknowledgement_of_what_was_never_sent_does_not_end_the_stream_to_a_region
 fn a_greeting_of_what_was_never_sent_does_not_end_a_stream() {
     let (mut us, mut eu) = pair();
     us.write("k", set("v"));
-    let held = vec![Held {
+    let held = vec![KnownPosition {
         taken: Hlc::MAX,
-        ..Held::nothing(us.actor())
+        ..KnownPosition::nothing(us.actor())
     }];
     us.input(Input::SessionUp(Met {
         region: eu.name.clone(),
@@ -198,8 +198,8 @@ fn a_word_about_the_end_of_time_is_declined_like_rows_of_then() {
     us.write("k", set("v"));
     ship(&mut us, &mut eu, 1);
     let (actor, after, upto) = (us.actor(), position(&us, &eu), Hlc::MAX);
-    let promise = Message::Promise { actor, after, upto };
-    let skip = Message::Skip {
+    let promise = Message::ClosedTimestamp { actor, after, upto };
+    let skip = Message::Gap {
         actor,
         after,
         upto,
@@ -208,11 +208,11 @@ fn a_word_about_the_end_of_time_is_declined_like_rows_of_then() {
     for word in [promise, skip] {
         eu.receive(SessionId(1), word);
         let answers = take(&mut eu.returned, 1);
-        let [Message::Declined { taken, reason, .. }] = &answers[..] else {
+        let [Message::Nack { taken, reason, .. }] = &answers[..] else {
             panic!("it is not declined: {answers:?}");
         };
         assert_eq!(*taken, after);
-        assert!(matches!(reason, Decline::ClockAhead { .. }));
+        assert!(matches!(reason, NackReason::ClockAhead { .. }));
     }
     assert!(!eu.inbox.shortage().is_any(), "nothing was dropped");
     us.write("next", set("v"));

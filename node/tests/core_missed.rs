@@ -158,7 +158,7 @@ fn a_level_that_spans_regions_is_answered_although_one_message_between_them_is_l
         let each = world.nodes[0].request_at("k", Action::Write(set("v")), Level::EachQuorum);
         world.nodes[0].close();
         let is_ship = |message: &Message| matches!(message, Message::Ship(_));
-        let is_taken = |message: &Message| matches!(message, Message::Taken(_));
+        let is_taken = |message: &Message| matches!(message, Message::Ack(_));
         if lost == "taken" {
             world.deliver_from(0);
             for node in 1..4 {
@@ -191,8 +191,8 @@ fn a_read_is_answered_although_one_message_of_its_question_is_lost() {
         let is_it = |message: &Message| match message {
             Message::Compare(_) => lost == "compare",
             Message::Compared { .. } => lost == "compared",
-            Message::Mend { .. } => lost == "mend",
-            Message::Mended { .. } => lost == "mended",
+            Message::Repair { .. } => lost == "mend",
+            Message::Repaired { .. } => lost == "mended",
             _ => false,
         };
         let mut is_lost = false;

@@ -194,7 +194,7 @@ fn rows_of(message: &Message) -> usize {
             copy: Some(KeyCopy { rows, .. }),
             ..
         } => rows.len(),
-        Message::Mend { delta, .. } => {
+        Message::Repair { delta, .. } => {
             let rows = |part: &crdt::Part| match part {
                 crdt::Part::Set(crdt::RowsDelta {
                     named: crdt::Named::Rows(rows),

@@ -41,7 +41,7 @@ fn there(count: i64) -> Reply {
 }
 
 fn is_question(message: &Message) -> bool {
-    matches!(message, Message::Compare(_) | Message::Mend { .. })
+    matches!(message, Message::Compare(_) | Message::Repair { .. })
 }
 
 /// us-3 takes a newer add of `m`, which us-2 acknowledges and us-1 misses. Gives what is under way from us-3 to us-1.
@@ -381,7 +381,7 @@ fn p1_an_expiry_of_what_was_added_beside_a_removal_stays() {
             let ships = pick(&mut three, 0, 1, is_ship);
             put(&mut three, 1, ships);
             let taken = pick(&mut three, 1, 0, |message| {
-                matches!(message, Message::Taken(_))
+                matches!(message, Message::Ack(_))
             });
             put(&mut three, 0, taken);
         }
@@ -414,7 +414,7 @@ fn p4_an_add_behind_a_removal_is_not_lost_with_one_that_replaced_it() {
     put(&mut three, 1, ships);
     // The word of us-2 is lost, and us-3 is slow.
     let _lost = pick(&mut three, 1, 0, |message| {
-        matches!(message, Message::Taken(_))
+        matches!(message, Message::Ack(_))
     });
     three.nodes[0].sent.clear();
     let again = three.begin(1, "k", Action::Write(add(&[M])));

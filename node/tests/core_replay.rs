@@ -520,7 +520,7 @@ fn an_answer_that_was_under_way_does_not_disturb_the_closed_stream() {
     }
     eu.close();
     let answers = take(&mut eu.returned, 1);
-    assert!(matches!(answers[..], [Message::Taken { .. }]));
+    assert!(matches!(answers[..], [Message::Ack { .. }]));
     restart_with_clock(&mut us, HOUR_MS as i64);
     us.request("k", Action::Write(set("w")));
     us.close();

@@ -21,7 +21,7 @@ use node::{
         Event, Input,
         identity::{DirectoryId, relay_of},
         inbox::InboxEvent,
-        message::{Decline, Message, SessionId, Taken},
+        message::{Ack, Message, NackReason, SessionId},
         op::Action,
         reply::{Refusal, Reply},
         ship::{Met, ShipEvent},
@@ -67,7 +67,7 @@ fn rows_ship_in_order_and_the_same_message_twice_changes_nothing() {
     }
     assert_eq!(eu.get("c"), bulk("6"));
     let last = take(&mut eu.returned, 1).pop();
-    let Some(Message::Taken(Taken { taken, .. })) = last else {
+    let Some(Message::Ack(Ack { taken, .. })) = last else {
         panic!("a message that was taken before is answered: {last:?}");
     };
     assert_eq!(taken, position(&us, &eu));
@@ -84,8 +84,8 @@ fn a_gap_is_declined_and_filled() {
     let declined = take(&mut eu.returned, 1);
     assert!(matches!(
         declined[..],
-        [Message::Declined {
-            reason: Decline::Gap,
+        [Message::Nack {
+            reason: NackReason::Gap,
             ..
         }]
     ));
@@ -115,11 +115,11 @@ fn a_gap_does_not_disturb_what_was_accepted_before_it() {
         matches!(
             returned[..],
             [
-                Message::Declined {
+                Message::Nack {
                     taken: Hlc::ZERO,
                     ..
                 },
-                Message::Taken { .. }
+                Message::Ack { .. }
             ]
         ),
         "{returned:?}"
@@ -158,7 +158,7 @@ fn a_region_that_cannot_write_declines_and_goes_on_later() {
     assert!(us.events.iter().any(|event| matches!(
         event,
         Event::Ship(ShipEvent::Declined {
-            reason: Decline::ReadOnly,
+            reason: NackReason::ReadOnly,
             ..
         })
     )));
@@ -204,7 +204,7 @@ fn every_session_that_waits_hears_that_a_part_was_refused() {
     for session in [1, 2] {
         let returned = take(&mut eu.returned, session);
         assert!(
-            matches!(returned[..], [Message::Declined { .. }]),
+            matches!(returned[..], [Message::Nack { .. }]),
             "{returned:?}"
         );
     }
@@ -240,7 +240,7 @@ fn a_clock_ahead_is_declined_until_time_has_caught_up() {
     assert!(
         eu.inbox_events
             .iter()
-            .any(|event| matches!(event, InboxEvent::Declined { reason: Decline::ClockAhead { excess_ms }, .. } if *excess_ms == 4000))
+            .any(|event| matches!(event, InboxEvent::Declined { reason: NackReason::ClockAhead { excess_ms }, .. } if *excess_ms == 4000))
     );
     us.wall_ms -= 5000;
     for _ in 0..45 {
@@ -487,7 +487,7 @@ fn no_promise_is_made_over_rows_that_wait_for_a_declined_one() {
         us.pass(100);
         us.tick();
         for message in take(&mut us.sent, 1) {
-            assert!(!matches!(message, Message::Promise { .. }));
+            assert!(!matches!(message, Message::ClosedTimestamp { .. }));
             eu.receive(SessionId(1), message);
             eu.close();
         }
@@ -528,7 +528,7 @@ fn an_answer_to_what_was_sent_before_a_rewind_counts() {
     us.tick();
     assert!(matches!(
         take(&mut us.sent, 1)[..],
-        [Message::Promise { .. }]
+        [Message::ClosedTimestamp { .. }]
     ));
 }
 
@@ -732,7 +732,7 @@ fn a_refusal_that_comes_again_late_holds_nothing_up() {
         eu.close();
     }
     let refusal = take(&mut eu.returned, 1);
-    assert!(matches!(refusal[..], [Message::Declined { .. }]));
+    assert!(matches!(refusal[..], [Message::Nack { .. }]));
     for message in &refusal {
         acknowledge(&mut us, 1, message.clone());
     }

@@ -19,8 +19,8 @@ use node::{
     core::{
         identity::DirectoryId,
         message::{
-            About, Answer, AskId, Compare, Decline, Errand, Held, KeyCopy, Message, Recollection,
-            Ship, Taken, Teaching, Unanswered,
+            About, Ack, Answer, AskId, Compare, Errand, KeyCopy, KnownPosition, Message,
+            NackReason, Recollection, Ship, Teaching, Unanswered,
         },
         op::{
             Action, Condition, ExpireCondition, Kind, Op, Pick, Read, ScanFilter, SetExpiry, Write,
@@ -235,7 +235,7 @@ fn messages() -> Vec<(&'static str, Message)> {
             rows: vec![Bytes::from(outbox::encode(&[delta()]))],
             is_for_region: true,
         }),
-        Message::Taken(Taken {
+        Message::Ack(Ack {
             actor,
             taken: hlc(9),
             majority: hlc(8),
@@ -246,17 +246,17 @@ fn messages() -> Vec<(&'static str, Message)> {
             taught: vec![teaching()],
             shortage: Shortage::default(),
         }),
-        Message::Declined {
+        Message::Nack {
             actor,
             taken: hlc(9),
-            reason: Decline::Gap,
+            reason: NackReason::Gap,
         },
-        Message::Promise {
+        Message::ClosedTimestamp {
             actor,
             after: hlc(8),
             upto: hlc(9),
         },
-        Message::Skip {
+        Message::Gap {
             actor,
             after: hlc(8),
             upto: hlc(9),
@@ -273,11 +273,11 @@ fn messages() -> Vec<(&'static str, Message)> {
             copy: Some(copy),
             shortage: Shortage::default(),
         },
-        Message::Mend {
+        Message::Repair {
             ask: ASK,
             delta: delta(),
         },
-        Message::Mended { ask: ASK },
+        Message::Repaired { ask: ASK },
         Message::Forward {
             id: 1,
             within_ms: 2,
@@ -294,14 +294,14 @@ fn messages() -> Vec<(&'static str, Message)> {
     ];
     let name = |message: &Message| match message {
         Message::Ship(_) => "ship",
-        Message::Taken(_) => "taken",
-        Message::Declined { .. } => "declined",
-        Message::Promise { .. } => "promise",
-        Message::Skip { .. } => "skip",
+        Message::Ack(_) => "taken",
+        Message::Nack { .. } => "declined",
+        Message::ClosedTimestamp { .. } => "promise",
+        Message::Gap { .. } => "skip",
         Message::Compare(_) => "compare",
         Message::Compared { .. } => "compared",
-        Message::Mend { .. } => "mend",
-        Message::Mended { .. } => "mended",
+        Message::Repair { .. } => "mend",
+        Message::Repaired { .. } => "mended",
         Message::Forward { .. } => "forward",
         Message::Forwarded { .. } => "forwarded",
         Message::Unanswered { .. } => "unanswered",
@@ -330,7 +330,7 @@ fn teaching() -> Teaching {
 
 fn recollection() -> Recollection {
     Recollection {
-        held: vec![Held {
+        held: vec![KnownPosition {
             actor: ActorId::from_u64(1),
             taken: hlc(9),
             passed: hlc(8),
@@ -564,20 +564,20 @@ fn levels() -> Vec<(&'static str, Level)> {
     })
 }
 
-fn declines() -> Vec<(&'static str, Decline)> {
+fn declines() -> Vec<(&'static str, NackReason)> {
     let samples = [
-        Decline::Gap,
-        Decline::ClockAhead { excess_ms: 1 },
-        Decline::ReadOnly,
-        Decline::Busy,
-        Decline::Malformed,
+        NackReason::Gap,
+        NackReason::ClockAhead { excess_ms: 1 },
+        NackReason::ReadOnly,
+        NackReason::Busy,
+        NackReason::Malformed,
     ];
     named(samples, |decline| match decline {
-        Decline::Gap => "gap",
-        Decline::ClockAhead { .. } => "clock ahead",
-        Decline::ReadOnly => "read only",
-        Decline::Busy => "busy",
-        Decline::Malformed => "malformed",
+        NackReason::Gap => "gap",
+        NackReason::ClockAhead { .. } => "clock ahead",
+        NackReason::ReadOnly => "read only",
+        NackReason::Busy => "busy",
+        NackReason::Malformed => "malformed",
     })
 }
 

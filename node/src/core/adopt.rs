@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use crdt::Delta;
 
-use super::{expiring::Expiring, op::Key, recover::visit_heads, working::Working};
+use super::{batch::PendingBatch, expiring::Expiring, op::Key, recover::visit_heads};
 use crate::{
     placement::Position,
     storage::{
@@ -72,17 +72,17 @@ pub fn adopt(storage: &dyn Storage) -> Result<Adopted, StorageError> {
 }
 
 fn adopt_key(storage: &dyn Storage, key: &Key) -> Result<(), StorageError> {
-    let mut working = Working::new(0);
+    let mut pending = PendingBatch::new(0);
     let mut batch = Batch::default();
-    let parts = working.take_known(storage, &Position::of(key), key)?;
-    working.join(
+    let parts = pending.take_known(storage, &Position::of(key), key)?;
+    pending.join(
         storage,
         &Delta {
             key: key.clone(),
             parts,
         },
     )?;
-    working.close(&mut batch, &mut Expiring::default());
+    pending.close(&mut batch, &mut Expiring::default());
     storage.commit(&batch, Durability::Process)
 }
 

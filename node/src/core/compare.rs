@@ -20,11 +20,11 @@ use crdt::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
+    batch::PendingBatch,
     message::KeyCopy,
     mutant::{Mutant, is_on},
     op::Key,
     progress::{Known, Seen, Walk},
-    working::Working,
 };
 use crate::{
     placement::Position,
@@ -69,10 +69,10 @@ type Rows = BTreeMap<Bytes, Dots<()>>;
 /// The digest under which copies of a key are equal; the same for a key that never was, and one of which nothing is remembered.
 pub fn digest(
     storage: &dyn Storage,
-    working: &mut Working,
+    pending: &mut PendingBatch,
     key: &Key,
 ) -> Result<u128, StorageError> {
-    let head = working.head(storage, &Position::of(key), key)?;
+    let head = pending.head(storage, &Position::of(key), key)?;
     if *head == Head::default() {
         return Ok(0);
     }
@@ -87,13 +87,13 @@ pub fn digest(
 /// This replica's copy of a key: its head, and rows whose hash is at least `from`, of about `page_bytes`.
 pub fn copy(
     storage: &dyn Storage,
-    working: &mut Working,
+    pending: &mut PendingBatch,
     key: &Key,
     from: u64,
     page_bytes: usize,
 ) -> Result<KeyCopy, StorageError> {
-    let head = Bytes::from(working.head(storage, &Position::of(key), key)?.encode());
-    let page = page(storage, working, key, from..=u64::MAX, page_bytes)?;
+    let head = Bytes::from(pending.head(storage, &Position::of(key), key)?.encode());
+    let page = page(storage, pending, key, from..=u64::MAX, page_bytes)?;
     Ok(KeyCopy {
         head,
         rows: page.rows.into_iter().collect(),
@@ -139,16 +139,16 @@ impl TheirPage {
 /// `page_bytes`, about.
 pub fn compare(
     storage: &dyn Storage,
-    working: &mut Working,
+    pending: &mut PendingBatch,
     key: &Key,
     walk: &Walk,
     theirs: TheirPage,
     page_bytes: usize,
 ) -> Result<Difference, StorageError> {
     let their_head = theirs.head;
-    let my_head = working.head(storage, &Position::of(key), key)?.clone();
+    let my_head = pending.head(storage, &Position::of(key), key)?.clone();
     let last = theirs.next.map_or(u64::MAX, |next| next.saturating_sub(1));
-    let mine = page(storage, working, key, walk.from..=last, page_bytes)?;
+    let mine = page(storage, pending, key, walk.from..=last, page_bytes)?;
     let next = mine.next.or(theirs.next);
     let is_of_page =
         |(element, _): &(Bytes, Dots<()>)| next.is_none_or(|next| xxh3_64(element) < next);
@@ -293,7 +293,7 @@ struct Page {
 /// Rows whose hashes lie in a run, of about `bytes`. Elements that share a hash share a page: the next one begins at a hash.
 fn page(
     storage: &dyn Storage,
-    working: &Working,
+    pending: &PendingBatch,
     key: &Key,
     hashes: std::ops::RangeInclusive<u64>,
     bytes: usize,
@@ -301,7 +301,7 @@ fn page(
     let (mut rows, mut taken, mut next, mut last) = (Rows::new(), 0, None, None);
     visit(
         storage,
-        working,
+        pending,
         key,
         *hashes.start(),
         &mut |hash, element, dots| {
@@ -331,7 +331,7 @@ fn page(
 
 fn visit(
     storage: &dyn Storage,
-    working: &Working,
+    pending: &PendingBatch,
     key: &Key,
     from: u64,
     visit: VisitRow<'_>,
@@ -342,7 +342,7 @@ fn visit(
         .expect("a prefix begins with a partition below 1024, so a larger key exists");
     let start = row::from_hash(&position, Tag::SET, key, from);
     let mut failed = None;
-    working.visit_live_rows(
+    pending.visit_live_rows(
         storage,
         &start,
         &end,

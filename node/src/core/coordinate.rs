@@ -16,11 +16,11 @@ use bytes::Bytes;
 use crdt::{Clock, Count, Delta, Hlc, Part, Stamp};
 
 use super::{
+    batch::{PendingBatch, Question},
     message::About,
     mutant::{Mutant, is_on},
     op::{Key, SetExpiry, Write},
     reply::{Refusal, Reply},
-    working::{Question, Working},
 };
 use crate::{
     placement::Position,
@@ -33,7 +33,7 @@ use crate::{
 /// Carries out one write after the other in a shard's batch.
 pub struct Coordinator<'a> {
     pub(super) storage: &'a dyn Storage,
-    pub(super) working: &'a mut Working,
+    pub(super) pending: &'a mut PendingBatch,
     pub(super) clock: &'a mut Clock,
     pub(super) actor: crdt::ActorId,
     pub(super) wall_ms: u64,
@@ -309,7 +309,7 @@ impl Coordinator<'_> {
     }
 
     pub(super) fn head(&mut self, target: &Target<'_>) -> Result<&Head, StorageError> {
-        self.working
+        self.pending
             .head(self.storage, &target.position, target.key)
     }
 
@@ -379,7 +379,7 @@ impl Coordinator<'_> {
             parts,
         };
         if !self.is_shipping {
-            return self.working.join(self.storage, &delta);
+            return self.pending.join(self.storage, &delta);
         }
         let last: Hlc = self.clock.last();
         self.is_queued = true;
@@ -388,7 +388,7 @@ impl Coordinator<'_> {
         } else {
             Question::Nothing
         };
-        self.working.coordinate(self.storage, delta, last, question)
+        self.pending.coordinate(self.storage, delta, last, question)
     }
 }
 

@@ -13,12 +13,12 @@ use bytes::Bytes;
 use crdt::{Context, Count, Dots, Hlc, Part, Register, RowsDelta, Stamp, StringState, StringValue};
 
 use super::{
+    batch::Question,
     coordinate::{Addition, Coordinator, CountsOn, Current, Effect, Floors, Increment, Target},
     lesson::Lesson,
     mutant::{Mutant, is_on},
     op::SetExpiry,
     reply::{Refusal, Reply},
-    working::Question,
 };
 use crate::storage::{StorageError, record::head::Shown};
 

@@ -193,16 +193,16 @@ impl Views {
 impl FixedView {
     fn of(now: &Uncommitted<'_>, key: &Key, wall_ms: u64) -> Result<Self, StorageError> {
         let elements = Elements::of(&Position::of(key), key, 0);
-        let touched = now.working.touched_rows(&elements.from, &elements.to);
+        let touched = now.pending.touched_rows(&elements.from, &elements.to);
         Ok(Self {
             key: key.clone(),
             wall_ms,
             snapshot: now.storage.snapshot()?,
-            head: now.working.peek(key).cloned(),
+            head: now.pending.peek(key).cloned(),
             touched: touched
                 .map(|(stored, dots)| (stored.to_vec(), !dots.is_empty()))
                 .collect(),
-            is_cleared: now.working.is_cleared(&elements.from),
+            is_cleared: now.pending.is_cleared(&elements.from),
         })
     }
 
@@ -235,7 +235,7 @@ impl View for Bounded<'_> {
 
     fn head(&self, position: &Position, key: &[u8]) -> Result<Option<HeadRef<'_>>, Ended> {
         if let Some(head) = &self.view.head {
-            return Ok(Some(HeadRef::Working(head)));
+            return Ok(Some(HeadRef::PendingBatch(head)));
         }
         let stored = head::stored_key(position, key);
         let value = self.view.snapshot.get(Family::Head, &stored)?;

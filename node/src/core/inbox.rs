@@ -16,7 +16,7 @@
 //! when it came before: the origin waits for that word, and the first one may have been lost.
 
 mod intent;
-mod passing;
+mod relay;
 mod source;
 
 use std::collections::BTreeMap;
@@ -25,15 +25,15 @@ use crdt::{ActorId, Delta, Hlc};
 
 pub use self::{
     intent::{InboxEvent, Intent, Purpose, Ticket},
-    passing::RelayMark,
+    relay::RelayMark,
 };
 use self::{
-    passing::Passing,
+    relay::Passing,
     source::{Arrival, Source},
 };
 use super::{
     identity::is_relay,
-    message::{Decline, Held, Message, SessionId, Ship, Teaching},
+    message::{KnownPosition, Message, NackReason, SessionId, Ship, Teaching},
     mutant::{Mutant, is_on},
 };
 use crate::{
@@ -88,7 +88,7 @@ impl Inbox {
         logs: impl Iterator<Item = ActorId>,
         max_skew_ms: u64,
     ) -> Result<Self, StorageError> {
-        let relayed = passing::relayed(storage, logs)?;
+        let relayed = relay::relayed(storage, logs)?;
         let shortage = Shortage::load(storage)?;
         let mut sources = BTreeMap::new();
         let mut failed = None;
@@ -132,10 +132,10 @@ impl Inbox {
     }
 
     /// What this node has of each of some actors, for a handshake: nothing is an answer too.
-    pub fn held(&self, actors: &[ActorId]) -> Vec<Held> {
+    pub fn held(&self, actors: &[ActorId]) -> Vec<KnownPosition> {
         let held = |&actor: &ActorId| match self.sources.get(&actor) {
-            None => Held::nothing(actor),
-            Some(source) => Held {
+            None => KnownPosition::nothing(actor),
+            Some(source) => KnownPosition {
                 actor,
                 taken: source.intake.position,
                 passed: source.accepted.max(source.intake.position),
@@ -170,10 +170,10 @@ impl Inbox {
     fn take(&mut self, session: SessionId, message: Message, wall_ms: u64) -> Vec<Intent> {
         match message {
             Message::Ship(ship) => self.ship(session, ship, wall_ms),
-            Message::Promise { actor, after, upto } => self
+            Message::ClosedTimestamp { actor, after, upto } => self
                 .decline_news_ahead(session, actor, upto, wall_ms)
                 .unwrap_or_else(|| self.pass(session, actor, (after, upto), true)),
-            Message::Skip {
+            Message::Gap {
                 actor,
                 after,
                 upto,
@@ -182,12 +182,12 @@ impl Inbox {
                 .decline_news_ahead(session, actor, upto, wall_ms)
                 .unwrap_or_else(|| self.skip(session, actor, (after, upto), is_for_region)),
             // For the shards, or for the driver itself.
-            Message::Taken(_)
-            | Message::Declined { .. }
+            Message::Ack(_)
+            | Message::Nack { .. }
             | Message::Compare(_)
             | Message::Compared { .. }
-            | Message::Mend { .. }
-            | Message::Mended { .. }
+            | Message::Repair { .. }
+            | Message::Repaired { .. }
             | Message::Forward { .. }
             | Message::Forwarded { .. }
             | Message::Unanswered { .. } => Vec::new(),
@@ -218,7 +218,7 @@ impl Inbox {
                 .queue
                 .iter_mut()
                 .flat_map(|arrival| &mut arrival.places);
-            passing::relocate(places, shard, kept, place);
+            relay::relocate(places, shard, kept, place);
         }
     }
 
@@ -250,7 +250,7 @@ impl Inbox {
         match done.applied {
             Applied::Whole => {}
             Applied::Damaged => arrival.is_whole = false,
-            Applied::Refused => return source.forget_from(at, ticket.actor, Decline::ReadOnly),
+            Applied::Refused => return source.forget_from(at, ticket.actor, NackReason::ReadOnly),
         }
         let mut intents = source.advance(ticket.actor, relays);
         if done.applied == Applied::Damaged {
@@ -264,7 +264,7 @@ impl Inbox {
     fn signed(&self, mut intents: Vec<Intent>) -> Vec<Intent> {
         for intent in &mut intents {
             if let Intent::Send {
-                message: Message::Taken(taken),
+                message: Message::Ack(taken),
                 ..
             } = intent
             {
@@ -322,10 +322,10 @@ impl Inbox {
             return Vec::new();
         }
         if ship.after > source.accepted && !is_on(Mutant::GapAccepted) {
-            return source.refuse(session, actor, Decline::Gap);
+            return source.refuse(session, actor, NackReason::Gap);
         }
         if source.queued_bytes > QUEUED_BYTES_MAX {
-            return source.refuse(session, actor, Decline::Busy);
+            return source.refuse(session, actor, NackReason::Busy);
         }
         let bytes = ship.rows.iter().map(|row| row.len()).sum();
         let deltas = match decode(&ship) {
@@ -402,7 +402,7 @@ impl Inbox {
         }
         let source = self.sources.entry(actor).or_default();
         source.session = Some(session);
-        Some(source.refuse(session, actor, Decline::ClockAhead { excess_ms }))
+        Some(source.refuse(session, actor, NackReason::ClockAhead { excess_ms }))
     }
 
     /// Goes on behind rows that were dropped. This node is short before its position passes them: no moment is left in which it would
@@ -438,7 +438,7 @@ impl Inbox {
         let source = self.sources.entry(actor).or_default();
         source.session = Some(session);
         if after > source.accepted {
-            return source.refuse(session, actor, Decline::Gap);
+            return source.refuse(session, actor, NackReason::Gap);
         }
         if upto <= source.intake.position {
             return vec![source.taken(session, actor, None)];
@@ -455,10 +455,10 @@ impl Inbox {
     }
 }
 
-fn decode(ship: &Ship) -> Result<Vec<Delta>, Decline> {
+fn decode(ship: &Ship) -> Result<Vec<Delta>, NackReason> {
     let mut deltas = Vec::new();
     for row in &ship.rows {
-        deltas.append(&mut outbox::decode(row).map_err(|_| Decline::Malformed)?);
+        deltas.append(&mut outbox::decode(row).map_err(|_| NackReason::Malformed)?);
     }
     Ok(deltas)
 }

@@ -3,10 +3,10 @@
 use crdt::{Expiry, Part};
 
 use super::{
+    batch::Question,
     coordinate::{Coordinator, Effect, Stop, Target},
     op::ExpireCondition,
     reply::Reply,
-    working::Question,
 };
 use crate::storage::{StorageError, record::head::Shown};
 

@@ -1,7 +1,7 @@
 //! What nodes say to each other about data. The documentation of each variant is the protocol.
 //!
 //! A session is dialled by the side that ships: `Ship`, `Promise` and what is asked run from the dialler to the acceptor,
-//! `Taken`, `Declined` and the answers back. Sessions are ordered and reliable while they live; when one dies, what was in flight
+//! `Ack`, `Declined` and the answers back. Sessions are ordered and reliable while they live; when one dies, what was in flight
 //! may or may not have arrived, so every message is idempotent, and a stream starts again at its cursor.
 
 use bytes::Bytes;
@@ -21,23 +21,23 @@ pub enum Message {
     /// Outbox rows of one actor, in order and without a gap.
     Ship(Ship),
     /// How far this region is with the writes of an actor.
-    Taken(Taken),
+    Ack(Ack),
     /// A `Ship` of `actor` was not taken; this region is at `taken`. The sender keeps the rows, waits, and goes on from `taken`.
-    Declined {
+    Nack {
         actor: ActorId,
         taken: Hlc,
-        reason: Decline,
+        reason: NackReason,
     },
     /// Nothing of `actor` in `(after, upto]` is to be shipped to the receiver: there is none, nor will there be; or its region has
     /// said that a majority of it has it.
-    Promise {
+    ClosedTimestamp {
         actor: ActorId,
         after: Hlc,
         upto: Hlc,
     },
     /// Rows in `(after, upto]` were dropped before this region took them. It goes on behind them, but nothing is complete
     /// here beyond `after` until it has been reconciled.
-    Skip {
+    Gap {
         actor: ActorId,
         after: Hlc,
         upto: Hlc,
@@ -50,13 +50,13 @@ pub enum Message {
     Compared {
         ask: AskId,
         copy: Option<KeyCopy>,
-        /// What the speaker lacks, of this key or another one: see [`Taken::shortage`].
+        /// What the speaker lacks, of this key or another one: see [`Ack::shortage`].
         shortage: Shortage,
     },
     /// Join this: you lack it, and an answer is about to speak of it.
-    Mend { ask: AskId, delta: Delta },
+    Repair { ask: AskId, delta: Delta },
     /// It is durable here.
-    Mended { ask: AskId },
+    Repaired { ask: AskId },
     /// Run this: it is about keys that you hold and I do not. An answer after this many milliseconds is of no use.
     Forward {
         id: u64,
@@ -122,7 +122,7 @@ pub enum Answer {
 
 /// How far a region is with the writes of an actor. All but `answers` and `taught` only grows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Taken {
+pub struct Ack {
     /// Whose writes.
     pub actor: ActorId,
     /// Everything up to here is durable at the speaker, with hints for the replicas of its region that lack it.
@@ -296,7 +296,7 @@ pub struct Ship {
 
 /// Why a `Ship` was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Decline {
+pub enum NackReason {
     /// Rows between `taken` and `after` never came.
     Gap,
     /// A stamp is further ahead of the receiver's clock than `clock.max_skew` allows, by this many milliseconds.
@@ -315,7 +315,7 @@ pub struct SessionId(pub u64);
 
 /// How far a node has taken an actor's writes, as it tells the actor's node in the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct KnownPosition {
     /// Whose.
     pub actor: ActorId,
     /// Everything up to here is durable at the speaker.
@@ -327,7 +327,7 @@ pub struct Held {
     pub newest: Hlc,
 }
 
-impl Held {
+impl KnownPosition {
     /// Of an actor that the speaker has never heard of.
     pub const fn nothing(actor: ActorId) -> Self {
         Self {
@@ -343,11 +343,11 @@ impl Held {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Recollection {
     /// How far the speaker is with the dialler's actors; nothing of those that it never heard of.
-    pub held: Vec<Held>,
+    pub held: Vec<KnownPosition>,
     /// The data directory that the dialler's name had when the speaker knew it before, where that is none of the dialler's own: it was
     /// wiped, or another machine took its place.
     pub replaced: Option<DirectoryId>,
-    /// What the speaker lacks: see [`Taken::shortage`].
+    /// What the speaker lacks: see [`Ack::shortage`].
     pub shortage: Shortage,
 }
 
@@ -356,7 +356,7 @@ impl Message {
     pub fn is_acknowledgement(&self) -> bool {
         matches!(
             self,
-            Self::Taken(_) | Self::Declined { .. } | Self::Mended { .. }
+            Self::Ack(_) | Self::Nack { .. } | Self::Repaired { .. }
         )
     }
 
@@ -364,14 +364,14 @@ impl Message {
     pub fn actor(&self) -> Option<ActorId> {
         match self {
             Self::Ship(ship) => Some(ship.actor),
-            Self::Taken(taken) => Some(taken.actor),
-            Self::Declined { actor, .. }
-            | Self::Promise { actor, .. }
-            | Self::Skip { actor, .. } => Some(*actor),
+            Self::Ack(taken) => Some(taken.actor),
+            Self::Nack { actor, .. }
+            | Self::ClosedTimestamp { actor, .. }
+            | Self::Gap { actor, .. } => Some(*actor),
             Self::Compare(_)
             | Self::Compared { .. }
-            | Self::Mend { .. }
-            | Self::Mended { .. }
+            | Self::Repair { .. }
+            | Self::Repaired { .. }
             | Self::Forward { .. }
             | Self::Forwarded { .. }
             | Self::Unanswered { .. } => None,
@@ -383,14 +383,14 @@ impl Message {
     pub fn ask(&self) -> Option<AskId> {
         match self {
             Self::Compare(Compare { ask, .. })
-            | Self::Mend { ask, .. }
+            | Self::Repair { ask, .. }
             | Self::Compared { ask, .. }
-            | Self::Mended { ask } => Some(*ask),
+            | Self::Repaired { ask } => Some(*ask),
             Self::Ship(_)
-            | Self::Taken(_)
-            | Self::Declined { .. }
-            | Self::Promise { .. }
-            | Self::Skip { .. }
+            | Self::Ack(_)
+            | Self::Nack { .. }
+            | Self::ClosedTimestamp { .. }
+            | Self::Gap { .. }
             | Self::Forward { .. }
             | Self::Forwarded { .. }
             | Self::Unanswered { .. } => None,
@@ -399,6 +399,6 @@ impl Message {
 
     /// Whether it asks about a key: then the one that waits is its sender.
     pub fn is_question(&self) -> bool {
-        matches!(self, Self::Compare(_) | Self::Mend { .. })
+        matches!(self, Self::Compare(_) | Self::Repair { .. })
     }
 }

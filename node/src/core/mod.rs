@@ -27,38 +27,40 @@
 //!     └─▶ next Close: cursor stored, row trimmed once everybody has it
 //! ```
 //!
-//! And on the other side: `Inbox::message(Ship) → Intent::Apply → Shard Remote … Committed → Applied → Taken`.
+//! And on the other side: `Inbox::message(Ship) → Intent::Apply → Shard Remote … Committed → Applied → Ack`.
 //!
 //! Dying between any two lines is safe: before `Committed` the client was told nothing; after it the row is in the outbox and
 //! is sent from the cursor, again if need be; a join that happens twice changes nothing.
 
 pub mod adopt;
-mod asks;
+pub mod batch;
+mod budget;
 pub mod compare;
 pub mod coordinate;
 mod correct;
 pub mod expiring;
 pub mod fixed;
-mod gate;
 pub mod generations;
 pub mod glob;
 pub mod identity;
 pub mod inbox;
+pub mod latency;
 mod lesson;
+mod level_check;
 mod lifetime;
 pub mod message;
 pub mod mutant;
 pub mod node;
 pub mod op;
 mod passage;
+mod pending_writes;
 pub mod profile;
 mod progress;
-mod quorum;
-mod reach;
+mod quorum_read;
 pub mod read;
 pub mod recover;
+mod replica_requests;
 pub mod reply;
-mod room;
 pub mod sample;
 mod sets;
 pub mod shard;
@@ -66,9 +68,7 @@ pub mod ship;
 mod strings;
 pub mod tally;
 mod teach;
-pub mod usual;
 pub mod view;
-pub mod working;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -76,13 +76,13 @@ use crdt::{ActorId, Delta, Hlc};
 
 pub use self::shard::{ReadBounds, Recalled, Shard, ShardConfig};
 use self::{
+    batch::Clash,
     fixed::FixedRead,
     inbox::{Done, Purpose, RelayMark, Ticket},
     message::{Message, SessionId},
     op::Op,
     reply::Reply,
     ship::{Met, ShipEvent},
-    working::Clash,
 };
 use crate::{
     names::NodeName,

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use crdt::{Dots, Part, Stamp, rows};
 
 use super::{
+    batch::Question,
     coordinate::{Addition, Coordinator, Effect, Stop, Target},
     mutant::{Mutant, is_on},
     op::Pick,
     read,
     reply::Reply,
     view::Uncommitted,
-    working::Question,
 };
 use crate::storage::{StorageError, record::head::Shown};
 
@@ -79,7 +79,7 @@ impl Coordinator<'_> {
         let live = self.head(target)?.set.live;
         let view = Uncommitted {
             storage: self.storage,
-            working: self.working,
+            pending: self.pending,
         };
         let chosen = read::random(
             &view,
@@ -144,7 +144,7 @@ impl Coordinator<'_> {
     }
 
     fn dots(&mut self, target: &Target<'_>, member: &[u8]) -> Result<Dots<()>, StorageError> {
-        self.working
+        self.pending
             .row(self.storage, &target.position, target.key, member)
             .cloned()
     }

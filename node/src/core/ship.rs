@@ -56,7 +56,7 @@ use self::{
 };
 use super::{
     identity::{is_relay, relay_of},
-    message::{Decline, Message, SessionId, Taken},
+    message::{Ack, Message, NackReason, SessionId},
     mutant::{Mutant, is_on},
     sample::Sampler,
 };
@@ -292,7 +292,7 @@ impl Shipper {
         &mut self,
         storage: &dyn Storage,
         session: SessionId,
-        said: &Taken,
+        said: &Ack,
     ) -> Result<(), StorageError> {
         self.learn(session, said.shortage);
         let Some(log) = self.logs.get(&said.actor) else {
@@ -316,7 +316,7 @@ impl Shipper {
         session: SessionId,
         actor: ActorId,
         taken: Hlc,
-        reason: Decline,
+        reason: NackReason,
         now: Duration,
         events: &mut Vec<ShipEvent>,
     ) -> Result<(), StorageError> {
@@ -338,9 +338,9 @@ impl Shipper {
             return Ok(()); // an answer to what was sent before the last rewind
         }
         stream.rewind();
-        let is_lasting = !matches!(reason, Decline::Gap | Decline::Busy);
+        let is_lasting = !matches!(reason, NackReason::Gap | NackReason::Busy);
         stream.pause(now, draw, is_lasting);
-        if reason == Decline::Malformed
+        if reason == NackReason::Malformed
             && let Some(damaged) = log.damaged(storage, actor, stream.cursor.taken)?
         {
             stream.pass_over(&destination, actor, damaged, events);
@@ -433,13 +433,13 @@ impl Shipper {
                 log.told = log.told.max(upto);
                 stream.depart(upto, Carries::Nothing, 0);
                 stream.promised(now);
-                send(session, Message::Promise { actor, after, upto });
+                send(session, Message::ClosedTimestamp { actor, after, upto });
             } else if has_all && stream.every < log.newest {
                 // A clock that was ahead has promised more than there is to promise now. The marks of what came before are asked for all
                 // the same: since this process began nobody may have said them.
                 let (after, upto) = (stream.sent, stream.sent);
                 stream.promised(now);
-                send(session, Message::Promise { actor, after, upto });
+                send(session, Message::ClosedTimestamp { actor, after, upto });
             }
         }
     }
@@ -465,7 +465,7 @@ impl Shipper {
                 let after = stream.sent;
                 log.told = log.told.max(upto);
                 stream.depart(upto, Carries::Nothing, 0);
-                send(session, Message::Promise { actor, after, upto });
+                send(session, Message::ClosedTimestamp { actor, after, upto });
             }
         }
     }

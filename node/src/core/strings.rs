@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use crdt::{Expiry, Part, StringState, StringValue, parse_integer};
 
 use super::{
+    batch::Question,
     coordinate::{
         Coordinator, CountsOn, Effect, Increment, Overwrites, Stop, Target, Told, clear_set,
     },
@@ -11,7 +12,6 @@ use super::{
     op::{Condition, SetExpiry},
     read::string_text,
     reply::{Refusal, Reply},
-    working::Question,
 };
 use crate::storage::{StorageError, record::head::Shown};
 

@@ -26,9 +26,9 @@ use crdt::{
 };
 
 use super::{
+    batch::PendingBatch,
     message::{About, Teaching},
     mutant::{Mutant, is_on},
-    working::Working,
 };
 use crate::{
     placement::Position,
@@ -41,12 +41,12 @@ use crate::{
 /// What is known here and not in `delta`, as far as it bears on it; `None` in the common case that there is nothing.
 pub fn teach(
     storage: &dyn Storage,
-    working: &mut Working,
+    pending: &mut PendingBatch,
     delta: &Delta,
     wall_ms: u64,
 ) -> Result<Option<Teaching>, StorageError> {
     let position = Position::of(&delta.key);
-    let head = working.head(storage, &position, &delta.key)?;
+    let head = pending.head(storage, &position, &delta.key)?;
     let mut teaching = Teaching::about(delta, head);
     if head.is_expired(wall_ms) && !knows_better(delta, head, wall_ms) {
         teaching.of_ended(head);
@@ -74,12 +74,12 @@ pub fn teach(
         };
         let mut is_seen = teaching.is_other_type;
         if is_seen {
-            let head = working.head(storage, &position, &delta.key)?;
+            let head = pending.head(storage, &position, &delta.key)?;
             is_seen = has_seen_what_it_replaced(&head.set.context, rows);
         }
         for (element, added) in named {
             let added: BTreeSet<Stamp> = added.stamps().collect();
-            let dots = working.row(storage, &position, &delta.key, element)?;
+            let dots = pending.row(storage, &position, &delta.key, element)?;
             // What this very addition made is here already where it is sent again.
             if is_seen && dots.stamps().all(|dot| added.contains(&dot)) {
                 teaching.gone.push(element.clone());

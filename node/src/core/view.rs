@@ -8,7 +8,7 @@ use std::{
 
 use crdt::Tag;
 
-use super::working::Working;
+use super::batch::PendingBatch;
 use crate::{
     placement::Position,
     storage::{
@@ -52,7 +52,7 @@ pub trait View {
 /// A head, from wherever it was found.
 pub enum HeadRef<'a> {
     /// In a batch.
-    Working(&'a Head),
+    PendingBatch(&'a Head),
     /// Committed, and perhaps in a cache that others look into.
     Committed(Arc<Head>),
 }
@@ -62,7 +62,7 @@ impl Deref for HeadRef<'_> {
 
     fn deref(&self) -> &Head {
         match self {
-            Self::Working(head) => head,
+            Self::PendingBatch(head) => head,
             Self::Committed(head) => head,
         }
     }
@@ -124,15 +124,15 @@ pub struct Uncommitted<'a> {
     /// What is committed.
     pub storage: &'a dyn Storage,
     /// What the batch changed.
-    pub working: &'a Working,
+    pub pending: &'a PendingBatch,
 }
 
 impl View for Uncommitted<'_> {
     type Error = StorageError;
 
     fn head(&self, position: &Position, key: &[u8]) -> Result<Option<HeadRef<'_>>, StorageError> {
-        match self.working.peek(key) {
-            Some(head) => Ok(Some(HeadRef::Working(head))),
+        match self.pending.peek(key) {
+            Some(head) => Ok(Some(HeadRef::PendingBatch(head))),
             None => stored_head(self.storage, position, key),
         }
     }
@@ -144,9 +144,9 @@ impl View for Uncommitted<'_> {
         element: &[u8],
     ) -> Result<bool, StorageError> {
         let stored = row::stored_key(position, Tag::SET, key, element);
-        match self.working.peek_row(&stored) {
+        match self.pending.peek_row(&stored) {
             Some(dots) => Ok(!dots.is_empty()),
-            None if self.working.is_cleared(&stored) => Ok(false),
+            None if self.pending.is_cleared(&stored) => Ok(false),
             None => Ok(self.storage.get(Family::Row, &stored)?.is_some()),
         }
     }
@@ -159,8 +159,8 @@ impl View for Uncommitted<'_> {
         visit: VisitElement<'_>,
     ) -> Result<(), StorageError> {
         let elements = Elements::of(position, key, from);
-        let is_cleared = self.working.is_cleared(&elements.from);
-        let touched = self.working.touched_rows(&elements.from, &elements.to);
+        let is_cleared = self.pending.is_cleared(&elements.from);
+        let touched = self.pending.touched_rows(&elements.from, &elements.to);
         let touched = touched.map(|(stored, dots)| (stored, !dots.is_empty()));
         elements.visit((!is_cleared).then(|| scan_of(self.storage)), touched, visit)
     }

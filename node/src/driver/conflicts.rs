@@ -10,7 +10,7 @@ use std::{
 use crdt::{ActorId, Stamp};
 
 use crate::{
-    core::working::{Clash, Conflict},
+    core::batch::{Clash, Conflict},
     names::RegionName,
     status::{ConflictSide, ConflictStatus},
 };

@@ -14,14 +14,14 @@ use tokio::{
 
 use super::{
     cached::CachedView,
-    census::Census,
     context::Node,
     drain::{Drained, objections},
     forward, gauges, gossiping,
     handoff::Debts,
     queue::{Inspection, Work},
     region::position,
-    shares::{Shares, put},
+    scatter::{Scatter, put},
+    status_report::StatusReport,
     walk,
 };
 use crate::{
@@ -142,7 +142,7 @@ impl Node {
     /// The cluster as this node sees it, when its shards say this.
     pub fn status_of(&self, inspections: &[Inspection], partitions: bool) -> Status {
         let inner = self.inner();
-        Census { inner, inspections }.status(partitions)
+        StatusReport { inner, inspections }.status(partitions)
     }
 
     /// What the shards owe, by this count, once it is nothing or the time is up.
@@ -214,7 +214,7 @@ impl Backend for Node {
             Split::of(ops, &topology)
         };
         // Queued at once, before anything is waited for: what a connection asks next comes behind it.
-        let shares = Shares::of(split.here, &self.0.shards);
+        let shares = Scatter::of(split.here, &self.0.shards);
         // A shard that waits for other replicas says itself which of them did not answer in time: it is given a moment for that.
         let limit = self.0.timeout + SHARD_GRACE;
         let (places, there, count) = (split.places, split.there, split.count);

@@ -13,7 +13,7 @@ use crate::{
     core::{
         Input,
         inbox::{Applied, Done, Inbox, Intent, RelayMark, Ticket},
-        message::{Held, Message, SessionId},
+        message::{KnownPosition, Message, SessionId},
     },
     peer::{Peers, SendError},
     storage::{Batch, record::shortage::Shortage},
@@ -100,7 +100,7 @@ impl Outbound {
     }
 
     /// How far this node is with these actors.
-    pub fn held(&self, actors: &[ActorId]) -> Vec<Held> {
+    pub fn held(&self, actors: &[ActorId]) -> Vec<KnownPosition> {
         self.inbox().held(actors)
     }
 

@@ -1,6 +1,6 @@
 //! Commands over all keys of a region whose nodes hold different ones, and what this node does of them for others.
 
-use super::{context::Node, shares::Shares, walk};
+use super::{context::Node, scatter::Scatter, walk};
 use crate::{
     core::{
         message::{Answer, Errand},
@@ -31,7 +31,7 @@ impl Node {
                 Answer::Replies(if is_read {
                     self.read_here(ops).await
                 } else {
-                    Shares::of(ops, &self.inner().shards)
+                    Scatter::of(ops, &self.inner().shards)
                         .gather(self.inner().timeout)
                         .await
                 })

@@ -1,7 +1,7 @@
 //! What an operator hears of: events of the core as log lines that a person can act on, and as metrics.
 
 use crate::{
-    core::{Event, inbox::InboxEvent, message::Decline, ship::ShipEvent},
+    core::{Event, inbox::InboxEvent, message::NackReason, ship::ShipEvent},
     metrics::{
         BATCHES_DECLINED_TOTAL, CONFLICTS_TOTAL, HINTS_DROPPED_TOTAL, READ_REPAIRS_TOTAL,
         STORAGE_ERRORS_TOTAL,
@@ -85,29 +85,29 @@ fn ship(event: &ShipEvent) {
 }
 
 /// A gap is how a stream finds its place again after a session died; everything else wants a person.
-fn declined(who: &str, what: &str, reason: Decline) {
+fn declined(who: &str, what: &str, reason: NackReason) {
     match reason {
-        Decline::Gap => tracing::debug!("{who} {what}: an earlier one has not arrived"),
-        Decline::ClockAhead { excess_ms } => {
+        NackReason::Gap => tracing::debug!("{who} {what}: an earlier one has not arrived"),
+        NackReason::ClockAhead { excess_ms } => {
             tracing::warn!(
                 excess_ms,
                 "{who} {what}: its stamps are further ahead than clock.max_skew; check both clocks"
             );
         }
-        Decline::ReadOnly => tracing::warn!("{who} {what}: the storage there cannot be written"),
-        Decline::Busy => tracing::warn!("{who} {what}: the queues there are full"),
-        Decline::Malformed => {
+        NackReason::ReadOnly => tracing::warn!("{who} {what}: the storage there cannot be written"),
+        NackReason::Busy => tracing::warn!("{who} {what}: the queues there are full"),
+        NackReason::Malformed => {
             tracing::error!("{who} {what}: it could not be decoded; are the versions compatible?")
         }
     }
 }
 
-fn reason_word(reason: Decline) -> &'static str {
+fn reason_word(reason: NackReason) -> &'static str {
     match reason {
-        Decline::Gap => "gap",
-        Decline::ClockAhead { .. } => "clock",
-        Decline::ReadOnly => "read_only",
-        Decline::Busy => "busy",
-        Decline::Malformed => "malformed",
+        NackReason::Gap => "gap",
+        NackReason::ClockAhead { .. } => "clock",
+        NackReason::ReadOnly => "read_only",
+        NackReason::Busy => "busy",
+        NackReason::Malformed => "malformed",
     }
 }

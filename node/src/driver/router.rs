@@ -8,12 +8,12 @@ use std::{
 use crdt::{ActorId, Delta};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use super::{context::Node, queue::Work, renewal::Renewal, serving};
+use super::{context::Node, incarnation::Incarnation, queue::Work, serving};
 use crate::{
     core::{
         Input, Recalled,
         identity::shard_of,
-        message::{Compare, Message, Recollection, SessionId, Taken, Unanswered},
+        message::{Ack, Compare, Message, Recollection, SessionId, Unanswered},
         node::{Acquaintances, Lack},
         ship::Met,
     },
@@ -26,7 +26,7 @@ use crate::{
 /// Takes the peers' events until there are no more.
 pub struct Router {
     pub(super) node: Node,
-    pub(super) renewal: Arc<Renewal>,
+    pub(super) renewal: Arc<Incarnation>,
     /// What each actor of this node recalled when this process began.
     pub(super) recalled: BTreeMap<ActorId, Recalled>,
     acquaintances: Acquaintances,
@@ -36,7 +36,11 @@ pub struct Router {
 
 impl Router {
     /// For this node.
-    pub fn new(node: Node, renewal: Arc<Renewal>, recalled: BTreeMap<ActorId, Recalled>) -> Self {
+    pub fn new(
+        node: Node,
+        renewal: Arc<Incarnation>,
+        recalled: BTreeMap<ActorId, Recalled>,
+    ) -> Self {
         Self {
             node,
             renewal,
@@ -190,21 +194,21 @@ impl Router {
 
     fn message(&self, session: SessionId, message: Message) {
         match message {
-            Message::Ship(_) | Message::Promise { .. } | Message::Skip { .. } => {
+            Message::Ship(_) | Message::ClosedTimestamp { .. } | Message::Gap { .. } => {
                 let wall_ms = self.node.inner().clock.now().wall_ms;
                 self.node
                     .inner()
                     .outbound
                     .shipped(session, message, wall_ms);
             }
-            Message::Taken(Taken { actor, .. }) | Message::Declined { actor, .. } => {
+            Message::Ack(Ack { actor, .. }) | Message::Nack { actor, .. } => {
                 self.acknowledged(session, shard_of(actor), message)
             }
             Message::Compared { ask, .. }
-            | Message::Mended { ask }
+            | Message::Repaired { ask }
             | Message::Unanswered { ask, .. } => self.acknowledged(session, ask.shard, message),
             Message::Compare(Compare { ref key, .. })
-            | Message::Mend {
+            | Message::Repair {
                 delta: Delta { ref key, .. },
                 ..
             } => {

@@ -39,7 +39,7 @@ use crate::{
         Event, Input, Output, Recalled, RequestId, Shard, ShardConfig,
         fixed::Answer,
         inbox::{Applied, Done},
-        message::{Held, Message, SessionId},
+        message::{KnownPosition, Message, SessionId},
         op::Op,
         reply::{Refusal, Reply},
         ship::Met,
@@ -84,13 +84,13 @@ enum State {
 /// What was acknowledged since the handshake counts: to a shard that is opened again, a peer that has less than it once said
 /// looks as if it had lost data.
 fn note(met: &mut Met, message: &Message) {
-    let Message::Taken(said) = message else {
+    let Message::Ack(said) = message else {
         return;
     };
     met.shortage = met.shortage.with(said.shortage);
     match met.held.iter_mut().find(|held| held.actor == said.actor) {
         Some(held) => held.taken = held.taken.max(said.taken),
-        None => met.held.push(Held {
+        None => met.held.push(KnownPosition {
             actor: said.actor,
             taken: said.taken,
             passed: said.taken,

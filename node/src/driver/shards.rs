@@ -9,9 +9,9 @@ use super::{
     RunError,
     clock::WallClock,
     hot_heads::HotHeads,
+    incarnation::{actors_of, former_actors},
     outbound::Outbound,
     queue::{ShardQueue, shard_queue},
-    renewal::{actors_of, former_actors},
     shard_loop::{Parts, ShardLoop},
 };
 use crate::{

@@ -32,16 +32,16 @@ use super::{
     handoff::Legacies,
     health::{self, Health},
     hot_heads::HotHeads,
+    incarnation::Incarnation,
     joining::Joining,
     known::{Acquaintance, Known},
     membership::{self, Membership},
     outbound::Outbound,
-    renewal::Renewal,
     router::Router,
     shards::Shards,
     shutdown::{Ending, shut_down},
+    stop_reason::{Signals, StopReason, until_stopped},
     threads::Threads,
-    told::{Signals, Told, until_told},
 };
 use crate::{
     config::{Config, Fsync},
@@ -153,16 +153,16 @@ async fn live(
     let signals = Signals::listen()?;
     let told = match say_ready(&config, &served, node.inner().outbound.peers()) {
         // Whoever started it does not listen any more: the node ends as if it had been told to.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Told::Stop,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => StopReason::Stop,
         said => {
             said?;
-            until_told(signals, &mut shards.ended, &node.inner().leave).await
+            until_stopped(signals, &mut shards.ended, &node.inner().leave).await
         }
     };
     let (outcome, leaves) = match told {
-        Told::Stop => (Ok(()), false),
-        Told::Leave => (Ok(()), true),
-        Told::ShardEnded(shard) => (Err(RunError::ShardEnded(shard)), false),
+        StopReason::Stop => (Ok(()), false),
+        StopReason::Leave => (Ok(()), true),
+        StopReason::ShardEnded(shard) => (Err(RunError::ShardEnded(shard)), false),
     };
     shut_down(Ending {
         leaves,
@@ -187,7 +187,7 @@ struct Assembled {
 /// What others are told of a node, and what it remembers of them.
 struct Introduction {
     identity: watched::Receiver<peer::Identity>,
-    renewal: Arc<Renewal>,
+    renewal: Arc<Incarnation>,
     recalled: BTreeMap<ActorId, Recalled>,
 }
 
@@ -198,7 +198,7 @@ async fn assemble(config: &Config, directory: &Arc<DataDirectory>) -> Result<Ass
         config.clock.offset_file.clone(),
         config.clock.max_skew,
     ));
-    let (renewal, identity_for_peers) = Renewal::new(Arc::clone(directory), identity.clone())?;
+    let (renewal, identity_for_peers) = Incarnation::new(Arc::clone(directory), identity.clone())?;
     let inbox = Inbox::open(
         directory.storage.as_ref(),
         identity.shards.get(),

@@ -11,7 +11,7 @@ use tracing::debug;
 
 use super::{
     Direction, Recollection, Refusal, RefusalKind, Refuser,
-    greeting::{self, Greeted, GreetingError, within},
+    handshake::{self, Greeted, GreetingError, within},
     limits::{HANDSHAKES_MAX, HANDSHAKES_UNPROVEN_MAX},
     session::Session,
     session_task,
@@ -90,7 +90,7 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, permit: OwnedSemaphorePe
     let connection = match within(handshake).await {
         Ok(connection) => connection,
         Err(GreetingError::Refused(by, refusal)) => {
-            return greeting::record(&shared, address, Direction::Accepted, None, by, &refusal);
+            return handshake::record(&shared, address, Direction::Accepted, None, by, &refusal);
         }
         Err(GreetingError::Failed(text)) => {
             return debug!(%address, "a handshake came to nothing: {text}");
@@ -112,10 +112,10 @@ fn protocol(connection: &Connection) -> Option<Vec<u8>> {
 }
 
 async fn serve_peer(shared: &Arc<Shared>, connection: Connection, permit: OwnedSemaphorePermit) {
-    let name = match greeting::certified_name(shared, &connection) {
+    let name = match handshake::certified_name(shared, &connection) {
         Ok(name) => name,
         Err(error) => {
-            return greeting::give_up(shared, &connection, Direction::Accepted, None, &error);
+            return handshake::give_up(shared, &connection, Direction::Accepted, None, &error);
         }
     };
     let greeted = take_in(shared, &connection, &name).await;
@@ -128,7 +128,7 @@ async fn serve_peer(shared: &Arc<Shared>, connection: Connection, permit: OwnedS
             if let GreetingError::Failed(text) = &error {
                 debug!(peer = %name, address = %connection.remote_address(), "a greeting came to nothing: {text}");
             }
-            greeting::give_up(
+            handshake::give_up(
                 shared,
                 &connection,
                 Direction::Accepted,
@@ -145,8 +145,8 @@ async fn take_in(
     name: &NodeName,
 ) -> Result<(Arc<Session>, Greeted), GreetingError> {
     let (mut greeted, recollection) = within(async {
-        let greeted = greeting::answer(shared, connection, name).await?;
-        let recollection = greeting::recollect(shared, &greeted.card).await?;
+        let greeted = handshake::answer(shared, connection, name).await?;
+        let recollection = handshake::recollect(shared, &greeted.card).await?;
         Ok((greeted, recollection))
     })
     .await?;
@@ -154,8 +154,8 @@ async fn take_in(
         let refusal = Refusal::new(RefusalKind::NotNow, super::STOPPING);
         return Err(GreetingError::Refused(Refuser::Local, refusal));
     }
-    let session = greeting::admit(shared, &greeted, None)?;
-    match greeting::welcome(&mut greeted, recollection).await {
+    let session = handshake::admit(shared, &greeted, None)?;
+    match handshake::welcome(&mut greeted, recollection).await {
         Ok(()) => Ok((session, greeted)),
         Err(error) => {
             shared.roster.remove(session.id);

@@ -20,7 +20,7 @@ use tracing::info;
 use super::{
     Direction, LinkState, Recollection, Refusal, RefusalKind, Refuser,
     backoff::Backoff,
-    greeting::{self, Greeted, GreetingError, within},
+    handshake::{self, Greeted, GreetingError, within},
     knock::knock,
     limits::{ATTEMPT_MAX, LIVED},
     link::Line,
@@ -183,7 +183,7 @@ impl Dialler {
             .map_err(|error| self.failed(address, None, &error.into()))?;
         let name = match &self.target.expect {
             Some(name) => name.clone(),
-            None => greeting::certified_name(&self.shared, &connection)
+            None => handshake::certified_name(&self.shared, &connection)
                 .map_err(|error| self.give_up(&connection, None, &error))?,
         };
         let claim = self.claim(&connection, &name)?;
@@ -246,10 +246,10 @@ impl Dialler {
         } = reached;
         let greeted = tokio::select! { biased;
             reason = self.over() => Err(GreetingError::Failed(reason)),
-            greeted = within(greeting::dial(&self.shared, &connection, &name)) => greeted,
+            greeted = within(handshake::dial(&self.shared, &connection, &name)) => greeted,
         };
         let admitted = greeted.and_then(|(greeted, recollection)| {
-            let session = greeting::admit(&self.shared, &greeted, Some(&self.address))?;
+            let session = handshake::admit(&self.shared, &greeted, Some(&self.address))?;
             Ok((session, greeted, recollection))
         });
         let outcome = match admitted {
@@ -322,7 +322,7 @@ impl Dialler {
             GreetingError::Failed(text) => return self.unreachable(text),
             GreetingError::Refused(by, refusal) => (*by, refusal),
         };
-        greeting::record(&self.shared, address, Direction::Dialled, name, by, refusal);
+        handshake::record(&self.shared, address, Direction::Dialled, name, by, refusal);
         // A named target is some other node, whatever it says of itself.
         if refusal.kind == RefusalKind::Itself && self.target.expect.is_none() {
             return self.drop_target(&refusal.text);

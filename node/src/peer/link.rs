@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Direction, Refusal, SessionId, pulse::Reading, session::Session};
+use super::{Direction, Refusal, SessionId, heartbeat::Reading, session::Session};
 use crate::names::{NodeName, RegionName};
 
 /// A target that this node dials, or a session that a peer opened.

@@ -19,21 +19,21 @@
 
 mod acceptor;
 mod backoff;
+mod close;
 mod course;
 mod datagram;
 mod dialler;
-mod ending;
 mod endpoint;
 mod frame;
-mod greeting;
-mod journal;
+mod handshake;
+mod heartbeat;
 mod knock;
 pub mod limits;
 mod link;
 mod path;
-mod pulse;
 mod queue;
 mod refusal;
+mod refusal_log;
 mod roster;
 mod session;
 mod session_task;
@@ -65,11 +65,11 @@ use crate::{
     tls::{Credentials, CredentialsError},
 };
 
-pub use crate::core::message::{Held, Recollection, SessionId};
+pub use crate::core::message::{KnownPosition, Recollection, SessionId};
 pub use datagram::{Datagram, DatagramError, Recipient};
-pub use journal::Refused;
 pub use link::{LinkState, PeerLink, Unreached};
 pub use refusal::{Refusal, RefusalKind, Refuser};
+pub use refusal_log::Refused;
 
 use refusal::CLOSE_BYE;
 use shared::Shared;

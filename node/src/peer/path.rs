@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::pulse::Answer;
+use super::heartbeat::Answer;
 
 /// The round trips of one connection, sampled with every heartbeat that is answered.
 ///

@@ -83,9 +83,9 @@ impl Queue {
         loop {
             let filled = self.filled.notified();
             match self.take_now(bytes_max) {
-                Taken::Batch(batch) => return Some(batch),
-                Taken::Closed => return None,
-                Taken::Empty => filled.await,
+                Ack::Batch(batch) => return Some(batch),
+                Ack::Closed => return None,
+                Ack::Empty => filled.await,
             }
         }
     }
@@ -97,7 +97,7 @@ impl Queue {
         state.bytes -= batch.bytes;
     }
 
-    fn take_now(&self, bytes_max: usize) -> Taken {
+    fn take_now(&self, bytes_max: usize) -> Ack {
         let mut state = lock(&self.state);
         let mut batch = Batch {
             messages: Vec::new(),
@@ -115,9 +115,9 @@ impl Queue {
             }
         }
         match (batch.messages.is_empty(), state.closed) {
-            (false, _) => Taken::Batch(batch),
-            (true, true) => Taken::Closed,
-            (true, false) => Taken::Empty,
+            (false, _) => Ack::Batch(batch),
+            (true, true) => Ack::Closed,
+            (true, false) => Ack::Empty,
         }
     }
 }
@@ -131,7 +131,7 @@ impl State {
     }
 }
 
-enum Taken {
+enum Ack {
     Batch(Batch),
     Empty,
     Closed,

@@ -13,11 +13,12 @@ use quinn::Connection;
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    DatagramError, Direction, Peer, SessionId, datagram,
-    ending::{End, Ending},
+    DatagramError, Direction, Peer, SessionId,
+    close::{End, Ending},
+    datagram,
+    heartbeat::{Pulse, Reading},
     limits::DRAIN_MAX,
     lock,
-    pulse::{Pulse, Reading},
     queue::Queue,
     refusal::{CLOSE_BYE, CLOSE_REPLACED, printable},
 };

@@ -16,15 +16,15 @@ use tracing::{info, warn};
 
 use super::{
     Datagram, Direction, Event, Recollection, Refused, WallClock,
-    ending::End,
-    greeting::Greeted,
+    close::End,
+    handshake::Greeted,
+    heartbeat::Verdict,
     limits::{
         CONTROL_BYTES_MAX, DATAGRAM_BYTES_MAX, DRAIN_MAX, FRAME_BYTES_MAX, HEARTBEAT,
         HEARTBEAT_ACCEPTED, SILENCE_MAX, WRITE_BYTES,
     },
     lock,
     path::{Grown, Path},
-    pulse::Verdict,
     refusal::{CLOSE_BYE, CLOSE_INTERNAL, CLOSE_PATH, CLOSE_SILENT, Refusal, printable},
     session::{Session, goodbye},
     shared::Shared,

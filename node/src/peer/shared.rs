@@ -6,8 +6,8 @@ use tokio::sync::{mpsc, watch};
 use tracing::error;
 
 use super::{
-    Datagram, Event, Identity, Memory, Refused, WallClock, journal::Journal, roster::Roster,
-    target::Targets, wire::Card,
+    Datagram, Event, Identity, Memory, Refused, WallClock, refusal_log::Journal, roster::Roster,
+    target::Targets, wire::NodeInfo,
 };
 use crate::{names::RegionName, tls::Credentials};
 
@@ -34,7 +34,7 @@ pub(super) struct Shared {
     pub(super) journal: Journal,
     pub(super) identity: watch::Receiver<Identity>,
     region: RegionName,
-    /// Drawn anew for every process: see [`Card::instance`].
+    /// Drawn anew for every process: see [`NodeInfo::instance`].
     instance: u64,
     events: mpsc::Sender<Event>,
     stop: watch::Sender<bool>,
@@ -69,13 +69,13 @@ impl Shared {
     }
 
     /// Who this node says it is, now.
-    pub(super) fn card(&self) -> Card {
+    pub(super) fn card(&self) -> NodeInfo {
         let Identity {
             directory,
             former,
             actors,
         } = self.identity.borrow().clone();
-        Card {
+        NodeInfo {
             cluster: self.credentials.cluster().clone(),
             node: self.credentials.node().clone(),
             region: self.region.clone(),
@@ -87,7 +87,7 @@ impl Shared {
     }
 
     /// Whether a card that was shown is still true.
-    pub(super) fn is_current(&self, card: &Card) -> bool {
+    pub(super) fn is_current(&self, card: &NodeInfo) -> bool {
         let identity = self.identity.borrow();
         identity.directory == card.directory
             && identity.former == card.former

@@ -7,7 +7,7 @@ use metrics::Counter;
 use quinn::{ConnectionError, ReadError, ReadExactError, RecvStream, SendStream, WriteError};
 
 use super::{
-    ending::End,
+    close::End,
     frame::{self, Decoder, FrameError},
     limits::READ_BYTES,
     refusal::{CLOSE_BYE, CLOSE_PROTOCOL, Refusal, printable},

@@ -8,7 +8,7 @@ use tokio::{
     task::{JoinError, JoinHandle, JoinSet},
 };
 
-use super::{acceptor, dialler, greeting::RENEWED, shared::Shared, target::Target};
+use super::{acceptor, dialler, handshake::RENEWED, shared::Shared, target::Target};
 
 /// Starts all tasks, and a dialler for every target that is added later. The handle is done when all of them are, after a stop.
 pub(super) fn start(

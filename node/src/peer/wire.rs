@@ -41,7 +41,7 @@ pub(super) const STREAM_MESSAGES: u8 = 1;
 
 /// Who a node says it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Card {
+pub(super) struct NodeInfo {
     pub(super) cluster: ClusterName,
     /// Has to be what the certificate says.
     pub(super) node: NodeName,
@@ -54,7 +54,7 @@ pub(super) struct Card {
     pub(super) actors: Vec<ActorId>,
 }
 
-impl Card {
+impl NodeInfo {
     pub(super) fn into_peer(self) -> Peer {
         Peer {
             name: self.node,
@@ -70,9 +70,9 @@ impl Card {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Greeting {
     /// The dialler introduces itself.
-    Hello(Card),
+    Hello(NodeInfo),
     /// The acceptor introduces itself, and says what it knows of the dialler.
-    Welcome(Card, Recollection),
+    Welcome(NodeInfo, Recollection),
 }
 
 /// A greeting as it came, before its body was looked at: kind and versions are where they are in every release.
@@ -161,17 +161,17 @@ impl<'a> Envelope<'a> {
     }
 
     /// The body of a `Hello`.
-    pub(super) fn hello(&self) -> Result<Card, WireError> {
+    pub(super) fn hello(&self) -> Result<NodeInfo, WireError> {
         self.expect(HELLO)?;
-        let card: Card = decode("hello", GREETING_VERSION, self.body)?;
+        let card: NodeInfo = decode("hello", GREETING_VERSION, self.body)?;
         check_card(&card)?;
         Ok(card)
     }
 
     /// The body of a `Welcome`.
-    pub(super) fn welcome(&self) -> Result<(Card, Recollection), WireError> {
+    pub(super) fn welcome(&self) -> Result<(NodeInfo, Recollection), WireError> {
         self.expect(WELCOME)?;
-        let (card, recollection): (Card, Recollection) =
+        let (card, recollection): (NodeInfo, Recollection) =
             decode("welcome", GREETING_VERSION, self.body)?;
         check_card(&card)?;
         check_actors(recollection.held.len())?;
@@ -211,7 +211,7 @@ fn decode<T: serde::de::DeserializeOwned>(
     codec::decode(version, bytes).map_err(|source| WireError::Codec { what, source })
 }
 
-fn check_card(card: &Card) -> Result<(), WireError> {
+fn check_card(card: &NodeInfo) -> Result<(), WireError> {
     if card.former.len() > FORMER_MAX {
         return Err(WireError::Former(card.former.len()));
     }
@@ -234,14 +234,14 @@ const GREETING_VERSION: u8 = 3;
 
 #[cfg(test)]
 mod tests {
-    use crate::{core::message::Held, storage::record::shortage::Shortage};
+    use crate::{core::message::KnownPosition, storage::record::shortage::Shortage};
     use crdt::Hlc;
     use proptest::prelude::{any, prop, proptest};
 
     use super::*;
 
-    fn card(actors: usize) -> Card {
-        Card {
+    fn card(actors: usize) -> NodeInfo {
+        NodeInfo {
             cluster: "demo".parse().unwrap(),
             node: "us-1".parse().unwrap(),
             region: "us".parse().unwrap(),
@@ -256,8 +256,8 @@ mod tests {
 
     #[test]
     fn greetings_come_out_as_they_went_in_even_at_their_largest() {
-        let held: Vec<Held> = (0..ACTORS_MAX as u16)
-            .map(|index| Held {
+        let held: Vec<KnownPosition> = (0..ACTORS_MAX as u16)
+            .map(|index| KnownPosition {
                 actor: ActorId::new(u64::MAX, index),
                 taken: Hlc::MAX,
                 passed: Hlc::MAX,

@@ -27,10 +27,10 @@ use tokio::{
 
 use super::{
     backend::Backend,
-    conversation::{Conversation, Next},
+    client_session::{ClientSession, Next},
     limits::{FAREWELL, READ_BYTES, READ_KEPT_MAX},
-    lobby::Lobby,
     output::Output,
+    server_state::ServerState,
     session::Session,
 };
 
@@ -52,8 +52,8 @@ pub(super) enum Ending {
 pub(super) struct Connection<S, B> {
     stream: S,
     input: BytesMut,
-    conversation: Conversation<B>,
-    lobby: Arc<Lobby>,
+    conversation: ClientSession<B>,
+    lobby: Arc<ServerState>,
     /// Whether something was sent since the stream was last flushed.
     unflushed: bool,
     /// Whether the client has sent all that it will.
@@ -77,11 +77,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     B: Backend,
 {
-    pub(super) fn new(stream: S, backend: B, lobby: Arc<Lobby>, session: Session) -> Self {
+    pub(super) fn new(stream: S, backend: B, lobby: Arc<ServerState>, session: Session) -> Self {
         Self {
             stream,
             input: BytesMut::with_capacity(READ_BYTES),
-            conversation: Conversation::new(backend, Arc::clone(&lobby), session),
+            conversation: ClientSession::new(backend, Arc::clone(&lobby), session),
             lobby,
             unflushed: false,
             has_ended: false,

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Write as _, sync::atomic::Ordering, time::
 
 use bytes::Bytes;
 
-use super::{backend::Backend, lobby::Lobby};
+use super::{backend::Backend, server_state::ServerState};
 use crate::core::reply::Reply;
 
 /// The version of Redis whose replies these are.
@@ -54,7 +54,7 @@ impl Sections {
     }
 
     /// The text of all sections asked for.
-    pub(super) async fn report<B: Backend>(&self, backend: &B, lobby: &Lobby) -> Reply {
+    pub(super) async fn report<B: Backend>(&self, backend: &B, lobby: &ServerState) -> Reply {
         let keys = if self.wants("Keyspace") {
             backend.key_count().await.unwrap_or(0)
         } else {
@@ -99,7 +99,7 @@ impl Sections {
 }
 
 /// What this side of the node knows of a section.
-fn own_fields<B: Backend>(section: &str, lobby: &Lobby, backend: &B, keys: u64) -> Fields {
+fn own_fields<B: Backend>(section: &str, lobby: &ServerState, backend: &B, keys: u64) -> Fields {
     match section {
         "Server" => server(lobby, backend.wall_us()),
         "Clients" => clients(lobby),
@@ -122,7 +122,7 @@ fn own_fields<B: Backend>(section: &str, lobby: &Lobby, backend: &B, keys: u64) 
     }
 }
 
-fn server(lobby: &Lobby, wall_us: u64) -> Fields {
+fn server(lobby: &ServerState, wall_us: u64) -> Fields {
     let up = lobby.since.elapsed().as_secs();
     let mut fields = named(&[
         ("redis_version", REDIS_VERSION),
@@ -154,7 +154,7 @@ fn server(lobby: &Lobby, wall_us: u64) -> Fields {
     fields
 }
 
-fn clients(lobby: &Lobby) -> Fields {
+fn clients(lobby: &ServerState) -> Fields {
     vec![
         field("connected_clients", lobby.clients.count()),
         field("cluster_connections", 0),
@@ -165,7 +165,7 @@ fn clients(lobby: &Lobby) -> Fields {
     ]
 }
 
-fn stats(lobby: &Lobby) -> Fields {
+fn stats(lobby: &ServerState) -> Fields {
     vec![
         field("total_connections_received", lobby.clients.received()),
         field("total_commands_processed", lobby.meters.processed()),

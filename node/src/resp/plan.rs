@@ -1,6 +1,6 @@
 //! What a command comes to: a reply, requests on keys with a way to join their replies, or an errand.
 
-use super::{errand::Errand, join::Join, levels::Levels};
+use super::{aggregate::Aggregate, levels::Levels, multi_key::Errand};
 use crate::core::{
     op::{Key, Op, Read, Write},
     reply::Reply,
@@ -12,9 +12,9 @@ pub(super) enum Plan {
     /// Nothing: this is the reply.
     Reply(Reply),
     /// Reads of keys.
-    Read(Ops, Join),
+    Read(Ops, Aggregate),
     /// Writes of keys (reads may be among them).
-    Write(Ops, Join),
+    Write(Ops, Aggregate),
     /// Steps that depend on each other, or on the node as a whole.
     Errand(Errand),
     /// The last reply of this connection, if there is one to give.
@@ -61,21 +61,21 @@ impl Ops {
 impl Plan {
     /// A read whose reply is the command's.
     pub(super) fn read(key: Key, read: Read) -> Self {
-        Self::read_as(key, read, Join::Same)
+        Self::read_as(key, read, Aggregate::Same)
     }
 
     /// A read whose reply is turned into the command's.
-    pub(super) fn read_as(key: Key, read: Read, join: Join) -> Self {
+    pub(super) fn read_as(key: Key, read: Read, join: Aggregate) -> Self {
         Self::Read(Ops::One(Op::reading(key, read)), join)
     }
 
     /// A write whose reply is the command's.
     pub(super) fn write(key: Key, write: Write) -> Self {
-        Self::write_as(key, write, Join::Same)
+        Self::write_as(key, write, Aggregate::Same)
     }
 
     /// A write whose reply is turned into the command's.
-    pub(super) fn write_as(key: Key, write: Write, join: Join) -> Self {
+    pub(super) fn write_as(key: Key, write: Write, join: Aggregate) -> Self {
         Self::Write(Ops::One(Op::writing(key, write)), join)
     }
 

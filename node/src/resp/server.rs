@@ -27,7 +27,7 @@ use super::{
     connection::{Connection, Ending},
     levels::Levels,
     limits::{FAREWELL, Limits, TURNED_AWAY_MAX},
-    lobby::Lobby,
+    server_state::ServerState,
     session::Session,
 };
 
@@ -35,13 +35,13 @@ use super::{
 #[derive(Debug, Clone)]
 pub struct Door<B> {
     backend: B,
-    lobby: Arc<Lobby>,
+    lobby: Arc<ServerState>,
 }
 
 impl<B: Backend> Door<B> {
     /// A door to `backend`; connections begin with these levels. Metrics go to the recorder that is installed by now.
     pub fn new(backend: B, limits: Limits, levels: Levels) -> Self {
-        let lobby = Arc::new(Lobby::new(limits, levels));
+        let lobby = Arc::new(ServerState::new(limits, levels));
         Self { backend, lobby }
     }
 

@@ -158,7 +158,9 @@ pub fn answers_held(three: &mut Replicas, node: usize) -> Vec<(usize, Held)> {
             let is_answer = |message: &Message| {
                 matches!(
                     message,
-                    Message::Compared { .. } | Message::Mended { .. } | Message::Unanswered { .. }
+                    Message::Compared { .. }
+                        | Message::Repaired { .. }
+                        | Message::Unanswered { .. }
                 )
             };
             let (answers, rest): (Held, Held) = sent.into_iter().partition(|(session, message)| {

@@ -142,7 +142,7 @@ impl Replicas {
     pub fn take(&mut self, node: usize, is_asked: bool, session: SessionId, message: Message) {
         let node = &mut self.nodes[node];
         match message {
-            Message::Compare(_) | Message::Mend { .. } => {
+            Message::Compare(_) | Message::Repair { .. } => {
                 node.input(Input::Asked { session, message });
             }
             message if is_asked => node.receive(session, message),

@@ -69,7 +69,7 @@ impl Load {
     fn of(message: &Message) -> Self {
         match message {
             Message::Ship(_) => Self::Rows,
-            Message::Taken(_) | Message::Declined { .. } => Self::Answers,
+            Message::Ack(_) | Message::Nack { .. } => Self::Answers,
             _ => Self::Questions,
         }
     }
@@ -335,7 +335,7 @@ impl Story {
         }
         let node = &mut self.replicas.nodes[to];
         match message {
-            Message::Compare(_) | Message::Mend { .. } => {
+            Message::Compare(_) | Message::Repair { .. } => {
                 node.input(Input::Asked { session, message });
             }
             message if is_dialler => node.receive(session, message),

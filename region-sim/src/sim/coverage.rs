@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 
 use node::core::{
     Event,
-    message::{About, Decline, Message, Teaching, Unanswered},
+    message::{About, Message, NackReason, Teaching, Unanswered},
     reply::{Refusal, Reply},
     ship::ShipEvent,
 };
@@ -37,32 +37,32 @@ impl Coverage {
 
     /// A message arrived.
     pub(super) fn message(&mut self, message: &Message) {
-        if let Message::Taken(taken) = message {
+        if let Message::Ack(taken) = message {
             taken.taught.iter().for_each(|taught| self.taught(taught));
         }
         self.note(match message {
             Message::Ship(ship) if ship.is_for_region => "rows come to be passed on in a region",
             Message::Ship(_) => "rows come for a replica",
-            Message::Taken(_) => "rows are acknowledged",
-            Message::Declined { reason, .. } => match reason {
-                Decline::Gap => "rows are declined: some are missing before them",
-                Decline::ClockAhead { .. } => "rows are declined: a clock is ahead",
-                Decline::ReadOnly => "rows are declined: storage takes nothing",
-                Decline::Busy => "rows are declined: queues are full",
-                Decline::Malformed => "rows are declined: they do not decode",
+            Message::Ack(_) => "rows are acknowledged",
+            Message::Nack { reason, .. } => match reason {
+                NackReason::Gap => "rows are declined: some are missing before them",
+                NackReason::ClockAhead { .. } => "rows are declined: a clock is ahead",
+                NackReason::ReadOnly => "rows are declined: storage takes nothing",
+                NackReason::Busy => "rows are declined: queues are full",
+                NackReason::Malformed => "rows are declined: they do not decode",
             },
-            Message::Promise { .. } => "an idle stream is promised how far it is",
-            Message::Skip {
+            Message::ClosedTimestamp { .. } => "an idle stream is promised how far it is",
+            Message::Gap {
                 is_for_region: true,
                 ..
             } => "a taker is bridged over rows that its region has",
-            Message::Skip { .. } => "a stream goes on behind rows that are gone",
+            Message::Gap { .. } => "a stream goes on behind rows that are gone",
             Message::Compare(compare) if compare.from > 0 => "another page of a key is asked for",
             Message::Compare(_) => "a replica is asked about a key",
             Message::Compared { copy: None, .. } => "copies of a key are equal",
             Message::Compared { .. } => "copies of a key differ",
-            Message::Mend { .. } => "a replica is sent what it lacks",
-            Message::Mended { .. } => "what a replica lacked is durable there",
+            Message::Repair { .. } => "a replica is sent what it lacks",
+            Message::Repaired { .. } => "what a replica lacked is durable there",
             Message::Forward { .. } => "a request is handed on",
             Message::Forwarded { .. } => "a request that was handed on is answered",
             Message::Unanswered { why, .. } => match why {

@@ -332,7 +332,7 @@ impl Network {
         let state = &mut session.lanes[lane];
         let is_of_stream = matches!(
             message,
-            Message::Ship(_) | Message::Promise { .. } | Message::Skip { .. }
+            Message::Ship(_) | Message::ClosedTimestamp { .. } | Message::Gap { .. }
         );
         if is_of_stream && self.links[from][to].row_stops > 0 {
             return state.held.push(message);

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Write, time::Duration};
 use crdt::Delta;
 use node::{
     core::{
-        message::{AskId, Compare, Errand, Message, Ship, Taken},
+        message::{Ack, AskId, Compare, Errand, Message, Ship},
         op::Key,
     },
     storage::record::outbox,
@@ -98,15 +98,15 @@ impl Trace {
             Message::Ship(Ship { rows, .. }) => rows
                 .iter()
                 .any(|row| outbox::decode(row).is_ok_and(|deltas| touch(&deltas, key))),
-            Message::Taken(Taken { taught, .. }) => {
+            Message::Ack(Ack { taught, .. }) => {
                 taught.iter().any(|teaching| teaching.delta.key == key)
             }
             Message::Compare(Compare {
                 ask, key: asked, ..
             }) => asked == key && self.notes(*ask),
-            Message::Mend { ask, delta } => delta.key == key && self.notes(*ask),
+            Message::Repair { ask, delta } => delta.key == key && self.notes(*ask),
             Message::Compared { ask, .. }
-            | Message::Mended { ask }
+            | Message::Repaired { ask }
             | Message::Unanswered { ask, .. } => self.asks.contains(ask),
             Message::Forward { id, errand, .. } => {
                 let is_about =
@@ -117,8 +117,8 @@ impl Trace {
                 is_about
             }
             Message::Forwarded { id, .. } => self.forwards.contains(id),
-            Message::Declined { .. } => true,
-            Message::Promise { .. } | Message::Skip { .. } => false,
+            Message::Nack { .. } => true,
+            Message::ClosedTimestamp { .. } | Message::Gap { .. } => false,
         }
     }
 

@@ -3,7 +3,7 @@
 use crdt::{ActorId, Delta, Hlc};
 
 use crate::{
-    core::message::{Decline, Message, SessionId},
+    core::message::{Message, NackReason, SessionId},
     storage::record::shortage::Shortage,
 };
 
@@ -50,7 +50,7 @@ pub enum Purpose {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InboxEvent {
     /// A peer's message was not taken.
-    Declined { actor: ActorId, reason: Decline },
+    Declined { actor: ActorId, reason: NackReason },
     /// An origin dropped rows before this node took them: a reconciliation must bring them.
     Missed {
         actor: ActorId,

@@ -6,11 +6,11 @@ use crdt::{ActorId, Hlc};
 
 use super::{
     intent::{InboxEvent, Intent, Ticket},
-    passing::{Passing, RelayMark},
+    relay::{Passing, RelayMark},
 };
 use crate::{
     core::{
-        message::{Decline, Message, SessionId, Taken, Teaching},
+        message::{Ack, Message, NackReason, SessionId, Teaching},
         mutant::{Mutant, is_on},
     },
     storage::record::{inbox::Intake, shortage::Shortage},
@@ -136,7 +136,7 @@ impl Source {
         &self,
         session: SessionId,
         actor: ActorId,
-        reason: Decline,
+        reason: NackReason,
     ) -> Vec<Intent> {
         vec![
             self.declined(session, actor, reason),
@@ -149,7 +149,7 @@ impl Source {
         &mut self,
         at: usize,
         actor: ActorId,
-        reason: Decline,
+        reason: NackReason,
     ) -> Vec<Intent> {
         let forgotten = self.queue.split_off(at);
         let sessions: BTreeSet<SessionId> = forgotten
@@ -166,9 +166,14 @@ impl Source {
             .collect()
     }
 
-    pub(super) fn declined(&self, session: SessionId, actor: ActorId, reason: Decline) -> Intent {
+    pub(super) fn declined(
+        &self,
+        session: SessionId,
+        actor: ActorId,
+        reason: NackReason,
+    ) -> Intent {
         let taken = self.intake.position;
-        let message = Message::Declined {
+        let message = Message::Nack {
             actor,
             taken,
             reason,
@@ -206,7 +211,7 @@ impl Source {
         } else {
             every
         };
-        let taken = Taken {
+        let taken = Ack {
             actor,
             taken: self.intake.position,
             majority,
@@ -223,7 +228,7 @@ impl Source {
         };
         Intent::Send {
             session,
-            message: Message::Taken(taken),
+            message: Message::Ack(taken),
         }
     }
 }

@@ -16,11 +16,11 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{Counts, Topology};
 use crate::{
     core::{
+        latency::LatencyEstimate,
         message::{Answer, Errand, Message, SessionId},
         mutant::{Mutant, is_on},
         op::{Action, Op},
         reply::Refusal,
-        usual::Usual,
     },
     level::Level,
     names::NodeName,
@@ -36,7 +36,7 @@ pub struct Errands {
     under_way: BTreeMap<ErrandId, UnderWay>,
     questions: BTreeMap<u64, Question>,
     /// How long each node takes over each kind of errand.
-    usual: BTreeMap<(NodeName, Kind), Usual>,
+    usual: BTreeMap<(NodeName, Kind), LatencyEstimate>,
 }
 
 /// Names an errand.
@@ -351,7 +351,7 @@ impl Errands {
         now: Duration,
         out: &mut Vec<Output>,
     ) {
-        let patience = match errand.goal {
+        let hedge_delay = match errand.goal {
             Goal::First(_) => self.ask_next(id, &mut errand, topology, now, out),
             Goal::All(..) => self.ask_all(id, &mut errand, topology, now, out),
         };
@@ -374,7 +374,7 @@ impl Errands {
                         .all(|asked| self.questions.contains_key(asked)),
                     "what an errand waits for is under way"
                 );
-                let due = patience.map_or(errand.deadline, |patience| now + patience);
+                let due = hedge_delay.map_or(errand.deadline, |hedge_delay| now + hedge_delay);
                 errand.due = due.min(errand.deadline);
                 self.put_down(id, errand, out);
             }
@@ -399,7 +399,7 @@ impl Errands {
         while let Some(to) = errand.left.pop() {
             if topology.trusts(&to) && self.ask(id, errand, &to, topology, now, out) {
                 let may_ask_another = errand.kind.is_hedged() && !errand.left.is_empty();
-                return may_ask_another.then(|| self.patience(to, errand.kind));
+                return may_ask_another.then(|| self.hedge_delay(to, errand.kind));
             }
         }
         None
@@ -417,14 +417,14 @@ impl Errands {
         let mut longest = Duration::ZERO;
         while let Some(to) = errand.left.pop() {
             if topology.trusts(&to) && self.ask(id, errand, &to, topology, now, out) {
-                longest = longest.max(self.patience(to, errand.kind));
+                longest = longest.max(self.hedge_delay(to, errand.kind));
             }
         }
-        let Goal::All(counts, patience) = &mut errand.goal else {
+        let Goal::All(counts, hedge_delay) = &mut errand.goal else {
             return None;
         };
-        *patience = longest.max(*patience);
-        counts.is_whole().then_some(*patience)
+        *hedge_delay = longest.max(*hedge_delay);
+        counts.is_whole().then_some(*hedge_delay)
     }
 
     /// Puts the errand to a node. False: there is no session to it, or too many questions are open.
@@ -496,9 +496,9 @@ impl Errands {
         }
     }
 
-    fn patience(&self, with: NodeName, over: Kind) -> Duration {
+    fn hedge_delay(&self, with: NodeName, over: Kind) -> Duration {
         let usual = self.usual.get(&(with, over)).copied();
-        usual.unwrap_or_default().patience()
+        usual.unwrap_or_default().hedge_delay()
     }
 
     fn too_late(&self, errand: &UnderWay) -> Refusal {

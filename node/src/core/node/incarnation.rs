@@ -15,7 +15,7 @@ use crate::{
     core::{
         Input, Recalled,
         identity::{DirectoryId, Identity, Renewal},
-        message::{Held, Recollection},
+        message::{KnownPosition, Recollection},
         mutant::{Mutant, is_on},
     },
     names::NodeName,
@@ -58,7 +58,7 @@ impl Acquaintances {
         let is_first = self.met.insert(peer.clone());
         let held = recollection.held.iter().filter(|_| is_first);
         let known = held.filter_map(|held| Some((held, recalled(&held.actor)?)));
-        let known: Vec<(&Held, Recalled)> = known.collect();
+        let known: Vec<(&KnownPosition, Recalled)> = known.collect();
         let mut lacking = known.iter();
         let lacks_rows = lacking.any(|(held, recalled)| recalled.lacks_rows(held));
         let lack = match recollection.replaced {
@@ -134,7 +134,7 @@ mod tests {
 
     /// A peer's knowledge of the first actor of this directory, whose newest row here is of 100, below a bound of 200.
     fn judged(newest: u64, passed: u64, by: &mut Acquaintances, of: DirectoryId) -> Verdict {
-        let held = Held {
+        let held = KnownPosition {
             actor: of.actor(0),
             taken: hlc(newest),
             passed: hlc(passed),

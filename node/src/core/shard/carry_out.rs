@@ -4,14 +4,14 @@ use super::Shard;
 use crate::{
     core::{
         Now,
+        budget::Budget,
         coordinate::{Effect, Overwrites, Stop},
-        gate::Waiting,
         lesson::Lesson,
         mutant::{Mutant, is_on},
         op::{Action, Op, Write},
-        quorum::Awaiting,
+        pending_writes::PendingWrite,
+        quorum_read::Waiting,
         reply::{Refusal, Reply},
-        room::Room,
         view::Uncommitted,
     },
     placement::Partition,
@@ -22,7 +22,7 @@ impl Shard {
     /// Does what is asked, on the copy that is here.
     pub(super) fn carry_out(&mut self, storage: &dyn Storage, waiting: Waiting, now: Now) {
         let Waiting { id, op, deadline } = waiting;
-        let room = Room::of(&op);
+        let budget = Budget::of(&op);
         let write = match &op.action {
             Action::Read(action) => {
                 // Of a key that seems to have ended: nobody is left to be asked.
@@ -31,7 +31,7 @@ impl Shard {
                 }
                 let view = Uncommitted {
                     storage,
-                    working: &self.working,
+                    pending: &self.pending,
                 };
                 let reads = std::iter::once(action);
                 let answers = self.views.answers(&view, &op.key, reads, now.wall_ms);
@@ -51,14 +51,14 @@ impl Shard {
                     overwrites,
                 }),
             )) => {
-                let awaiting = Awaiting {
-                    number: self.quorum.enter(&op.key, &effects, overwrites),
+                let awaiting = PendingWrite {
+                    number: self.pending_writes.enter(&op.key, &effects, overwrites),
                     id,
                     partition: Partition::of(&op.key),
                     key: op.key,
                     after,
                     level: op.level,
-                    room,
+                    budget,
                     effects,
                     reply,
                     deadline,
@@ -85,13 +85,13 @@ impl Shard {
         if let Some(refusal) = self.refuses_writes() {
             return Err(refusal.into());
         }
-        let reach = self.reach(now);
-        let is_asking = reach.asks_others(op.level);
+        let level_check = self.level_check(now);
+        let is_asking = level_check.asks_others(op.level);
         if is_asking {
-            reach.admits_write(op.level, Partition::of(&op.key))?;
+            level_check.admits_write(op.level, Partition::of(&op.key))?;
         }
-        let is_beginning = is_asking && self.quorum.is_begun(&op.key);
-        let is_behind_statement = is_asking && self.quorum.is_stated(&op.key);
+        let is_beginning = is_asking && self.pending_writes.is_begun(&op.key);
+        let is_behind_statement = is_asking && self.pending_writes.is_stated(&op.key);
         let mut coordinator = self.coordinator(storage, now, is_asking);
         coordinator.is_beginning = is_beginning;
         coordinator.is_behind_statement = is_behind_statement;
@@ -107,7 +107,7 @@ impl Shard {
             };
             return Ok((reply, Some(awaited)));
         }
-        self.quorum.pass_by(&op.key, overwrites);
+        self.pending_writes.pass_by(&op.key, overwrites);
         Ok((reply, None))
     }
 }

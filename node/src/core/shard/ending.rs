@@ -14,8 +14,8 @@ use crate::{
     core::{
         Now, Output, RequestId, compare,
         coordinate::Target,
-        gate::{AskedAbout, Waiting},
         op::{Action, Key, Op, Read},
+        quorum_read::{AskedAbout, Waiting},
     },
     level::Level,
     placement::Position,
@@ -54,7 +54,7 @@ impl Shard {
     ) {
         let again_ms = now.wall_ms.saturating_add(ASK_AGAIN_MS);
         let is_busy = self.endings.asked.len() >= ASKED_MAX || self.is_crowded().is_some();
-        if is_busy || self.gates.is_closed(key) {
+        if is_busy || self.quorum_reads.is_closed(key) {
             self.expiring.insert(again_ms, key.clone());
             return;
         }
@@ -91,7 +91,7 @@ impl Shard {
             return Ok(false);
         };
         let has_changed = match asked_about {
-            Some(about) => compare::digest(storage, &mut self.working, &asked.key)? != about.digest,
+            Some(about) => compare::digest(storage, &mut self.pending, &asked.key)? != about.digest,
             None => false,
         };
         if has_changed || self.refuses_writes().is_some() {

@@ -2,9 +2,9 @@
 
 use crate::{
     core::{
+        batch::PendingBatch,
         op::{Action, Op, SetExpiry, Write},
         strings::incremented,
-        working::Working,
     },
     placement::Position,
     storage::{
@@ -60,7 +60,7 @@ pub(super) fn would_begin(head: &Head, write: &Write) -> bool {
 /// Whether a write removes, of what is under its key, what it finds. Not where it is refused for the type of that.
 pub(super) fn is_removal(
     storage: &dyn Storage,
-    working: &mut Working,
+    pending: &mut PendingBatch,
     op: &Op,
     wall_ms: u64,
 ) -> bool {
@@ -69,7 +69,7 @@ pub(super) fn is_removal(
         Action::Write(Write::Remove { .. } | Write::Pop { .. }) => Some(Shown::String),
         Action::Write(_) | Action::Read(_) => None,
     };
-    let head = working.head(storage, &Position::of(&op.key), &op.key);
+    let head = pending.head(storage, &Position::of(&op.key), &op.key);
     let removes = match &op.action {
         Action::Write(Write::Remove { .. } | Write::Pop { .. }) => true,
         Action::Write(write) => is_deletion(write, wall_ms),
@@ -82,12 +82,12 @@ pub(super) fn is_removal(
 /// said when it is carried out.
 pub(super) fn found(
     storage: &dyn Storage,
-    working: &mut Working,
+    pending: &mut PendingBatch,
     op: &Op,
     wall_ms: u64,
 ) -> Vec<bool> {
     let position = Position::of(&op.key);
-    let Ok(head) = working.head(storage, &position, &op.key) else {
+    let Ok(head) = pending.head(storage, &position, &op.key) else {
         return Vec::new();
     };
     let parts = vec![!head.string.is_empty(), head.set.live > 0];
@@ -95,7 +95,7 @@ pub(super) fn found(
         Action::Write(Write::Pop { .. }) => parts,
         Action::Write(Write::Remove { members }) => {
             let mut is_here = |member| {
-                let dots = working.row(storage, &position, &op.key, member);
+                let dots = pending.row(storage, &position, &op.key, member);
                 dots.is_ok_and(|dots| !dots.is_empty())
             };
             members.iter().map(|member| is_here(member)).collect()

@@ -4,42 +4,42 @@
 //! what depends on it (replies, acknowledgements to other regions, shipping) waits in the shard until [`Input::Committed`].
 
 mod after_end;
+mod apply;
 mod carry_out;
 mod ending;
 mod foresight;
-mod intake;
+mod maintenance;
 mod overtaken;
 mod repairs;
-mod replay;
 mod replicas;
+mod replication;
+mod restamp;
 mod sure;
-mod upkeep;
-mod waits;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use crdt::{ActorId, Clock, Hlc};
 
-use self::{after_end::AfterEnd, ending::Endings, replay::Replay};
+use self::{after_end::AfterEnd, ending::Endings, restamp::Replay};
 use super::{
+    batch::{PendingBatch, TallyMove},
+    budget::Budget,
     coordinate::{Coordinator, Overwrites},
     expiring::Expiring,
     fixed::{Answer, Views},
-    gate::Gates,
     identity::relay_of,
     inbox::{Applied, Done, RelayMark, Ticket},
-    message::{Held, Message, SessionId, Unanswered},
+    message::{KnownPosition, Message, SessionId, Unanswered},
     mutant::{Mutant, is_on},
     op::Key,
     passage::Passage,
-    quorum::{Awaiting, Quorum},
+    pending_writes::{PendingWrite, PendingWrites},
+    quorum_read::QuorumReads,
     recover,
     reply::{Refusal, Reply},
-    room::Room,
     ship::{Home, OutboxBounds, ShipEvent, Shipper},
     tally::Tallies,
-    working::{TallyMove, Working},
     {Event, Input, Now, Output, RequestId},
 };
 use crate::{
@@ -110,7 +110,7 @@ pub struct Shard {
     clock: Clock,
     ceiling: Hlc,
     recalled: BTreeMap<ActorId, Recalled>,
-    working: Working,
+    pending: PendingBatch,
     tallies: Tallies,
     shipper: Shipper,
     expiring: Expiring,
@@ -124,8 +124,8 @@ pub struct Shard {
     read_only: Option<String>,
     clock_skew: Option<String>,
     waiting: Waiting,
-    quorum: Quorum,
-    gates: Gates,
+    pending_writes: PendingWrites,
+    quorum_reads: QuorumReads,
     views: Views,
     /// Keys of which a question has ended: what waited behind it goes on.
     freed: Vec<Key>,
@@ -154,12 +154,12 @@ impl Recalled {
 
     /// Whether a row was forgotten: a row is shipped only once it is stored. The bound would not do, because it is ahead of the rows:
     /// it hides what an old copy lacks of the last moments before it.
-    pub fn lacks_rows(self, held: &Held) -> bool {
+    pub fn lacks_rows(self, held: &KnownPosition) -> bool {
         held.newest > self.row
     }
 
     /// Whether the actor must not go on: it would stamp below rows that it forgot, or below what it promised and forgot.
-    pub fn may_repeat(self, held: &Held) -> bool {
+    pub fn may_repeat(self, held: &KnownPosition) -> bool {
         self.lacks_rows(held) || held.passed > self.bound
     }
 }
@@ -169,9 +169,9 @@ impl Recalled {
 struct Waiting {
     replies: Vec<(RequestId, Answer)>,
     /// Writes that will wait for other replicas then, at these places.
-    awaiting: Vec<(Hlc, Awaiting)>,
+    awaiting: Vec<(Hlc, PendingWrite)>,
     /// What these take.
-    room: Room,
+    budget: Budget,
     /// Answers to other nodes' questions.
     answers: Vec<(SessionId, Message)>,
     applied: Vec<(Ticket, Done)>,
@@ -221,7 +221,7 @@ impl Shard {
             clock: Clock::new(floor),
             ceiling,
             recalled,
-            working: Working::new(config.cache_bytes),
+            pending: PendingBatch::new(config.cache_bytes),
             tallies,
             shipper,
             expiring: Expiring::default(),
@@ -234,8 +234,8 @@ impl Shard {
             read_only: None,
             clock_skew: None,
             waiting: Waiting::default(),
-            quorum: Quorum::default(),
-            gates: Gates::new(config.entropy),
+            pending_writes: PendingWrites::default(),
+            quorum_reads: QuorumReads::new(config.entropy),
             views: Views::new(config.reads.rows_at_once),
             freed: Vec::new(),
             relay_mark: RelayMark::default(),
@@ -301,12 +301,12 @@ impl Shard {
 
     /// Bytes of the batch so far, about: a driver closes it before it grows large.
     pub fn batch_bytes(&self) -> usize {
-        self.working.bytes()
+        self.pending.bytes()
     }
 
     /// When it wants [`Input::Wake`], since the process started: before the next tick, or not.
     pub fn wake_at(&self) -> Option<Duration> {
-        [self.gates.hedge_at(), self.upkeep_at]
+        [self.quorum_reads.hedge_at(), self.upkeep_at]
             .into_iter()
             .flatten()
             .min()
@@ -315,8 +315,8 @@ impl Shard {
     /// Whether ticks have nothing to do but to promise and to remember, before something comes or `within` passes.
     pub fn is_at_rest(&self, now: Now, within: Duration) -> bool {
         let soon_ms = now.wall_ms.saturating_add(within.as_millis() as u64);
-        self.quorum.is_empty()
-            && self.gates.is_empty()
+        self.pending_writes.is_empty()
+            && self.quorum_reads.is_empty()
             && self.doubt_at.is_none()
             && self.upkeep_at.is_none()
             && self.sweep.is_none()
@@ -365,7 +365,7 @@ impl Shard {
     ) -> Coordinator<'a> {
         Coordinator {
             storage,
-            working: &mut self.working,
+            pending: &mut self.pending,
             clock: &mut self.clock,
             actor: self.actor,
             wall_ms: now.wall_ms,
@@ -390,8 +390,8 @@ impl Shard {
     ) {
         self.note_refusal(session, &message, now);
         match message {
-            Message::Taken(said) => self.taken(storage, session, said, now, out),
-            Message::Declined {
+            Message::Ack(said) => self.taken(storage, session, said, now, out),
+            Message::Nack {
                 actor,
                 taken,
                 reason,
@@ -408,16 +408,16 @@ impl Shard {
                     self.compared(storage, session, ask, copy, now, out);
                 }
             }
-            Message::Mended { ask } => self.mended(storage, session, ask, now, out),
+            Message::Repaired { ask } => self.mended(storage, session, ask, now, out),
             Message::Unanswered { ask, why } => {
                 self.unanswered(storage, session, ask, why, now, out)
             }
             // For the inbox, and for the shard that is asked; the driver takes them there.
             Message::Ship(_)
-            | Message::Promise { .. }
-            | Message::Skip { .. }
+            | Message::ClosedTimestamp { .. }
+            | Message::Gap { .. }
             | Message::Compare(_)
-            | Message::Mend { .. }
+            | Message::Repair { .. }
             | Message::Forward { .. }
             | Message::Forwarded { .. } => {}
         }
@@ -426,7 +426,7 @@ impl Shard {
 
     /// Goes on as another actor: this one may have forgotten stamps that others have seen.
     fn renew(&mut self, actor: ActorId, newest: Hlc, out: &mut Vec<Output>) {
-        debug_assert!(self.working.is_clean(), "a batch is of one actor");
+        debug_assert!(self.pending.is_clean(), "a batch is of one actor");
         self.clock.observe(newest);
         self.actor = actor;
         self.ceiling = Hlc::ZERO;
@@ -438,7 +438,7 @@ impl Shard {
     /// Ends the batch: everything it changed in one commit, with what is to be remembered about the shipping once a second.
     fn close(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
         let mut batch = Batch::default();
-        let closed = self.working.close(&mut batch, &mut self.expiring);
+        let closed = self.pending.close(&mut batch, &mut self.expiring);
         self.waiting.moves = closed.moves;
         for row in closed.outbox {
             let value = Bytes::from(outbox::encode(&row.deltas));
@@ -562,7 +562,7 @@ impl Shard {
     fn pump(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
         let mut sent = Vec::new();
         let awaited = self.awaited();
-        let afar = self.quorum.awaited_afar_after();
+        let afar = self.pending_writes.awaited_afar_after();
         let afar = afar.map(|after| (self.actor, after));
         let pumped =
             self.shipper

@@ -13,7 +13,7 @@ use crdt::{Hlc, Stamp};
 
 use super::Shard;
 use crate::{
-    core::quorum::{Awaiting, Outcome, Turn, Written},
+    core::pending_writes::{Outcome, PendingWrite, Turn, Written},
     placement::Position,
     storage::{Storage, StorageError},
 };
@@ -83,17 +83,18 @@ impl Shard {
         storage: &dyn Storage,
         turn: Turn,
     ) -> Result<Standing, StorageError> {
-        let Some(awaiting) = self.quorum.get(turn) else {
+        let Some(awaiting) = self.pending_writes.get(turn) else {
             return Ok(Standing::FREE);
         };
         let Some(lesson) = awaiting.lesson.as_ref().filter(|lesson| !lesson.is_empty()) else {
             return Ok(Standing::FREE);
         };
-        if lesson.may_refuse_increment(&awaiting.effects) && self.quorum.is_behind_taught(awaiting)
+        if lesson.may_refuse_increment(&awaiting.effects)
+            && self.pending_writes.is_behind_taught(awaiting)
         {
             return Ok(Standing::BEHIND);
         }
-        let replaced = self.quorum.replaced_by(awaiting);
+        let replaced = self.pending_writes.replaced_by(awaiting);
         let over = lesson.register_over(&awaiting.effects);
         let register = replaced.register.zip(over);
         let over = lesson.expiry_over(&awaiting.effects);
@@ -102,7 +103,7 @@ impl Shard {
             return Ok(Standing::FREE);
         }
         let key = awaiting.key.clone();
-        let head = self.working.head(storage, &Position::of(&key), &key)?;
+        let head = self.pending.head(storage, &Position::of(&key), &key)?;
         let written = head.string.register.as_ref().map(|register| register.stamp);
         let (written, ends) = (written.unwrap_or(Stamp::ZERO), head.expiry.stamp);
         let mut standing = Standing::FREE;
@@ -136,7 +137,11 @@ impl Shard {
 
     fn is_waiting(&self, number: u64) -> bool {
         let open = self.waiting.awaiting.iter().map(|(_, awaiting)| awaiting);
-        let mut all = self.quorum.iter().map(|(_, awaiting)| awaiting).chain(open);
-        all.any(|awaiting: &Awaiting| awaiting.number == number)
+        let mut all = self
+            .pending_writes
+            .iter()
+            .map(|(_, awaiting)| awaiting)
+            .chain(open);
+        all.any(|awaiting: &PendingWrite| awaiting.number == number)
     }
 }

@@ -4,11 +4,11 @@ use super::Shard;
 use crate::{
     core::{
         Event, Now, Output,
-        asks::{Ask, Question},
         compare::{self, TheirPage},
         message::{AskId, KeyCopy, Message, SessionId, Unanswered},
         mutant::{Mutant, is_on},
         progress::Walk,
+        replica_requests::{Question, ReplicaRequest},
         reply::Refusal,
     },
     storage::{Storage, StorageError},
@@ -37,7 +37,7 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        let Some(mut ask) = self.gates.answered(ask.number, session, now.mono) else {
+        let Some(mut ask) = self.quorum_reads.answered(ask.number, session, now.mono) else {
             return;
         };
         match self.meet(storage, &ask, copy, now, out) {
@@ -47,17 +47,17 @@ impl Shard {
             }
             Ok(Met::GoesOn) => {}
             Ok(Met::Overlays) => {
-                let covered = self.gates.fail(&ask.key);
-                self.gates.hold(&ask.key, covered);
+                let covered = self.quorum_reads.fail(&ask.key);
+                self.quorum_reads.hold(&ask.key, covered);
             }
             Ok(Met::Unfit) => {
-                let lost = self.gates.give_up(&ask.key, &ask.node);
+                let lost = self.quorum_reads.give_up(&ask.key, &ask.node);
                 self.go_on_without(storage, lost, now, out);
             }
             Err(error) => {
                 out.push(Output::Report(Event::Damaged(error.clone())));
                 let refusal = Refusal::Unavailable(error.to_string());
-                let covered = self.gates.fail(&ask.key);
+                let covered = self.quorum_reads.fail(&ask.key);
                 self.refuse_all(&ask.key, covered, &refusal);
             }
         }
@@ -66,14 +66,14 @@ impl Shard {
     fn meet(
         &mut self,
         storage: &dyn Storage,
-        ask: &Ask,
+        ask: &ReplicaRequest,
         copy: Option<KeyCopy>,
         now: Now,
         out: &mut Vec<Output>,
     ) -> Result<Met, StorageError> {
         match (copy, ask.question.clone()) {
             (None, Question::Copy(_)) => {
-                self.gates.heard(&ask.key, &ask.node);
+                self.quorum_reads.heard(&ask.key, &ask.node);
                 Ok(Met::Holds(ask.version))
             }
             (Some(copy), Question::Copy(walk)) => {
@@ -93,7 +93,7 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        let Some(ask) = self.gates.answered(ask.number, session, now.mono) else {
+        let Some(ask) = self.quorum_reads.answered(ask.number, session, now.mono) else {
             return;
         };
         match ask.question.clone() {
@@ -103,7 +103,7 @@ impl Shard {
             },
             // It was not sent anything.
             Question::Copy(_) => {
-                let lost = self.gates.give_up(&ask.key, &ask.node);
+                let lost = self.quorum_reads.give_up(&ask.key, &ask.node);
                 self.go_on_without(storage, lost, now, out);
             }
         }
@@ -119,15 +119,15 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        let Some(ask) = self.gates.answered(ask.number, session, now.mono) else {
+        let Some(ask) = self.quorum_reads.answered(ask.number, session, now.mono) else {
             return;
         };
-        let lost = self.gates.give_up(&ask.key, &ask.node);
+        let lost = self.quorum_reads.give_up(&ask.key, &ask.node);
         let refusal = Refusal::Unavailable(format!(
             "{} could not say what it has of the key, and no other replica is left to be asked: {why}; nothing was written",
             ask.node
         ));
-        self.gates.keep(ask);
+        self.quorum_reads.keep(ask);
         self.ask_instead(storage, lost.instead, now, out);
         for (key, covered) in lost.failed {
             self.refuse_all(&key, covered, &refusal);
@@ -139,7 +139,7 @@ impl Shard {
     fn meet_copy(
         &mut self,
         storage: &dyn Storage,
-        ask: &Ask,
+        ask: &ReplicaRequest,
         walk: Walk,
         copy: KeyCopy,
         now: Now,
@@ -150,18 +150,18 @@ impl Shard {
         let Some(theirs) = TheirPage::parse(key, walk.from, copy) else {
             return Ok(Met::Unfit);
         };
-        let page = compare::compare(storage, &mut self.working, key, &walk, theirs, page_bytes)?;
+        let page = compare::compare(storage, &mut self.pending, key, &walk, theirs, page_bytes)?;
         if self.is_ahead(page.newest, now) {
             return Ok(Met::Unfit);
         }
         if !page.is_none() {
-            self.gates.differs(key);
+            self.quorum_reads.differs(key);
         }
         if let Some(delta) = compare::delta(key, page.mine) {
             self.observe(page.newest);
             if !is_on(Mutant::CopyNotJoined) {
-                self.quorum.disturb(key);
-                self.working.join(storage, &delta)?;
+                self.pending_writes.disturb(key);
+                self.pending.join(storage, &delta)?;
                 self.find_again(storage, key, now);
             }
         }
@@ -187,13 +187,13 @@ impl Shard {
             });
         };
         let next = page.next;
-        let repair = Ask {
+        let repair = ReplicaRequest {
             question: Question::Repair { walk, next },
             version,
             ..ask.clone()
         };
         let ask_id = self.question_id(repair, now);
-        let message = Message::Mend { ask: ask_id, delta };
+        let message = Message::Repair { ask: ask_id, delta };
         // What it speaks of may be of the open batch.
         self.waiting.answers.push((ask.session, message));
         if is_on(Mutant::MendNotAwaited) && next.is_none() {
@@ -207,24 +207,24 @@ impl Shard {
     fn heard_all(
         &mut self,
         storage: &dyn Storage,
-        ask: &Ask,
+        ask: &ReplicaRequest,
         walk: &Walk,
         now: Now,
         out: &mut Vec<Output>,
     ) -> Result<u32, StorageError> {
         let key = &ask.key;
-        let version = self.gates.version(key);
+        let version = self.quorum_reads.version(key);
         if walk.is_resumed {
             return Ok(version.wrapping_sub(1));
         }
-        if !self.gates.is_news(key, &ask.node) {
+        if !self.quorum_reads.is_news(key, &ask.node) {
             return Ok(version);
         }
         // Also where nothing was lacking: what it knows may have come here by another way since reads were answered.
-        let digest = compare::digest(storage, &mut self.working, key)?;
+        let digest = compare::digest(storage, &mut self.pending, key)?;
         let version = self.answer_reads(storage, key, digest, now, out);
-        if walk.from == 0 || !self.gates.may_be_torn(key) {
-            self.gates.heard(key, &ask.node);
+        if walk.from == 0 || !self.quorum_reads.may_be_torn(key) {
+            self.quorum_reads.heard(key, &ask.node);
         }
         // Rows of an earlier page may have changed here since that was sent: whether all of them are there is asked once more.
         Ok(if walk.from > 0 {
@@ -235,7 +235,7 @@ impl Shard {
     }
 
     /// Asks a replica for the next page. That the copies differ is known.
-    fn ask_on(&mut self, ask: &Ask, walk: Walk, now: Now, out: &mut Vec<Output>) {
+    fn ask_on(&mut self, ask: &ReplicaRequest, walk: Walk, now: Now, out: &mut Vec<Output>) {
         let whom = (ask.node.clone(), ask.session);
         self.ask(&ask.key, whom, (None, walk), now, out);
     }

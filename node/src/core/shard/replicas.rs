@@ -9,17 +9,17 @@ use super::{
 use crate::{
     core::{
         Event, Now, Output, RequestId,
-        asks::{Ask, Question},
+        batch::PendingBatch,
         compare,
         fixed::{Answer, Views},
-        gate::{AskedAbout, Opened, Turned, Waiting, lost::Lost},
         message::{AskId, Compare, Message, SessionId},
         mutant::{Mutant, is_on},
         op::{Action, Key, Op, Read, Write},
         progress::Walk,
+        quorum_read::{AskedAbout, Opened, Turned, Waiting, lost::Lost},
+        replica_requests::{Question, ReplicaRequest},
         reply::Refusal,
         view::Uncommitted,
-        working::Working,
     },
     names::NodeName,
     placement::{Partition, Position},
@@ -39,11 +39,15 @@ impl Shard {
         let deadline = now.mono + self.config.timeout;
         let waiting = Waiting { id, op, deadline };
         let may_overtake = is_on(Mutant::GateIgnored)
-            && !(self.reach(now).asks_others(waiting.op.level) && waiting.op.profile().asks_first);
-        if !self.gates.is_empty() && self.gates.is_closed(&waiting.op.key) && !may_overtake {
+            && !(self.level_check(now).asks_others(waiting.op.level)
+                && waiting.op.profile().asks_first);
+        if !self.quorum_reads.is_empty()
+            && self.quorum_reads.is_closed(&waiting.op.key)
+            && !may_overtake
+        {
             match self.is_crowded() {
                 Some(refusal) => self.reply(id, refusal.into()),
-                None => self.gates.queue(kept(waiting)),
+                None => self.quorum_reads.queue(kept(waiting)),
             }
             return;
         }
@@ -51,7 +55,7 @@ impl Shard {
     }
 
     fn admit(&mut self, storage: &dyn Storage, waiting: Waiting, now: Now, out: &mut Vec<Output>) {
-        if !self.reach(now).asks_others(waiting.op.level) {
+        if !self.level_check(now).asks_others(waiting.op.level) {
             self.carry_out_in_order(storage, vec![waiting], now);
             return;
         }
@@ -107,7 +111,7 @@ impl Shard {
             return !(is_removal && is_on(Mutant::RemovedUnasked));
         }
         // What cannot be read is said when it is carried out.
-        let head = self.working.head(storage, &Position::of(&op.key), &op.key);
+        let head = self.pending.head(storage, &Position::of(&op.key), &op.key);
         head.is_ok_and(|head| {
             head.is_expired(now.wall_ms)
                 || (would_refuse(head, write) && !is_on(Mutant::RefusedUnasked))
@@ -144,10 +148,10 @@ impl Shard {
                 .all(|waiting| waiting.op.key == key && waiting.op.level == level),
             "a question is about one key, at one level"
         );
-        let asked = self.reach(now).asked(level, Partition::of(&key));
+        let asked = self.level_check(now).asked(level, Partition::of(&key));
         let asked = match asked {
             Ok(mut asked) if asked.needed > 0 => {
-                self.gates.arrange(&mut asked.others, now.mono);
+                self.quorum_reads.arrange(&mut asked.others, now.mono);
                 asked
             }
             Ok(_) => {
@@ -163,7 +167,7 @@ impl Shard {
             let refusal = Refusal::Busy(TOO_MANY_QUESTIONS.to_owned());
             return self.refuse_all(&key, covered, &refusal);
         }
-        let digest = match compare::digest(storage, &mut self.working, &key) {
+        let digest = match compare::digest(storage, &mut self.pending, &key) {
             Ok(digest) => digest,
             Err(error) => {
                 let refusal = Refusal::Unavailable(error.to_string());
@@ -172,11 +176,11 @@ impl Shard {
         };
         // One that is asked and this one are all but a minority that nobody else makes a majority with.
         let found = match asked.needed > 1 {
-            true => foresight::found(storage, &mut self.working, &first.op, now.wall_ms),
+            true => foresight::found(storage, &mut self.pending, &first.op, now.wall_ms),
             false => Vec::new(),
         };
         let first = self
-            .gates
+            .quorum_reads
             .close(key.clone(), covered, asked, digest, found, now.mono);
         self.answer_reads(storage, &key, digest, now, out);
         for whom in first {
@@ -193,7 +197,7 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        let walk = self.gates.resume(key, &node, session);
+        let walk = self.quorum_reads.resume(key, &node, session);
         self.ask(key, (node, session), (Some(digest), walk), now, out);
     }
 
@@ -206,12 +210,12 @@ impl Shard {
         out: &mut Vec<Output>,
     ) {
         let from = walk.from;
-        let ask = Ask {
+        let ask = ReplicaRequest {
             key: key.clone(),
             node,
             session,
             question: Question::Copy(walk),
-            version: self.gates.version(key),
+            version: self.quorum_reads.version(key),
         };
         let ask = self.question_id(ask, now);
         let message = Message::Compare(Compare {
@@ -223,10 +227,10 @@ impl Shard {
         out.push(Output::Send { session, message });
     }
 
-    pub(super) fn question_id(&mut self, ask: Ask, now: Now) -> AskId {
+    pub(super) fn question_id(&mut self, ask: ReplicaRequest, now: Now) -> AskId {
         AskId {
             shard: self.config.index,
-            number: self.gates.ask(ask, now.mono),
+            number: self.quorum_reads.ask(ask, now.mono),
         }
     }
 
@@ -234,14 +238,14 @@ impl Shard {
     pub(super) fn agreed(
         &mut self,
         storage: &dyn Storage,
-        ask: Ask,
+        ask: ReplicaRequest,
         now: Now,
         out: &mut Vec<Output>,
     ) {
         if is_on(Mutant::ReadsUnanswered) {
             return;
         }
-        match self.gates.agrees(&ask) {
+        match self.quorum_reads.agrees(&ask) {
             Turned::Waits => {}
             Turned::Again => {
                 let instead = vec![(ask.key, ask.node, ask.session)];
@@ -261,16 +265,16 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) -> u32 {
-        let covered = self.gates.covered(key);
-        let Some(answers) = answers_now(storage, &self.working, &mut self.views, key, covered, now)
+        let covered = self.quorum_reads.covered(key);
+        let Some(answers) = answers_now(storage, &self.pending, &mut self.views, key, covered, now)
         else {
-            return self.gates.version(key);
+            return self.quorum_reads.version(key);
         };
-        let again = self.gates.answer(key, digest, answers);
-        let version = self.gates.version(key);
+        let again = self.quorum_reads.answer(key, digest, answers);
+        let version = self.quorum_reads.version(key);
         for node in again {
             let Some(session) = self.shipper.session_to(&node) else {
-                let lost = self.gates.give_up(key, &node);
+                let lost = self.quorum_reads.give_up(key, &node);
                 self.go_on_without(storage, lost, now, out);
                 continue;
             };
@@ -304,7 +308,7 @@ impl Shard {
             };
             if self.has_changed(storage, key, &covered, asked_about.as_ref(), now) {
                 self.question(storage, covered, now, out);
-                return self.gates.ask_once_more(key);
+                return self.quorum_reads.ask_once_more(key);
             }
             for waiting in covered {
                 self.carry_out(storage, waiting, now);
@@ -342,7 +346,7 @@ impl Shard {
         let since = now.mono.saturating_sub(about.at).as_millis() as u64;
         let asked_ms = now.wall_ms.saturating_sub(since);
         // What cannot be read is said when it is carried out.
-        let head = self.working.head(storage, &Position::of(key), key);
+        let head = self.pending.head(storage, &Position::of(key), key);
         let has_ended =
             head.is_ok_and(|head| head.is_expired(now.wall_ms) && !head.is_expired(asked_ms));
         if has_ended {
@@ -350,16 +354,16 @@ impl Shard {
         }
         let mut covered = covered.iter().map(|waiting| &waiting.op);
         covered.any(
-            |op| match foresight::is_removal(storage, &mut self.working, op, now.wall_ms) {
+            |op| match foresight::is_removal(storage, &mut self.pending, op, now.wall_ms) {
                 true => {
-                    let now = foresight::found(storage, &mut self.working, op, now.wall_ms);
+                    let now = foresight::found(storage, &mut self.pending, op, now.wall_ms);
                     let mut found = about.found.iter().zip(now);
                     found.any(|(before, now)| *before && !now)
                 }
                 false => {
                     (op.profile().asks_first || is_addition(op))
                         && !about.is_last
-                        && compare::digest(storage, &mut self.working, key)
+                        && compare::digest(storage, &mut self.pending, key)
                             .is_ok_and(|digest| digest != about.digest)
                 }
             },
@@ -369,11 +373,11 @@ impl Shard {
     /// A copy was joined: what a removal that waits for it would find now is asked about with the rest. What comes by rows need not be: who
     /// answers later is sent what is known of it here, and what others acknowledged before is in their answers.
     pub(super) fn find_again(&mut self, storage: &dyn Storage, key: &Key, now: Now) {
-        let Some(op) = self.gates.seeker(key) else {
+        let Some(op) = self.quorum_reads.seeker(key) else {
             return;
         };
-        let found = foresight::found(storage, &mut self.working, op, now.wall_ms);
-        self.gates.finds(key, &found);
+        let found = foresight::found(storage, &mut self.pending, op, now.wall_ms);
+        self.quorum_reads.finds(key, &found);
     }
 
     /// Goes on with what waited for the questions that have ended. Not where each of them ends: what is refused at once frees what waits behind
@@ -391,16 +395,16 @@ impl Shard {
 
     fn go_on(&mut self, storage: &dyn Storage, key: &Key, now: Now, out: &mut Vec<Output>) {
         // What is held back goes on where this shard's own writes are sure, and not behind a question that was asked meanwhile.
-        if self.gates.is_held(key) {
+        if self.quorum_reads.is_held(key) {
             return;
         }
         loop {
-            let next = self.gates.next(key);
+            let next = self.quorum_reads.next(key);
             let Some(first) = next.first() else { return };
-            self.gates.begin_anew(key);
+            self.quorum_reads.begin_anew(key);
             let op = first.op.clone();
-            let asks =
-                self.reach(now).asks_others(op.level) && self.is_to_be_asked(storage, &op, now);
+            let asks = self.level_check(now).asks_others(op.level)
+                && self.is_to_be_asked(storage, &op, now);
             if asks {
                 return self.question_in_order(storage, next, now, out);
             }
@@ -419,12 +423,14 @@ impl Shard {
         out: &mut Vec<Output>,
     ) {
         for (key, node, session) in instead {
-            match compare::digest(storage, &mut self.working, &key) {
+            match compare::digest(storage, &mut self.pending, &key) {
                 Ok(digest) => {
-                    if self.gates.is_news(&key, &node) && self.gates.digest(&key) != digest {
+                    if self.quorum_reads.is_news(&key, &node)
+                        && self.quorum_reads.digest(&key) != digest
+                    {
                         if self.is_overlaid(storage, &key, now).unwrap_or(false) {
-                            let covered = self.gates.fail(&key);
-                            self.gates.hold(&key, covered);
+                            let covered = self.quorum_reads.fail(&key);
+                            self.quorum_reads.hold(&key, covered);
                             continue;
                         }
                         // What it says is held against what is here now, so reads are to be answered with no less.
@@ -446,7 +452,7 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) {
-        let lost = self.gates.lose(session);
+        let lost = self.quorum_reads.lose(session);
         self.ask_instead(storage, lost.instead, now, out);
         for (_, covered) in lost.failed {
             self.question(storage, covered, now, out);
@@ -470,8 +476,8 @@ impl Shard {
     /// Nobody is left who could answer for a key.
     fn fail_question(&mut self, key: &Key, covered: Vec<Waiting>, now: Now) {
         let Some(first) = covered.first() else { return };
-        let reach = self.reach(now);
-        let refusal = reach.unreachable(first.op.level, Partition::of(key), None);
+        let level_check = self.level_check(now);
+        let refusal = level_check.unreachable(first.op.level, Partition::of(key), None);
         self.refuse_all(key, covered, &refusal);
     }
 
@@ -494,7 +500,7 @@ fn is_addition(op: &Op) -> bool {
 /// What requests on a key are answered with as it is now; `None` where they do not all read.
 fn answers_now(
     storage: &dyn Storage,
-    working: &Working,
+    pending: &PendingBatch,
     views: &mut Views,
     key: &Key,
     covered: &[Waiting],
@@ -502,7 +508,7 @@ fn answers_now(
 ) -> Option<Vec<Answer>> {
     let reads = covered.iter().map(|waiting| as_read(&waiting.op));
     let reads: Vec<&Read> = reads.collect::<Option<_>>()?;
-    let view = Uncommitted { storage, working };
+    let view = Uncommitted { storage, pending };
     Some(views.answers(&view, key, reads.into_iter(), now.wall_ms))
 }
 

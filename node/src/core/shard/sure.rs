@@ -33,9 +33,9 @@ use crate::{
     core::{
         Now,
         coordinate::Effect,
-        gate::Waiting,
         mutant::{Mutant, is_on},
         op::{Action, Key, Op, SetExpiry},
+        quorum_read::Waiting,
     },
     placement::Position,
     storage::{
@@ -47,7 +47,7 @@ use crate::{
 impl Shard {
     /// Whether this shard has written to a key what it may have to write again.
     pub(super) fn is_disturbed(&self, key: &Key) -> bool {
-        self.quorum.is_disturbed(key)
+        self.pending_writes.is_disturbed(key)
     }
 
     /// Whether a key shows something else than this shard wrote there and may write again. Says so too where it only may, because of what
@@ -65,8 +65,11 @@ impl Shard {
             return Ok(false);
         }
         let position = Position::of(key);
-        let head = self.working.head(storage, &position, key)?.clone();
-        let waiting = self.quorum.iter().map(|(turn, waits)| (turn.place, waits));
+        let head = self.pending.head(storage, &position, key)?.clone();
+        let waiting = self
+            .pending_writes
+            .iter()
+            .map(|(turn, waits)| (turn.place, waits));
         let open = self.waiting.awaiting.iter();
         let open = open.map(|(place, waits)| (*place, waits));
         for (_, awaiting) in waiting.chain(open) {
@@ -88,16 +91,16 @@ impl Shard {
         key: &Key,
         now: Now,
     ) -> Result<bool, StorageError> {
-        if !self.quorum.has_open_addition(key) {
+        if !self.pending_writes.has_open_addition(key) {
             return Ok(false);
         }
-        let head = self.working.head(storage, &Position::of(key), key)?;
+        let head = self.pending.head(storage, &Position::of(key), key)?;
         Ok(head.is_expired(now.wall_ms))
     }
 
     /// Whether a head is as a write left it, or the later one that replaced it; beside an addition, whether it is of no other type.
     fn shows(&self, head: &Head, key: &Key, effect: &Effect) -> bool {
-        let (value, ends_at_ms) = self.quorum.left(key);
+        let (value, ends_at_ms) = self.pending_writes.left(key);
         match effect {
             Effect::Register { expiry, .. } => {
                 let is_kept = *expiry == SetExpiry::Keep || head.expiry.at_ms == ends_at_ms;
@@ -117,7 +120,7 @@ impl Shard {
         let actor = self.actor;
         let within_ms = self.config.timeout.as_millis() as u64 / 2;
         // What cannot be read is said by whoever reads it next.
-        let head = self.working.head(storage, &Position::of(key), key);
+        let head = self.pending.head(storage, &Position::of(key), key);
         let is_noted = self.after_end.has(key, now.mono);
         head.is_ok_and(|head| {
             if is_noted && head.is_expired(now.wall_ms) {
@@ -136,11 +139,11 @@ impl Shard {
         let Action::Write(write) = &op.action else {
             return false;
         };
-        if !self.quorum.has_open_value(&op.key) {
+        if !self.pending_writes.has_open_value(&op.key) {
             return false;
         }
         // What cannot be read is said when it is carried out.
-        let head = self.working.head(storage, &Position::of(&op.key), &op.key);
+        let head = self.pending.head(storage, &Position::of(&op.key), &op.key);
         head.is_ok_and(|head| would_end(head, write, now.wall_ms))
     }
 
@@ -154,10 +157,10 @@ impl Shard {
     ) -> Option<Vec<Waiting>> {
         let key = waiting.first()?.op.key.clone();
         let mut requests = waiting.iter();
-        let reach = self.reach(now);
+        let level_check = self.level_check(now);
         // Where nobody is asked, nobody refuses.
         let writes = requests.any(|Waiting { op, .. }| {
-            matches!(op.action, Action::Write(_)) && reach.asks_others(op.level)
+            matches!(op.action, Action::Write(_)) && level_check.asks_others(op.level)
         });
         // What cannot be read is said by whoever reads it next.
         let is_held = self.is_overlaid(storage, &key, now).unwrap_or(false)
@@ -168,15 +171,15 @@ impl Shard {
         if !is_held {
             return Some(waiting);
         }
-        self.gates.hold(&key, waiting);
+        self.quorum_reads.hold(&key, waiting);
         None
     }
 
     /// Frees what waited until this shard's own writes were sure.
     pub(super) fn free_where_sure(&mut self, storage: &dyn Storage, now: Now) {
-        let held = self.gates.held();
+        let held = self.quorum_reads.held();
         let sure: Vec<Key> = held
-            .filter(|key| !self.is_disturbed(key) && !self.quorum.has_open_value(key))
+            .filter(|key| !self.is_disturbed(key) && !self.pending_writes.has_open_value(key))
             .cloned()
             .collect();
         for key in sure {
@@ -184,7 +187,7 @@ impl Shard {
             if has_ended.unwrap_or(false) || self.is_contested(storage, &key, now) {
                 continue;
             }
-            self.gates.release(&key);
+            self.quorum_reads.release(&key);
             self.freed.push(key);
         }
     }

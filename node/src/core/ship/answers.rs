@@ -20,7 +20,7 @@ pub(super) struct Answers {
     beyond: Vec<(Hlc, Hlc)>,
     /// Since when rows were taken and not answered for.
     lacking_since: Option<Duration>,
-    patience: Duration,
+    hedge_delay: Duration,
 }
 
 impl Answers {
@@ -28,7 +28,7 @@ impl Answers {
     pub(super) fn begin(&mut self, upto: Hlc) {
         *self = Self {
             upto,
-            patience: PATIENCE_MIN,
+            hedge_delay: HEDGE_DELAY_MIN,
             ..Self::default()
         };
     }
@@ -68,11 +68,11 @@ impl Answers {
             return false;
         }
         let since = *self.lacking_since.get_or_insert(now);
-        if now < since + self.patience {
+        if now < since + self.hedge_delay {
             return false;
         }
         self.lacking_since = Some(now);
-        self.patience = (self.patience * 2).min(PATIENCE_MAX);
+        self.hedge_delay = (self.hedge_delay * 2).min(HEDGE_DELAY_MAX);
         true
     }
 
@@ -101,7 +101,7 @@ impl Answers {
         if upto > self.upto {
             self.upto = upto;
             self.lacking_since = None;
-            self.patience = PATIENCE_MIN;
+            self.hedge_delay = HEDGE_DELAY_MIN;
         }
     }
 }
@@ -118,9 +118,9 @@ fn extend(intervals: &mut Vec<(Hlc, Hlc)>, (after, last): (Hlc, Hlc)) {
 const BEYOND_MAX: usize = 64;
 /// How long a missing answer is waited for. Answers of one session come in order, so one that is missing was lost: this
 /// only spares rows that are sent again in vain. Well below the time that a client waits.
-const PATIENCE_MIN: Duration = Duration::from_millis(100);
+const HEDGE_DELAY_MIN: Duration = Duration::from_millis(100);
 /// Where rows are sent again and their answers do not come, not more often than this.
-const PATIENCE_MAX: Duration = Duration::from_secs(3);
+const HEDGE_DELAY_MAX: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use crdt::{ActorId, Hlc};
 
 use super::destination::Destination;
-use crate::core::message::Decline;
+use crate::core::message::NackReason;
 
 /// Something about a destination that an operator should hear of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum ShipEvent {
     Declined {
         destination: Destination,
         actor: ActorId,
-        reason: Decline,
+        reason: NackReason,
     },
 }
 

@@ -11,7 +11,7 @@ use super::destination::Destination;
 use crate::{
     core::{
         identity::DirectoryId,
-        message::{Held, SessionId},
+        message::{KnownPosition, SessionId},
     },
     names::{NodeName, RegionName},
     storage::record::shortage::Shortage,
@@ -29,7 +29,7 @@ pub struct Met {
     /// The node's data directory.
     pub directory: DirectoryId,
     /// What it has of this node's logs.
-    pub held: Vec<Held>,
+    pub held: Vec<KnownPosition>,
     /// What it lacks that nobody will ship to it, as far as either side knew.
     pub shortage: Shortage,
 }
@@ -108,11 +108,11 @@ impl Peers {
         }
     }
 
-    fn held(&mut self, session: SessionId, actor: ActorId) -> Option<&mut Held> {
+    fn held(&mut self, session: SessionId, actor: ActorId) -> Option<&mut KnownPosition> {
         let met = self.0.values_mut().find(|met| met.session == session)?;
         let known = met.held.iter().position(|held| held.actor == actor);
         let at = known.unwrap_or_else(|| {
-            met.held.push(Held::nothing(actor));
+            met.held.push(KnownPosition::nothing(actor));
             met.held.len() - 1
         });
         met.held.get_mut(at)

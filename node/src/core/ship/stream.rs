@@ -19,7 +19,7 @@ use super::{
 use crate::{
     core::{
         identity::DirectoryId,
-        message::{Message, SessionId, Ship, Taken},
+        message::{Ack, Message, SessionId, Ship},
         mutant::{Mutant, is_on},
     },
     storage::{Family, Storage, StorageError, record::cursor::Cursor},
@@ -54,7 +54,7 @@ pub(super) struct Stream {
     pub(super) backoff: Duration,
     /// Since when nothing that is in flight was answered, and how long that is borne.
     pub(super) silent_since: Option<Duration>,
-    pub(super) patience: Duration,
+    pub(super) hedge_delay: Duration,
     /// What the destination has said, within this session, that it knew and the rows did not.
     pub(super) answers: Answers,
     /// Rows that were gone before the destination took them: it has none of them, whatever it took since.
@@ -165,7 +165,7 @@ impl Stream {
         self.is_cursor_stored = false;
         self.resume_at = Duration::ZERO;
         // What a peer did not answer before says nothing about the one that has just greeted.
-        self.patience = Duration::ZERO;
+        self.hedge_delay = Duration::ZERO;
         self.rewind();
         self.recount(storage, actor, before)?;
         if let Some(awaited) = place.awaited.filter(|awaited| *awaited < self.sent) {
@@ -269,7 +269,7 @@ impl Stream {
         &mut self,
         storage: &dyn Storage,
         log: &Log,
-        said: &Taken,
+        said: &Ack,
     ) -> Result<(), StorageError> {
         let tellable = self.tellable(log);
         let settled = said.passed.min(said.saved).min(tellable);
@@ -314,7 +314,7 @@ impl Stream {
         self.pending_rows = self.pending_rows.saturating_sub(rows);
         self.cursor.taken = taken;
         self.backoff = BACKOFF_MIN;
-        (self.silent_since, self.patience) = (None, Duration::ZERO);
+        (self.silent_since, self.hedge_delay) = (None, Duration::ZERO);
         self.is_cursor_stored = false;
         if self.in_flight.is_empty() {
             // An answer to what was sent before a rewind need not be asked for again.
@@ -449,11 +449,11 @@ impl Stream {
             Reader::Replica { awaited } | Reader::Region { awaited } if awaited < self.sent => {
                 PATIENCE_AWAITED
             }
-            Reader::Replica { .. } | Reader::Region { .. } | Reader::Passive => PATIENCE_MIN,
+            Reader::Replica { .. } | Reader::Region { .. } | Reader::Passive => HEDGE_DELAY_MIN,
         };
-        let patience = self.patience.max(least);
-        if now >= since + patience {
-            self.patience = (patience * 2).min(PATIENCE_MAX);
+        let hedge_delay = self.hedge_delay.max(least);
+        if now >= since + hedge_delay {
+            self.hedge_delay = (hedge_delay * 2).min(HEDGE_DELAY_MAX);
             self.rewind();
         }
     }
@@ -491,7 +491,7 @@ impl Stream {
         {
             bridge.is_sent = true;
             let (after, upto) = (bridge.after, bridge.upto);
-            send(Message::Promise { actor, after, upto });
+            send(Message::ClosedTimestamp { actor, after, upto });
         }
         if self.sent < log.trimmed {
             let is_for_region = reader.is_region();
@@ -559,9 +559,9 @@ impl Stream {
         self.answers.hear(after, upto); // there is nothing to answer for, and nothing that counts
         self.lost = Some(Span { after, upto }.widened(self.lost));
         if self.is_spared(after, upto) {
-            send(Message::Promise { actor, after, upto });
+            send(Message::ClosedTimestamp { actor, after, upto });
         } else if !is_on(Mutant::SkipNotSent) {
-            send(Message::Skip {
+            send(Message::Gap {
                 actor,
                 after,
                 upto,
@@ -576,8 +576,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(3);
 /// What is in flight and not answered for so long is sent again: far above a round trip, a batch and a slow disk together.
-const PATIENCE_MIN: Duration = Duration::from_secs(3);
+const HEDGE_DELAY_MIN: Duration = Duration::from_secs(3);
 /// The same where a client waits, who is to be answered in its time although one message was lost.
 const PATIENCE_AWAITED: Duration = Duration::from_millis(600);
 /// Where that does not help the peer is slow, and is not to be asked all the time.
-const PATIENCE_MAX: Duration = Duration::from_secs(12);
+const HEDGE_DELAY_MAX: Duration = Duration::from_secs(12);

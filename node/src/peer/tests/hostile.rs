@@ -15,7 +15,7 @@ use crate::{
         Direction::{Accepted, Dialled},
         Refusal, RefusalKind, frame,
         wire::{
-            Card, Control, Greeting, STREAM_MESSAGES, VERSIONS, encode_control, encode_message,
+            Control, Greeting, NodeInfo, STREAM_MESSAGES, VERSIONS, encode_control, encode_message,
         },
     },
     tls::Credentials,
@@ -83,8 +83,8 @@ impl Stranger {
     }
 }
 
-fn card() -> Card {
-    Card {
+fn card() -> NodeInfo {
+    NodeInfo {
         cluster: "demo".parse().unwrap(),
         node: "us-9".parse().unwrap(),
         region: "us".parse().unwrap(),

@@ -19,8 +19,8 @@ use crate::{
     },
     names::{ClusterName, NodeName},
     peer::{
-        Datagram, Direction, Event, Held, Identity, Peer, PeerLink, PeerTarget, Peers, PeersConfig,
-        Recollection, Refused, SessionId, StartError, SystemClock, WallClock,
+        Datagram, Direction, Event, Identity, KnownPosition, Peer, PeerLink, PeerTarget, Peers,
+        PeersConfig, Recollection, Refused, SessionId, StartError, SystemClock, WallClock,
     },
     storage::record::shortage::Shortage,
     tls::{self, Credentials, DAYS_DEFAULT},
@@ -223,8 +223,8 @@ impl super::super::Memory for Memory {
     }
 }
 
-pub(super) fn held(actor: ActorId) -> Held {
-    Held {
+pub(super) fn held(actor: ActorId) -> KnownPosition {
+    KnownPosition {
         actor,
         taken: Hlc::from_millis(5),
         passed: Hlc::from_millis(5),
@@ -387,7 +387,7 @@ impl Node {
 
 /// A numbered message.
 pub(super) fn promise(number: u64) -> Message {
-    Message::Promise {
+    Message::ClosedTimestamp {
         actor: ActorId::new(1, 1),
         after: Hlc::ZERO,
         upto: Hlc::from_u64(number),

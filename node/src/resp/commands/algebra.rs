@@ -3,8 +3,8 @@
 use super::{
     super::{
         args::Args,
-        errand::{Algebra, Errand},
         error,
+        multi_key::{Algebra, Errand},
         plan::Plan,
     },
     Context, Planned,

@@ -1,7 +1,7 @@
 //! Commands on the expiry of a key.
 
 use super::{
-    super::{args::Args, error, join::Join, plan::Plan},
+    super::{aggregate::Aggregate, args::Args, error, plan::Plan},
     Context, Planned,
 };
 use crate::core::{
@@ -80,7 +80,7 @@ fn condition(args: Args<'_>) -> Result<ExpireCondition, Refusal> {
 
 pub(super) fn ttl(_: &mut Context<'_>, args: Args<'_>) -> Planned {
     let read = Read::RemainingMs;
-    Ok(Plan::read_as(args.key(1), read, Join::Seconds))
+    Ok(Plan::read_as(args.key(1), read, Aggregate::Seconds))
 }
 
 pub(super) fn pttl(_: &mut Context<'_>, args: Args<'_>) -> Planned {
@@ -89,7 +89,7 @@ pub(super) fn pttl(_: &mut Context<'_>, args: Args<'_>) -> Planned {
 
 pub(super) fn expiretime(_: &mut Context<'_>, args: Args<'_>) -> Planned {
     let read = Read::ExpiresAtMs;
-    Ok(Plan::read_as(args.key(1), read, Join::Seconds))
+    Ok(Plan::read_as(args.key(1), read, Aggregate::Seconds))
 }
 
 pub(super) fn pexpiretime(_: &mut Context<'_>, args: Args<'_>) -> Planned {

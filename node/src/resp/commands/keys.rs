@@ -4,11 +4,11 @@ use bytes::Bytes;
 
 use super::{
     super::{
+        aggregate::Aggregate,
         args::Args,
-        errand::Errand,
         error,
-        join::Join,
         limits::SCAN_COUNT_MAX,
+        multi_key::Errand,
         number::parse_cursor,
         plan::{Ops, Plan},
     },
@@ -27,7 +27,7 @@ pub(super) fn delete(_: &mut Context<'_>, args: Args<'_>) -> Planned {
         return Ok(Plan::write(args.kept(1), Write::Delete));
     }
     let ops = (1..args.len()).map(|at| Op::writing(args.kept(at), Write::Delete));
-    Ok(Plan::Write(Ops::Many(ops.collect()), Join::Sum))
+    Ok(Plan::Write(Ops::Many(ops.collect()), Aggregate::Sum))
 }
 
 pub(super) fn exists(_: &mut Context<'_>, args: Args<'_>) -> Planned {
@@ -35,7 +35,7 @@ pub(super) fn exists(_: &mut Context<'_>, args: Args<'_>) -> Planned {
         return Ok(Plan::read(args.key(1), Read::Exists));
     }
     let ops = (1..args.len()).map(|at| Op::reading(args.key(at), Read::Exists));
-    Ok(Plan::Read(Ops::Many(ops.collect()), Join::Sum))
+    Ok(Plan::Read(Ops::Many(ops.collect()), Aggregate::Sum))
 }
 
 pub(super) fn kind(_: &mut Context<'_>, args: Args<'_>) -> Planned {
@@ -177,7 +177,11 @@ pub(super) fn frequency(_: &mut Context<'_>, args: Args<'_>) -> Planned {
 
 /// What OBJECT says of every key alike; nil for none.
 fn of_existing(args: Args<'_>, present: Reply) -> Plan {
-    Plan::read_as(args.key(2), Read::Exists, Join::found(present, Reply::Nil))
+    Plan::read_as(
+        args.key(2),
+        Read::Exists,
+        Aggregate::found(present, Reply::Nil),
+    )
 }
 
 pub(super) fn object_help(_: &mut Context<'_>, args: Args<'_>) -> Planned {

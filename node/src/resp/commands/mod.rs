@@ -19,8 +19,8 @@ mod strings;
 pub(super) use keys::page;
 
 use super::{
-    lobby::Lobby,
     plan::Plan,
+    server_state::ServerState,
     session::Session,
     table::{Command, Keys},
 };
@@ -31,7 +31,7 @@ pub(super) struct Context<'a> {
     /// Its connection.
     pub(super) session: &'a mut Session,
     /// What connections share.
-    pub(super) lobby: &'a Lobby,
+    pub(super) lobby: &'a ServerState,
     /// Clock and chance.
     pub(super) source: &'a dyn Source,
     /// The command's row.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    super::{args::Args, errand::Errand, error, info::Sections, plan::Plan},
+    super::{args::Args, error, info::Sections, multi_key::Errand, plan::Plan},
     Context, Planned, help,
 };
 use crate::core::reply::{Refusal, Reply};

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use super::{
-    super::{args::Args, errand::Errand, error, join::Join, limits::REPEATS_MAX, plan::Plan},
+    super::{
+        aggregate::Aggregate, args::Args, error, limits::REPEATS_MAX, multi_key::Errand, plan::Plan,
+    },
     Context, Planned,
     keys::{self, ScanOptions},
 };
@@ -29,7 +31,7 @@ fn kept_from(args: Args<'_>, first: usize) -> Vec<Bytes> {
 pub(super) fn is_member(_: &mut Context<'_>, args: Args<'_>) -> Planned {
     let members = vec![args.slice(2)];
     let read = Read::AreMembers { members };
-    Ok(Plan::read_as(args.key(1), read, Join::First))
+    Ok(Plan::read_as(args.key(1), read, Aggregate::First))
 }
 
 pub(super) fn are_members(_: &mut Context<'_>, args: Args<'_>) -> Planned {
@@ -56,7 +58,7 @@ pub(super) fn scan(_: &mut Context<'_>, args: Args<'_>) -> Planned {
         // Redis looks at the key before the options: a missing key is an empty page.
         Err(refusal) => {
             let empty = keys::page(0, Vec::new());
-            let join = Join::found(Reply::Error(refusal), empty);
+            let join = Aggregate::found(Reply::Error(refusal), empty);
             return Ok(Plan::read_as(args.key(1), Read::Cardinality, join));
         }
     };
@@ -66,8 +68,8 @@ pub(super) fn scan(_: &mut Context<'_>, args: Args<'_>) -> Planned {
 pub(super) fn pop(context: &mut Context<'_>, args: Args<'_>) -> Planned {
     let entropy = context.source.entropy();
     let (count, join) = match args.len() {
-        2 => (1, Join::First),
-        3 => (positive(args, 2)?, Join::AsSet),
+        2 => (1, Aggregate::First),
+        3 => (positive(args, 2)?, Aggregate::AsSet),
         _ => return Err(error::syntax()),
     };
     let write = Write::Pop { count, entropy };
@@ -85,8 +87,8 @@ fn positive(args: Args<'_>, at: usize) -> Result<usize, Refusal> {
 pub(super) fn random(context: &mut Context<'_>, args: Args<'_>) -> Planned {
     let entropy = context.source.entropy();
     let (pick, join) = match args.len() {
-        2 => (Pick::Distinct(1), Join::First),
-        3 => (pick(args.int(2)?)?, Join::Same),
+        2 => (Pick::Distinct(1), Aggregate::First),
+        3 => (pick(args.int(2)?)?, Aggregate::Same),
         _ => return Err(error::syntax()),
     };
     let read = Read::RandomMembers { pick, entropy };

@@ -2,9 +2,9 @@
 
 use super::{
     super::{
+        aggregate::Aggregate,
         args::Args,
         error,
-        join::Join,
         plan::{Ops, Plan},
     },
     Context, Planned,
@@ -46,7 +46,7 @@ fn plain_set(args: Args<'_>, value: usize, condition: Condition, expiry: SetExpi
 
 pub(super) fn setnx(_: &mut Context<'_>, args: Args<'_>) -> Planned {
     let write = plain_set(args, 2, Condition::IfAbsent, SetExpiry::Clear);
-    Ok(Plan::write_as(args.kept(1), write, Join::Flag))
+    Ok(Plan::write_as(args.kept(1), write, Aggregate::Flag))
 }
 
 pub(super) fn setex(context: &mut Context<'_>, args: Args<'_>) -> Planned {
@@ -84,7 +84,7 @@ pub(super) fn getex(context: &mut Context<'_>, args: Args<'_>) -> Planned {
             Ok(at) => SetExpiry::At(at),
             // Redis looks at the key first: a missing key is nil, whatever the time.
             Err(refusal) => {
-                let join = Join::found(Reply::Error(refusal), Reply::Nil);
+                let join = Aggregate::found(Reply::Error(refusal), Reply::Nil);
                 return Ok(Plan::read_as(args.key(1), Read::Get, join));
             }
         },
@@ -97,7 +97,7 @@ pub(super) fn getex(context: &mut Context<'_>, args: Args<'_>) -> Planned {
 pub(super) fn mget(_: &mut Context<'_>, args: Args<'_>) -> Planned {
     let keys = 1..args.len();
     let ops = keys.map(|at| Op::reading(args.key(at), Read::GetOrNil));
-    Ok(Plan::Read(Ops::Many(ops.collect()), Join::List))
+    Ok(Plan::Read(Ops::Many(ops.collect()), Aggregate::List))
 }
 
 /// Each key is set atomically, the command as a whole is not.
@@ -108,7 +108,7 @@ pub(super) fn mset(context: &mut Context<'_>, args: Args<'_>) -> Planned {
     let set = |at| plain_set(args, at + 1, Condition::Always, SetExpiry::Clear);
     let keys = (1..args.len()).step_by(2);
     let ops = keys.map(|at| Op::writing(args.kept(at), set(at)));
-    Ok(Plan::Write(Ops::Many(ops.collect()), Join::AllOk))
+    Ok(Plan::Write(Ops::Many(ops.collect()), Aggregate::AllOk))
 }
 
 pub(super) fn append(_: &mut Context<'_>, args: Args<'_>) -> Planned {

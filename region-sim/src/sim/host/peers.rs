@@ -8,7 +8,7 @@ use node::{
         Input,
         identity::{DirectoryId, shard_of},
         inbox::{Applied, Done, Intent, RelayMark, Ticket},
-        message::{Compare, Held, Message, Recollection, SessionId, Taken, Unanswered},
+        message::{Ack, Compare, KnownPosition, Message, Recollection, SessionId, Unanswered},
         node::Renewed,
         ship::Met,
     },
@@ -203,7 +203,7 @@ impl Host {
             format!("n{} gets on {session:?} {}", self.index, shown(&message))
         });
         match &message {
-            Message::Taken(Taken { actor, .. }) | Message::Declined { actor, .. } => {
+            Message::Ack(Ack { actor, .. }) | Message::Nack { actor, .. } => {
                 if let Some(met) = self.met(session) {
                     note(met, &message);
                 }
@@ -214,13 +214,13 @@ impl Host {
                 self.handed(session, message, desk);
             }
             Message::Compared { ask, .. }
-            | Message::Mended { ask }
+            | Message::Repaired { ask }
             | Message::Unanswered { ask, .. } => {
                 let shard = usize::from(ask.shard);
                 self.tell(shard, Input::Acknowledged { session, message }, desk);
             }
             Message::Compare(Compare { key, .. })
-            | Message::Mend {
+            | Message::Repair {
                 delta: Delta { key, .. },
                 ..
             } => {
@@ -231,7 +231,7 @@ impl Host {
                 let shard = Partition::of(key).shard(shards as u16);
                 self.tell(shard.into(), Input::Asked { session, message }, desk);
             }
-            Message::Ship(_) | Message::Promise { .. } | Message::Skip { .. } => {
+            Message::Ship(_) | Message::ClosedTimestamp { .. } | Message::Gap { .. } => {
                 self.note_skip(&message, desk);
                 let wall_ms = self.clock.wall_ms(desk.now);
                 let Some(process) = &mut self.process else {
@@ -391,7 +391,7 @@ impl Host {
 
     /// The ledger remembers which rows a host will not get.
     fn note_skip(&self, message: &Message, desk: &mut Desk) {
-        let (Message::Skip { actor, upto, .. }, Some(process)) = (message, &self.process) else {
+        let (Message::Gap { actor, upto, .. }, Some(process)) = (message, &self.process) else {
             return;
         };
         let held = process.inbox.held(&[*actor]);
@@ -511,7 +511,7 @@ fn is_ahead(message: &Message, wall_ms: u64) -> bool {
 
 /// What a shard that is opened again is told must not be older than what was acknowledged since.
 fn note(met: &mut Met, message: &Message) {
-    let Message::Taken(Taken {
+    let Message::Ack(Ack {
         actor,
         taken,
         shortage,
@@ -523,7 +523,7 @@ fn note(met: &mut Met, message: &Message) {
     met.shortage = met.shortage.with(*shortage);
     match met.held.iter_mut().find(|held| held.actor == *actor) {
         Some(held) => held.taken = held.taken.max(*taken),
-        None => met.held.push(Held {
+        None => met.held.push(KnownPosition {
             actor: *actor,
             taken: *taken,
             passed: *taken,
@@ -536,7 +536,7 @@ fn note(met: &mut Met, message: &Message) {
 fn is_answer(message: &Message) -> bool {
     matches!(
         message,
-        Message::Compared { .. } | Message::Mended { .. } | Message::Unanswered { .. }
+        Message::Compared { .. } | Message::Repaired { .. } | Message::Unanswered { .. }
     )
 }
 

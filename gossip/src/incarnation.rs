@@ -2,12 +2,12 @@
 
 use crate::{
     identity::{Heartbeat, Identity, Tag, Version},
-    message::{Delta, Introduction, Mention, Status},
+    message::{Delta, DigestEntry, Introduction, Status},
     values::Values,
 };
 
 #[derive(Debug)]
-pub(crate) struct Life {
+pub(crate) struct Incarnation {
     pub(crate) identity: Identity,
     pub(crate) tag: Tag,
     pub(crate) status: Status,
@@ -15,7 +15,7 @@ pub(crate) struct Life {
     pub(crate) values: Values,
 }
 
-impl Life {
+impl Incarnation {
     pub(crate) fn new(identity: Identity, heartbeat: Heartbeat) -> Self {
         let tag = identity.tag();
         Self {
@@ -31,8 +31,8 @@ impl Life {
         self.values.version()
     }
 
-    pub(crate) fn mention(&self, heartbeat: Heartbeat) -> Mention {
-        Mention {
+    pub(crate) fn mention(&self, heartbeat: Heartbeat) -> DigestEntry {
+        DigestEntry {
             tag: self.tag,
             heartbeat,
             version: self.version(),

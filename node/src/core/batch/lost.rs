@@ -2,13 +2,13 @@
 
 use crdt::{ActorId, Delta, Part, Stamp};
 
-use super::{Clash, Conflict, Working};
+use super::{Clash, Conflict, PendingBatch};
 use crate::{
     placement::Position,
     storage::{Storage, StorageError},
 };
 
-impl Working {
+impl PendingBatch {
     /// Notes a register of another region that is to be joined and has lost already, to one that `own` wrote: had its writer seen the
     /// one that comes only now, it would be here.
     ///

@@ -36,9 +36,9 @@ use super::Shard;
 use crate::{
     core::{
         Event, Now, Output,
+        batch::Touched,
         identity::{is_relay, relay_of},
-        message::{Decline, Message, SessionId},
-        working::Touched,
+        message::{Message, NackReason, SessionId},
     },
     storage::{
         Batch, Family, Storage, StorageError,
@@ -141,10 +141,10 @@ impl Replay {
 impl Shard {
     /// A peer declined. Where its clock and this node's agree, and the stamps are far ahead of both, they were wrong.
     pub(super) fn note_refusal(&mut self, session: SessionId, message: &Message, now: Now) {
-        let Message::Declined {
+        let Message::Nack {
             actor,
             taken,
-            reason: Decline::ClockAhead { excess_ms },
+            reason: NackReason::ClockAhead { excess_ms },
         } = message
         else {
             return;
@@ -268,9 +268,9 @@ impl Shard {
                 touched.note(delta);
             }
         }
-        self.working.load(storage, &touched)?;
+        self.pending.load(storage, &touched)?;
         let restamp = withdrawn.restamp(self.actor, plan.seam.base);
-        self.working.restamp(&touched, &restamp);
+        self.pending.restamp(&touched, &restamp);
         debug_assert!(
             restamp.newest() >= plan.seam.base,
             "new stamps begin behind all that stays"
@@ -322,7 +322,7 @@ impl Shard {
             if is_relay(row.actor) {
                 // Of other regions, with stamps of theirs; only its places in this shard's log were wrong.
                 for delta in row.deltas {
-                    self.working.relay(delta, place);
+                    self.pending.relay(delta, place);
                 }
                 continue;
             }
@@ -331,7 +331,7 @@ impl Shard {
                 .iter()
                 .map(|delta| restamp.delta(delta))
                 .collect();
-            self.working.requeue(deltas, place);
+            self.pending.requeue(deltas, place);
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Gates, Opened, Overdue, Waiting};
+use super::{Opened, QuorumReads, Waiting};
 use crate::{
-    core::{message::SessionId, op::Key, room::Room},
+    core::{budget::Budget, message::SessionId, op::Key},
     names::NodeName,
 };
 
@@ -17,18 +17,27 @@ pub struct Lost {
     pub failed: Vec<(Key, Vec<Waiting>)>,
 }
 
-impl Gates {
+/// Requests whose time is up.
+#[derive(Debug, Default)]
+pub struct Overdue {
+    /// A question was under way for them, which ends.
+    pub covered: Vec<(Key, Vec<Waiting>)>,
+    /// They waited behind others.
+    pub queued: Vec<Waiting>,
+}
+
+impl QuorumReads {
     /// A session ended: who was asked on it will not answer. Others are asked at once; gives them, and the keys for which there
     /// are not enough left, with what waited there.
     pub fn lose(&mut self, session: SessionId) -> Lost {
         let mut lost = Lost::default();
         let gone = self.asks.lose(session);
-        for gate in self.gates.values_mut() {
-            gate.others.retain(|(_, other)| *other != session);
+        for read in self.quorum_reads.values_mut() {
+            read.others.retain(|(_, other)| *other != session);
         }
         for (number, ask) in gone {
-            if let Some(gate) = self.gates.get_mut(&ask.key) {
-                gate.asks.retain(|other| *other != number);
+            if let Some(read) = self.quorum_reads.get_mut(&ask.key) {
+                read.asks.retain(|other| *other != number);
             }
             self.replace(&ask.key, &ask.node, &mut lost);
         }
@@ -38,52 +47,52 @@ impl Gates {
     /// One that was asked is of no use: another one is asked in its place.
     pub fn give_up(&mut self, key: &Key, node: &NodeName) -> Lost {
         let mut lost = Lost::default();
-        if let Some(gate) = self.gates.get_mut(key) {
-            gate.forget(node, &mut self.asks);
+        if let Some(read) = self.quorum_reads.get_mut(key) {
+            read.forget(node, &mut self.asks);
         }
         self.replace(key, node, &mut lost);
         lost
     }
 
     fn replace(&mut self, key: &Key, node: &NodeName, lost: &mut Lost) {
-        let Some(gate) = self.gates.get_mut(key) else {
+        let Some(read) = self.quorum_reads.get_mut(key) else {
             return;
         };
-        let Some(at) = gate.asked.iter().position(|asked| asked == node) else {
+        let Some(at) = read.asked.iter().position(|asked| asked == node) else {
             return;
         };
-        gate.asked.swap_remove(at);
-        if let Some((node, session)) = gate.others.pop_front() {
-            gate.asked.push(node.clone());
+        read.asked.swap_remove(at);
+        if let Some((node, session)) = read.others.pop_front() {
+            read.asked.push(node.clone());
             lost.instead.push((key.clone(), node, session));
-        } else if gate.asked.len() < gate.needed {
-            let Opened { covered, .. } = gate.end(&mut self.asks, &mut self.waiting);
+        } else if read.asked.len() < read.needed {
+            let Opened { covered, .. } = read.end(&mut self.asks, &mut self.waiting);
             lost.failed.push((key.clone(), covered));
         }
     }
 
     /// A question cannot be answered. Gives what waited for it.
     pub fn fail(&mut self, key: &Key) -> Vec<Waiting> {
-        let Some(gate) = self.gates.get_mut(key) else {
+        let Some(read) = self.quorum_reads.get_mut(key) else {
             return Vec::new();
         };
-        let Opened { covered, .. } = gate.end(&mut self.asks, &mut self.waiting);
+        let Opened { covered, .. } = read.end(&mut self.asks, &mut self.waiting);
         covered
     }
 
     /// Requests whose time is up, taken from where they wait. Those that came later are never before those that came earlier.
     pub fn overdue(&mut self, now: Duration) -> Overdue {
         let mut overdue = Overdue::default();
-        for (key, gate) in &mut self.gates {
-            while let Some(waiting) = gate.queue.pop_front_if(|waiting| waiting.deadline <= now) {
-                self.waiting -= Room::of(&waiting.op);
+        for (key, read) in &mut self.quorum_reads {
+            while let Some(waiting) = read.queue.pop_front_if(|waiting| waiting.deadline <= now) {
+                self.waiting -= Budget::of(&waiting.op);
                 overdue.queued.push(waiting);
             }
-            if gate.covered.iter().any(|waiting| waiting.deadline <= now) {
-                gate.asked
+            if read.covered.iter().any(|waiting| waiting.deadline <= now) {
+                read.asked
                     .iter()
                     .for_each(|silent| self.asks.missed(silent, now));
-                let Opened { covered, .. } = gate.end(&mut self.asks, &mut self.waiting);
+                let Opened { covered, .. } = read.end(&mut self.asks, &mut self.waiting);
                 overdue.covered.push((key.clone(), covered));
             }
         }

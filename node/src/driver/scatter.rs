@@ -27,7 +27,7 @@ pub(super) fn put(replies: &mut [Reply], places: Vec<usize>, given: Vec<Reply>) 
 }
 
 /// One command's ops, on their way through the shards that own their keys.
-pub(super) struct Shares {
+pub(super) struct Scatter {
     count: usize,
     shares: Vec<Share>,
 }
@@ -38,7 +38,7 @@ struct Share {
     answers: Result<oneshot::Receiver<Vec<Answer>>, Refusal>,
 }
 
-impl Shares {
+impl Scatter {
     /// Queues every op, in order for each shard.
     pub(super) fn of(ops: Vec<Op>, shards: &[ShardQueue]) -> Self {
         let count = ops.len();

@@ -13,8 +13,8 @@ use crate::{
 };
 
 #[derive(Debug, Default)]
-pub(crate) struct Graves {
-    graves: BTreeMap<Tag, Grave>,
+pub(crate) struct Tombstones {
+    tombstones: BTreeMap<Tag, Grave>,
     order: VecDeque<Tag>,
     forgotten: VecDeque<(NodeId, Directory)>,
     rumours: VecDeque<Rumour>,
@@ -37,26 +37,26 @@ struct Rumour {
     left: u32,
 }
 
-impl Graves {
+impl Tombstones {
     pub(crate) fn find(&self, tag: Tag) -> Option<&Grave> {
-        self.graves.get(&tag)
+        self.tombstones.get(&tag)
     }
 
     pub(crate) fn bury(&mut self, tag: Tag, grave: Grave) {
-        if self.graves.insert(tag, grave).is_none() {
+        if self.tombstones.insert(tag, grave).is_none() {
             self.order.push_back(tag);
         }
-        while self.graves.len() > GRAVES_MAX
+        while self.tombstones.len() > GRAVES_MAX
             && let Some(oldest) = self.order.pop_front()
         {
-            self.graves.remove(&oldest);
+            self.tombstones.remove(&oldest);
         }
-        debug_assert!(self.graves.len() <= GRAVES_MAX);
+        debug_assert!(self.tombstones.len() <= GRAVES_MAX);
     }
 
     /// A life believed over shows itself.
     pub(crate) fn exhume(&mut self, tag: Tag) {
-        if self.graves.remove(&tag).is_some() {
+        if self.tombstones.remove(&tag).is_some() {
             self.order.retain(|buried| *buried != tag);
         }
     }
@@ -120,37 +120,37 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded_and_the_oldest_makes_room() {
-        let mut graves = Graves::default();
+        let mut tombstones = Tombstones::default();
         for number in 0..2 * GRAVES_MAX as u64 {
-            graves.bury(Tag::of(number), Grave::Removed(Heartbeat(1)));
-            graves.forget(&gone(1_000_000 + number), 1);
+            tombstones.bury(Tag::of(number), Grave::Removed(Heartbeat(1)));
+            tombstones.forget(&gone(1_000_000 + number), 1);
         }
-        assert_eq!(graves.graves.len(), GRAVES_MAX);
-        assert_eq!(graves.order.len(), GRAVES_MAX);
-        assert_eq!(graves.forgotten.len(), FORGOTTEN_MAX);
-        assert!(graves.rumours.len() <= FORGOTTEN_MAX);
-        assert!(graves.find(Tag::of(0)).is_none());
+        assert_eq!(tombstones.tombstones.len(), GRAVES_MAX);
+        assert_eq!(tombstones.order.len(), GRAVES_MAX);
+        assert_eq!(tombstones.forgotten.len(), FORGOTTEN_MAX);
+        assert!(tombstones.rumours.len() <= FORGOTTEN_MAX);
+        assert!(tombstones.find(Tag::of(0)).is_none());
     }
 
     #[test]
     fn a_rumour_travels_so_many_times_and_then_no_more() {
-        let mut graves = Graves::default();
-        assert!(graves.forget(&gone(1), 3));
-        assert!(!graves.forget(&gone(1), 3), "it is no news");
-        let told: usize = (0..10).map(|_| graves.rumours().len()).sum();
+        let mut tombstones = Tombstones::default();
+        assert!(tombstones.forget(&gone(1), 3));
+        assert!(!tombstones.forget(&gone(1), 3), "it is no news");
+        let told: usize = (0..10).map(|_| tombstones.rumours().len()).sum();
         assert_eq!(told, 3);
-        assert!(graves.is_forgotten(&gone(1).node, Directory(1)));
-        assert!(!graves.is_forgotten(&gone(1).node, Directory(2)));
+        assert!(tombstones.is_forgotten(&gone(1).node, Directory(1)));
+        assert!(!tombstones.is_forgotten(&gone(1).node, Directory(2)));
     }
 
     #[test]
     fn many_rumours_take_turns() {
-        let mut graves = Graves::default();
+        let mut tombstones = Tombstones::default();
         for number in 0..3 * RUMOURS_MAX as u64 {
-            graves.forget(&gone(number), 5);
+            tombstones.forget(&gone(number), 5);
         }
         let mut told: Vec<Tag> = (0..3)
-            .flat_map(|_| graves.rumours())
+            .flat_map(|_| tombstones.rumours())
             .map(|gone| gone.tag)
             .collect();
         told.sort_unstable();
@@ -160,9 +160,9 @@ mod tests {
 
     #[test]
     fn one_that_shows_itself_is_exhumed() {
-        let mut graves = Graves::default();
-        graves.bury(Tag::of(1), Grave::Removed(Heartbeat(1)));
-        graves.exhume(Tag::of(1));
-        assert!(graves.find(Tag::of(1)).is_none() && graves.order.is_empty());
+        let mut tombstones = Tombstones::default();
+        tombstones.bury(Tag::of(1), Grave::Removed(Heartbeat(1)));
+        tombstones.exhume(Tag::of(1));
+        assert!(tombstones.find(Tag::of(1)).is_none() && tombstones.order.is_empty());
     }
 }

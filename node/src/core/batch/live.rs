@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use crdt::Dots;
 
-use super::Working;
+use super::PendingBatch;
 use crate::storage::{Family, Storage, StorageError, record::row};
 
 /// Rows with their dots, by their stored keys.
@@ -13,7 +13,7 @@ type StoredRows = Vec<(Vec<u8>, Dots<()>)>;
 /// Is shown a row's stored key and its dots.
 type VisitLive<'a> = &'a mut dyn FnMut(&[u8], &Dots<()>) -> ControlFlow<()>;
 
-impl Working {
+impl PendingBatch {
     /// Every row in `from..to` that has dots.
     pub(in crate::core) fn live_rows(
         &self,

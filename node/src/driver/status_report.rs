@@ -8,7 +8,7 @@ use super::{
     context::Inner,
     membership,
     queue::Inspection,
-    reach::{self, Contact, Paths},
+    reachability::{self, Contact, Paths},
 };
 use crate::{
     core::{ship::Destination, tally::Tally},
@@ -20,14 +20,14 @@ use crate::{
 };
 
 /// What a status is made from.
-pub struct Census<'a> {
+pub struct StatusReport<'a> {
     /// The node.
     pub inner: &'a Inner,
     /// What each shard says.
     pub inspections: &'a [Inspection],
 }
 
-impl Census<'_> {
+impl StatusReport<'_> {
     /// The cluster as this node sees it.
     pub fn status(&self, partitions: bool) -> Status {
         let reasons = self.inner.health.reasons();
@@ -126,7 +126,7 @@ impl Census<'_> {
             (shards + 1, linked + usize::from(is_linked))
         });
         let states = nodes.iter().filter(|node| node.region == *name);
-        reach::region_state(
+        reachability::region_state(
             states.map(|node| node.state),
             &Paths {
                 shards,
@@ -158,7 +158,7 @@ impl Census<'_> {
         let mut nodes = self.known_nodes();
         nodes.extend(linked_nodes(&links));
         for (mut member, silence) in self.members() {
-            let contact = reach::contact(&links, &member.name);
+            let contact = reachability::contact(&links, &member.name);
             doubt(&mut member, silence, contact);
             // What gossip knows stands above what one link shows.
             nodes.insert(member.name.clone(), member);

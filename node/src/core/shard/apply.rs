@@ -52,7 +52,7 @@ impl Shard {
                 }
             }
         }
-        let conflicts = self.working.take_conflicts();
+        let conflicts = self.pending.take_conflicts();
         out.extend(
             conflicts
                 .into_iter()
@@ -79,12 +79,12 @@ impl Shard {
             if purpose == Purpose::Teach {
                 // Of this region: whoever lost is taught, and writes again.
                 done.taught
-                    .extend(teach(storage, &mut self.working, &delta, now.wall_ms)?);
+                    .extend(teach(storage, &mut self.pending, &delta, now.wall_ms)?);
             } else {
-                self.working.note_overwritten(storage, &delta, self.actor)?;
+                self.pending.note_overwritten(storage, &delta, self.actor)?;
             }
-            self.quorum.disturb(&delta.key);
-            self.working.join(storage, &delta)?;
+            self.pending_writes.disturb(&delta.key);
+            self.pending.join(storage, &delta)?;
             if is_addition {
                 self.note_if_ended(storage, &delta.key, now)?;
             }
@@ -99,7 +99,7 @@ impl Shard {
         key: &Key,
         now: Now,
     ) -> Result<(), StorageError> {
-        let head = self.working.head(storage, &Position::of(key), key)?;
+        let head = self.pending.head(storage, &Position::of(key), key)?;
         if head.is_expired(now.wall_ms) {
             let until = now.mono + self.config.timeout / 2;
             self.after_end.note(key, now.mono, until);
@@ -120,7 +120,7 @@ impl Shard {
         };
         if is_passed_on {
             let place = self.clock.tick(now.wall_ms);
-            self.working.relay(delta.clone(), place);
+            self.pending.relay(delta.clone(), place);
             done.place = Some(place);
         }
     }
@@ -136,7 +136,7 @@ impl Shard {
     ) {
         let (ask, answer) = match message {
             Message::Compare(question) => (question.ask, self.compare(storage, question)),
-            Message::Mend { ask, delta } => (ask, self.mend(storage, ask, &delta, now)),
+            Message::Repair { ask, delta } => (ask, self.mend(storage, ask, &delta, now)),
             _ => return,
         };
         let answer = answer.unwrap_or_else(|error| {
@@ -159,15 +159,15 @@ impl Shard {
             from,
         } = question;
         let is_equal = match digest {
-            Some(digest) => compare::digest(storage, &mut self.working, &key)? == digest,
+            Some(digest) => compare::digest(storage, &mut self.pending, &key)? == digest,
             None => false,
         };
         let copy = if is_equal {
             None
         } else {
             let page_bytes = self.config.reads.page_bytes;
-            let working = &mut self.working;
-            Some(compare::copy(storage, working, &key, from, page_bytes)?)
+            let pending = &mut self.pending;
+            Some(compare::copy(storage, pending, &key, from, page_bytes)?)
         };
         Ok(Message::Compared {
             ask,
@@ -189,9 +189,9 @@ impl Shard {
             Unanswered::ClockAhead
         } else {
             self.observe(delta.newest());
-            self.quorum.disturb(&delta.key);
-            self.working.join(storage, delta)?;
-            return Ok(Message::Mended { ask });
+            self.pending_writes.disturb(&delta.key);
+            self.pending.join(storage, delta)?;
+            return Ok(Message::Repaired { ask });
         };
         Ok(Message::Unanswered { ask, why })
     }

@@ -24,7 +24,7 @@ impl Signals {
 }
 
 /// Why a node ends.
-pub(super) enum Told {
+pub(super) enum StopReason {
     /// A signal asked for it.
     Stop,
     /// An operator has it leave.
@@ -34,16 +34,16 @@ pub(super) enum Told {
 }
 
 /// Waits for a reason to end.
-pub(super) async fn until_told(
+pub(super) async fn until_stopped(
     mut signals: Signals,
     ended: &mut mpsc::UnboundedReceiver<u16>,
     leave: &Notify,
-) -> Told {
+) -> StopReason {
     tokio::select! {
         biased;
-        shard = ended.recv() => Told::ShardEnded(shard.unwrap_or_default()),
-        _ = signals.interrupt.recv() => Told::Stop,
-        _ = signals.terminate.recv() => Told::Stop,
-        () = leave.notified() => Told::Leave,
+        shard = ended.recv() => StopReason::ShardEnded(shard.unwrap_or_default()),
+        _ = signals.interrupt.recv() => StopReason::Stop,
+        _ = signals.terminate.recv() => StopReason::Stop,
+        () = leave.notified() => StopReason::Leave,
     }
 }

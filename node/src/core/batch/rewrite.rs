@@ -2,14 +2,14 @@
 
 use crdt::{Delta, Hlc, Restamp, Tag};
 
-use super::{OutboxRow, ROW_OVERHEAD_BYTES, Touched, Working};
+use super::{OutboxRow, PendingBatch, ROW_OVERHEAD_BYTES, Touched};
 use crate::{
     placement::Position,
     storage::{Storage, StorageError, record::row},
 };
 
-impl Working {
-    /// Reads everything that [`Working::restamp`] will change. Changes nothing.
+impl PendingBatch {
+    /// Reads everything that [`PendingBatch::restamp`] will change. Changes nothing.
     pub fn load(&mut self, storage: &dyn Storage, touched: &Touched) -> Result<(), StorageError> {
         for (key, elements) in &touched.0 {
             let position = Position::of(key);

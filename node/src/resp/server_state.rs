@@ -12,7 +12,7 @@ use super::{clients::Clients, levels::Levels, limits::Limits, meter::Meters, set
 
 /// The state behind the door that is not the node's.
 #[derive(Debug)]
-pub(super) struct Lobby {
+pub(super) struct ServerState {
     pub(super) limits: Limits,
     /// The levels of connections that chose none.
     pub(super) levels: Levels,
@@ -32,7 +32,7 @@ pub(super) struct Traffic {
     sent: AtomicU64,
 }
 
-impl Lobby {
+impl ServerState {
     pub(super) fn new(limits: Limits, levels: Levels) -> Self {
         Self {
             limits,

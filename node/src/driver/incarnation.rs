@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The directory's identity, and how it is renewed.
-pub struct Renewal {
+pub struct Incarnation {
     directory: Arc<DataDirectory>,
     current: Mutex<Identity>,
     /// One after the other: each closes the number that the one before it drew.
@@ -38,7 +38,7 @@ pub struct Renewal {
     with_rows: BTreeSet<ActorId>,
 }
 
-impl Renewal {
+impl Incarnation {
     /// Of a directory that was opened as `identity`; peers are told through the receiver.
     ///
     /// # Errors

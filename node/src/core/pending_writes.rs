@@ -17,20 +17,20 @@ use crdt::{ActorId, Count, Hlc};
 
 use super::{
     RequestId,
+    budget::Budget,
     coordinate::{Current, Effect, Overwrites},
     lesson::{Learner, Lesson},
     message::Teaching,
     mutant::{Mutant, is_on},
     op::Key,
     reply::Reply,
-    room::Room,
 };
 use crate::{level::Level, names::NodeName, placement::Partition};
 
 /// A write that waits.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Awaiting {
-    /// Its number among this shard's writes, from [`Quorum::enter`].
+pub struct PendingWrite {
+    /// Its number among this shard's writes, from [`PendingWrites::enter`].
     pub number: u64,
     /// Who asked.
     pub id: RequestId,
@@ -43,7 +43,7 @@ pub struct Awaiting {
     /// How many replicas must have it.
     pub level: Level,
     /// What it takes of the room for those that wait.
-    pub room: Room,
+    pub budget: Budget,
     /// What it came to.
     pub effects: Vec<Effect>,
     /// The answer, once it may be given.
@@ -66,15 +66,15 @@ pub struct Turn {
 
 /// The waiting writes of one shard, in the order of their places.
 #[derive(Debug, Default)]
-pub struct Quorum {
-    waiting: BTreeMap<Turn, Awaiting>,
+pub struct PendingWrites {
+    waiting: BTreeMap<Turn, PendingWrite>,
     /// Of keys with a write that may still be corrected: what was overwritten by a later write of this shard, whether that waits or
     /// not, is not corrected, or the two would change places.
     latest: HashMap<Key, Latest>, // looked up, never iterated
     /// Those of them whose level spans regions.
     afar: BTreeSet<Turn>,
     next_number: u64,
-    room: Room,
+    budget: Budget,
 }
 
 /// The writes that replaced what a write wrote, and what by.
@@ -148,7 +148,7 @@ impl Latest {
     }
 }
 
-impl Quorum {
+impl PendingWrites {
     /// A write was carried out and will wait. Gives its number: later writes have greater ones.
     pub fn enter(&mut self, key: &Key, effects: &[Effect], overwrites: Overwrites) -> u64 {
         self.next_number += 1;
@@ -176,7 +176,7 @@ impl Quorum {
     }
 
     /// What of a write no later write of this shard has replaced.
-    pub fn current(&self, awaiting: &Awaiting) -> Current {
+    pub fn current(&self, awaiting: &PendingWrite) -> Current {
         let latest = self.latest.get(&awaiting.key);
         let is_latest = |written: Written| {
             written.number <= awaiting.number || is_on(Mutant::CorrectedOverLater)
@@ -189,7 +189,7 @@ impl Quorum {
     }
 
     /// The later writes of this shard that replaced what a write wrote: the last one of each kind.
-    pub fn replaced_by(&self, awaiting: &Awaiting) -> Replaced {
+    pub fn replaced_by(&self, awaiting: &PendingWrite) -> Replaced {
         let Some(latest) = self.latest.get(&awaiting.key) else {
             return Replaced::default();
         };
@@ -209,7 +209,7 @@ impl Quorum {
     }
 
     /// Whether a SET of this shard before a write on its key was taught something, and is not done again above that yet.
-    pub fn is_behind_taught(&self, awaiting: &Awaiting) -> bool {
+    pub fn is_behind_taught(&self, awaiting: &PendingWrite) -> bool {
         self.waiting.values().any(|before| {
             before.key == awaiting.key
                 && before.number < awaiting.number
@@ -222,12 +222,12 @@ impl Quorum {
     }
 
     /// One that waits.
-    pub fn get(&self, turn: Turn) -> Option<&Awaiting> {
+    pub fn get(&self, turn: Turn) -> Option<&PendingWrite> {
         self.waiting.get(&turn)
     }
 
     /// A write is not to be corrected any more. Gives what of it no later write of this shard has replaced.
-    fn leave(&mut self, awaiting: &Awaiting) -> Current {
+    fn leave(&mut self, awaiting: &PendingWrite) -> Current {
         let current = self.current(awaiting);
         let Some(latest) = self.latest.get_mut(&awaiting.key) else {
             return current;
@@ -295,8 +295,8 @@ impl Quorum {
     }
 
     /// How much waits.
-    pub fn room(&self) -> Room {
-        self.room
+    pub fn budget(&self) -> Budget {
+        self.budget
     }
 
     /// Whether none waits.
@@ -316,8 +316,8 @@ impl Quorum {
     }
 
     /// A write waits from now on; or again, for its correction, at a later place.
-    pub fn wait(&mut self, place: Hlc, awaiting: Awaiting) {
-        self.room += awaiting.room;
+    pub fn wait(&mut self, place: Hlc, awaiting: PendingWrite) {
+        self.budget += awaiting.budget;
         let number = awaiting.number;
         let turn = Turn { place, number };
         debug_assert!(
@@ -361,7 +361,7 @@ impl Quorum {
         after: Hlc,
         upto: Hlc,
         taught: &[Teaching],
-        mut visit: impl FnMut(&Turn, &mut Awaiting, &Teaching),
+        mut visit: impl FnMut(&Turn, &mut PendingWrite, &Teaching),
     ) {
         if taught.is_empty() {
             return;
@@ -378,32 +378,32 @@ impl Quorum {
     }
 
     /// Those at or before a place, in order.
-    pub fn upto(&self, place: Hlc) -> impl Iterator<Item = (Turn, &Awaiting)> {
+    pub fn upto(&self, place: Hlc) -> impl Iterator<Item = (Turn, &PendingWrite)> {
         self.waiting
             .range(turns(Hlc::ZERO, place))
             .map(|(turn, awaiting)| (*turn, awaiting))
     }
 
     /// All of them, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (Turn, &Awaiting)> {
+    pub fn iter(&self) -> impl Iterator<Item = (Turn, &PendingWrite)> {
         self.waiting
             .iter()
             .map(|(turn, awaiting)| (*turn, awaiting))
     }
 
     /// Ends one's waiting. Gives it, and what of it is to be done again if it is corrected.
-    pub fn take(&mut self, turn: Turn) -> Option<(Awaiting, Current)> {
+    pub fn take(&mut self, turn: Turn) -> Option<(PendingWrite, Current)> {
         let awaiting = self.waiting.remove(&turn)?;
-        self.room -= awaiting.room;
+        self.budget -= awaiting.budget;
         self.afar.remove(&turn);
         debug_assert!(
             self.afar.len() <= self.waiting.len(),
             "who waits for other regions waits"
         );
         debug_assert!(
-            !self.waiting.is_empty() || self.room == Room::default(),
+            !self.waiting.is_empty() || self.budget == Budget::default(),
             "nobody waits, and {:?} is taken",
-            self.room
+            self.budget
         );
         let is_open = awaiting.lesson.is_some();
         let current = if is_open {
@@ -415,7 +415,7 @@ impl Quorum {
     }
 
     /// Ends one's waiting, because nobody knows what comes of it.
-    pub fn fail(&mut self, turn: Turn) -> Option<Awaiting> {
+    pub fn fail(&mut self, turn: Turn) -> Option<PendingWrite> {
         let (awaiting, _) = self.take(turn)?;
         if let Some(latest) = self.latest.get_mut(&awaiting.key) {
             let written = [&mut latest.register, &mut latest.expiry].into_iter();
@@ -426,10 +426,10 @@ impl Quorum {
     }
 
     /// Ends everybody's waiting.
-    pub fn drain(&mut self) -> impl Iterator<Item = Awaiting> {
+    pub fn drain(&mut self) -> impl Iterator<Item = PendingWrite> {
         self.latest.clear();
         self.afar.clear();
-        self.room = Room::default();
+        self.budget = Budget::default();
         std::mem::take(&mut self.waiting).into_values()
     }
 }

@@ -13,7 +13,7 @@ use super::{
     session::Session,
     shared::Shared,
     stream::{FrameReader, FrameWriter, StreamError},
-    wire::{Card, Envelope, Greeting, VERSIONS},
+    wire::{Envelope, Greeting, NodeInfo, VERSIONS},
 };
 use crate::{names::NodeName, tls::node_name_of};
 
@@ -22,9 +22,9 @@ pub(super) struct Greeted {
     pub(super) connection: Connection,
     pub(super) reader: FrameReader,
     pub(super) writer: FrameWriter,
-    pub(super) card: Card,
+    pub(super) card: NodeInfo,
     /// What this node said of itself.
-    pub(super) own: Card,
+    pub(super) own: NodeInfo,
     pub(super) version: u8,
 }
 
@@ -176,7 +176,10 @@ pub(super) async fn welcome(
 }
 
 /// What this node knows of the dialler. Asked on a thread that may block.
-pub(super) async fn recollect(shared: &Shared, card: &Card) -> Result<Recollection, GreetingError> {
+pub(super) async fn recollect(
+    shared: &Shared,
+    card: &NodeInfo,
+) -> Result<Recollection, GreetingError> {
     let (memory, peer) = (shared.memory.clone(), card.clone().into_peer());
     let answer = spawn_blocking(move || {
         let mut answer = memory.recollect(&peer);
@@ -283,7 +286,7 @@ fn agree(shared: &Shared, peer: &NodeName, envelope: &Envelope<'_>) -> Result<u8
 }
 
 /// Whether two nodes with these cards may talk, whatever other sessions there are.
-fn check(own: &Card, peer: &Card, certified: &NodeName) -> Result<(), GreetingError> {
+fn check(own: &NodeInfo, peer: &NodeInfo, certified: &NodeName) -> Result<(), GreetingError> {
     if peer.cluster != own.cluster {
         let text = format!(
             "node '{}' is of cluster '{}', node '{}' of cluster '{}': correct [node] cluster, or take the address out of [peers]",
@@ -304,7 +307,7 @@ fn check(own: &Card, peer: &Card, certified: &NodeName) -> Result<(), GreetingEr
     Ok(())
 }
 
-fn namesake(own: &Card, peer: &Card) -> GreetingError {
+fn namesake(own: &NodeInfo, peer: &NodeInfo) -> GreetingError {
     if peer.instance == own.instance {
         return GreetingError::refuse(
             RefusalKind::Itself,

@@ -18,7 +18,7 @@ use crdt::{ActorId, Hlc};
 use super::{
     message::SessionId,
     mutant::{Mutant, is_on},
-    quorum::Awaiting,
+    pending_writes::PendingWrite,
     reply::Refusal,
     ship::{Destination, Shipper},
 };
@@ -31,7 +31,7 @@ use crate::{
 
 /// What a shard sees of the other replicas of its keys.
 #[derive(Clone, Copy)]
-pub struct Reach<'a> {
+pub struct LevelCheck<'a> {
     /// The streams to them.
     pub shipper: &'a Shipper,
     /// The log that its own writes are in.
@@ -145,7 +145,7 @@ impl Share {
     }
 }
 
-impl<'a> Reach<'a> {
+impl<'a> LevelCheck<'a> {
     /// Whether this level asks anybody else than this replica. One that is short asks always, if there is anybody.
     pub fn asks_others(&self, level: Level) -> bool {
         let home = self.shipper.home();
@@ -189,7 +189,7 @@ impl<'a> Reach<'a> {
     }
 
     /// How many replicas have a write that stands at `place` of this shard's own log.
-    pub fn count(&self, write: &Awaiting, place: Hlc) -> Count {
+    pub fn count(&self, write: &PendingWrite, place: Hlc) -> Count {
         let (level, partition) = (write.level, write.partition);
         let counts = |node: &NodeName| !write.without.contains(node);
         let local = self.local_share(

@@ -4,14 +4,14 @@ use super::op::Op;
 
 /// What waits for other replicas in one shard, or in a part of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Room {
+pub struct Budget {
     /// Requests.
     pub requests: usize,
     /// What they keep in memory, about.
     pub bytes: usize,
 }
 
-impl Room {
+impl Budget {
     /// What one request takes.
     pub fn of(op: &Op) -> Self {
         Self {
@@ -26,7 +26,7 @@ impl Room {
     }
 }
 
-impl std::ops::Add for Room {
+impl std::ops::Add for Budget {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
@@ -37,13 +37,13 @@ impl std::ops::Add for Room {
     }
 }
 
-impl std::ops::AddAssign for Room {
+impl std::ops::AddAssign for Budget {
     fn add_assign(&mut self, other: Self) {
         *self = *self + other;
     }
 }
 
-impl std::ops::SubAssign for Room {
+impl std::ops::SubAssign for Budget {
     fn sub_assign(&mut self, other: Self) {
         debug_assert!(
             self.requests >= other.requests && self.bytes >= other.bytes,
@@ -54,7 +54,7 @@ impl std::ops::SubAssign for Room {
     }
 }
 
-impl<'a> FromIterator<&'a Op> for Room {
+impl<'a> FromIterator<&'a Op> for Budget {
     fn from_iter<I: IntoIterator<Item = &'a Op>>(ops: I) -> Self {
         ops.into_iter()
             .map(Self::of)

@@ -1,6 +1,6 @@
 //! The state of a shard as of the batch that it is building: what is committed, under the changes that are not yet.
 //!
-//! Everything that changes a key, a client's command or a peer's delta, goes through [`Working::join`]. Each touched row is
+//! Everything that changes a key, a client's command or a peer's delta, goes through [`PendingBatch::join`]. Each touched row is
 //! written once per batch, however often it was touched; heads stay decoded in a bounded cache between batches.
 
 mod live;
@@ -29,7 +29,7 @@ use crate::{
 
 /// Uncommitted changes over committed state.
 #[derive(Debug)]
-pub struct Working {
+pub struct PendingBatch {
     /// Nothing of it is dropped within a batch.
     heads: Generations<Entry>,
     /// Keys whose head differs from storage, in the order in which they first did.
@@ -113,7 +113,7 @@ struct RowEntry {
     is_changed: bool,
 }
 
-impl Working {
+impl PendingBatch {
     /// Nothing changed, nothing cached; the cache keeps about `cache_bytes` of heads.
     pub fn new(cache_bytes: usize) -> Self {
         Self {

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use bytes::Bytes;
 
 use super::{
-    backend::Backend, commands::page, error, info::Sections, levels::Levels, lobby::Lobby,
+    backend::Backend, commands::page, error, info::Sections, levels::Levels,
+    server_state::ServerState,
 };
 use crate::{
     core::{
@@ -60,7 +61,12 @@ pub(super) enum Algebra {
 impl Errand {
     /// Runs it to its reply, its reads and writes at these levels. Everything that the connection asked for before has its
     /// reply by now.
-    pub(super) async fn run<B: Backend>(self, backend: &B, lobby: &Lobby, levels: Levels) -> Reply {
+    pub(super) async fn run<B: Backend>(
+        self,
+        backend: &B,
+        lobby: &ServerState,
+        levels: Levels,
+    ) -> Reply {
         let node = Node { backend, levels };
         let reply = match self {
             Self::Keys { pattern } => node.keys(pattern).await,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 use bytes::Bytes;
 use crdt::{Context, Delta, Dots, Named, Part, RowsDelta, Tag, join_row};
 
-use super::{RANGE_DELETE_ROWS_MIN, ROW_OVERHEAD_BYTES, RowEntry, Working};
+use super::{PendingBatch, RANGE_DELETE_ROWS_MIN, ROW_OVERHEAD_BYTES, RowEntry};
 use crate::{
     core::{
         mutant::{Mutant, is_on},
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-impl Working {
+impl PendingBatch {
     /// Reads what several parts of one delta will change before the first of them changes anything: a row of the second one may be
     /// damaged.
     pub(super) fn load_rows(

@@ -13,18 +13,18 @@ use std::{mem, sync::Arc, time::Instant};
 use bytes::{Buf, BytesMut};
 
 use super::{
+    aggregate::Aggregate,
     args::Args,
     backend::Backend,
     commands::{Context, Source},
     error,
-    join::Join,
     levels::{Call, Levels},
     limits::{ROUND_COMMANDS_MAX, ROUND_VALUES_MAX},
-    lobby::Lobby,
     meter::{Outcome, Tally},
     output::Output,
     parser::{Parser, ProtocolError, Request},
     plan::{Ops, Plan},
+    server_state::ServerState,
     session::Session,
     table::{CommandIndex, Rejected},
     transaction::Admitted,
@@ -49,9 +49,9 @@ pub(super) enum Next {
 
 /// One connection, without its stream.
 #[derive(Debug)]
-pub(super) struct Conversation<B> {
+pub(super) struct ClientSession<B> {
     backend: B,
-    lobby: Arc<Lobby>,
+    lobby: Arc<ServerState>,
     session: Session,
     parser: Parser,
     output: Output,
@@ -86,8 +86,8 @@ struct Slot {
 enum From {
     Ready(Reply),
     Rejected(Reply),
-    Reads(usize, Join),
-    Writes(usize, Join),
+    Reads(usize, Aggregate),
+    Writes(usize, Aggregate),
 }
 
 /// An MGET whose values are read and written part by part, as the client takes them.
@@ -99,7 +99,7 @@ struct LongList {
 }
 
 /// What the buffer gave.
-enum Taken {
+enum Ack {
     Nothing,
     Broken(ProtocolError),
     /// A client that speaks another protocol.
@@ -114,8 +114,8 @@ enum Taken {
     },
 }
 
-impl<B: Backend> Conversation<B> {
-    pub(super) fn new(backend: B, lobby: Arc<Lobby>, session: Session) -> Self {
+impl<B: Backend> ClientSession<B> {
+    pub(super) fn new(backend: B, lobby: Arc<ServerState>, session: Session) -> Self {
         let parser = Parser::new(&lobby.limits);
         Self {
             backend,
@@ -164,18 +164,18 @@ impl<B: Backend> Conversation<B> {
                 return Next::Room;
             }
             match self.take(input) {
-                Taken::Nothing => return Next::Input,
-                Taken::Broken(error) => {
+                Ack::Nothing => return Next::Input,
+                Ack::Broken(error) => {
                     let reply = Reply::Error(error.refusal());
                     self.place(CommandIndex::UNKNOWN, From::Rejected(reply));
                     return Next::CloseBroken;
                 }
-                Taken::Rejected(Rejected { index, refusal }) => {
+                Ack::Rejected(Rejected { index, refusal }) => {
                     self.place(index, From::Rejected(Reply::Error(refusal)));
                 }
-                Taken::Discarded => self.place(CommandIndex::UNKNOWN, From::Ready(Reply::Ok)),
-                Taken::Stranger => return Next::Close,
-                Taken::Planned {
+                Ack::Discarded => self.place(CommandIndex::UNKNOWN, From::Ready(Reply::Ok)),
+                Ack::Stranger => return Next::Close,
+                Ack::Planned {
                     command,
                     plan: Plan::Close(reply),
                     ..
@@ -185,7 +185,7 @@ impl<B: Backend> Conversation<B> {
                     }
                     return Next::Close;
                 }
-                Taken::Planned {
+                Ack::Planned {
                     command,
                     levels,
                     plan,
@@ -196,25 +196,25 @@ impl<B: Backend> Conversation<B> {
     }
 
     /// Takes the next request off the buffer and plans it.
-    fn take(&mut self, input: &mut BytesMut) -> Taken {
+    fn take(&mut self, input: &mut BytesMut) -> Ack {
         let args = match self.parser.next(input) {
             Ok(Some(Request::Command(args))) => args,
             Ok(Some(Request::TooLarge(refusal))) => {
                 let index = CommandIndex::UNKNOWN;
-                return Taken::Rejected(Rejected { index, refusal });
+                return Ack::Rejected(Rejected { index, refusal });
             }
-            Ok(None) => return Taken::Nothing,
-            Err(error) => return Taken::Broken(error),
+            Ok(None) => return Ack::Nothing,
+            Err(error) => return Ack::Broken(error),
         };
         let call = match self.session.transaction.admit(args) {
             Ok(Admitted::Run) => Call::of(args, self.session.levels),
-            Ok(Admitted::Discarded) => return Taken::Discarded,
+            Ok(Admitted::Discarded) => return Ack::Discarded,
             Err(rejected) => Err(rejected),
         };
         let call = match call {
             Ok(call) => call,
-            Err(_) if is_http(args) => return Taken::Stranger,
-            Err(rejected) => return Taken::Rejected(rejected),
+            Err(_) if is_http(args) => return Ack::Stranger,
+            Err(rejected) => return Ack::Rejected(rejected),
         };
         let Call {
             found,
@@ -230,7 +230,7 @@ impl<B: Backend> Conversation<B> {
         };
         let planned = (found.command.run)(&mut context, args);
         let plan = planned.unwrap_or_else(|refusal| Plan::Reply(Reply::Error(refusal)));
-        Taken::Planned {
+        Ack::Planned {
             command: found.index,
             levels,
             plan: plan.at(levels),
@@ -256,12 +256,12 @@ impl<B: Backend> Conversation<B> {
         }
     }
 
-    async fn read(&mut self, command: CommandIndex, ops: Ops, join: Join) {
+    async fn read(&mut self, command: CommandIndex, ops: Ops, join: Aggregate) {
         let mut visits = ops.as_slice().iter().map(|op| op.profile().visits);
         if !self.waiting.writes.is_empty() && visits.any(Visits::are_many) {
             self.settle().await;
         }
-        if matches!(join, Join::List) && ops.len() > ROUND_VALUES_MAX {
+        if matches!(join, Aggregate::List) && ops.len() > ROUND_VALUES_MAX {
             return self.begin_long_list(command, ops).await;
         }
         if self.waiting.slots.is_empty()
@@ -281,7 +281,7 @@ impl<B: Backend> Conversation<B> {
     }
 
     /// Answers a read from memory, if it can be.
-    fn read_inline(&self, ops: &Ops, join: &Join) -> Option<Reply> {
+    fn read_inline(&self, ops: &Ops, join: &Aggregate) -> Option<Reply> {
         match ops {
             Ops::One(op) => Some(join.of_one(self.backend.try_read(op)?)),
             Ops::Many(ops) => {
@@ -292,7 +292,7 @@ impl<B: Backend> Conversation<B> {
         }
     }
 
-    async fn write(&mut self, command: CommandIndex, ops: Ops, join: Join) {
+    async fn write(&mut self, command: CommandIndex, ops: Ops, join: Aggregate) {
         self.make_room_for_values(&ops).await;
         let count = ops.len();
         ops.append_to(&mut self.waiting.writes);

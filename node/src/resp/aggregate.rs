@@ -5,7 +5,7 @@ use crate::core::reply::{Refusal, Reply};
 
 /// How the replies of one command are joined. An error among them becomes the command's reply, unless said otherwise.
 #[derive(Debug, Clone)]
-pub(super) enum Join {
+pub(super) enum Aggregate {
     /// There is one: it is the command's.
     Same,
     /// The sum of integers.
@@ -33,7 +33,7 @@ pub(super) struct Found {
     pub(super) present: Reply,
 }
 
-impl Join {
+impl Aggregate {
     /// One reply if the part finds something, another if it does not.
     pub(super) fn found(present: Reply, absent: Reply) -> Self {
         Self::Found(Box::new(Found { absent, present }))
@@ -113,7 +113,7 @@ fn all_ok(replies: impl Iterator<Item = Reply>) -> Reply {
 mod tests {
     use super::*;
 
-    fn joined(join: Join, replies: Vec<Reply>) -> Reply {
+    fn joined(join: Aggregate, replies: Vec<Reply>) -> Reply {
         let count = replies.len();
         join.of(count, &mut replies.into_iter())
     }
@@ -121,13 +121,13 @@ mod tests {
     #[test]
     fn a_sum_with_an_error_is_the_error() {
         assert_eq!(
-            joined(Join::Sum, vec![Reply::Int(2), Reply::Int(3)]),
+            joined(Aggregate::Sum, vec![Reply::Int(2), Reply::Int(3)]),
             Reply::Int(5)
         );
         let busy = Refusal::Busy("shard 1 is behind".to_owned());
         assert_eq!(
             joined(
-                Join::Sum,
+                Aggregate::Sum,
                 vec![
                     Reply::Int(2),
                     busy.clone().into(),
@@ -141,11 +141,11 @@ mod tests {
     #[test]
     fn an_error_passes_through_every_way_of_joining_one_reply() {
         for join in [
-            Join::Same,
-            Join::Flag,
-            Join::Seconds,
-            Join::First,
-            Join::AsSet,
+            Aggregate::Same,
+            Aggregate::Flag,
+            Aggregate::Seconds,
+            Aggregate::First,
+            Aggregate::AsSet,
         ] {
             assert_eq!(
                 joined(join, vec![Refusal::WrongType.into()]),
@@ -158,7 +158,7 @@ mod tests {
     fn seconds_are_rounded_and_signs_of_absence_kept() {
         for (ms, expected) in [(-2, -2), (-1, -1), (0, 0), (499, 0), (500, 1), (1499, 1)] {
             assert_eq!(
-                joined(Join::Seconds, vec![Reply::Int(ms)]),
+                joined(Aggregate::Seconds, vec![Reply::Int(ms)]),
                 Reply::Int(expected)
             );
         }
@@ -166,9 +166,9 @@ mod tests {
 
     #[test]
     fn a_missing_reply_is_an_error_and_no_panic() {
-        assert!(matches!(joined(Join::Same, vec![]), Reply::Error(_)));
+        assert!(matches!(joined(Aggregate::Same, vec![]), Reply::Error(_)));
         assert!(matches!(
-            joined(Join::First, vec![Reply::Ok]),
+            joined(Aggregate::First, vec![Reply::Ok]),
             Reply::Error(_)
         ));
     }

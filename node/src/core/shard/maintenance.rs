@@ -25,7 +25,7 @@ use crate::{
 impl Shard {
     pub(super) fn tick(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
         self.work_off(storage, now, out);
-        if self.working.is_clean() || is_on(Mutant::PromiseOverOpenBatch) {
+        if self.pending.is_clean() || is_on(Mutant::PromiseOverOpenBatch) {
             let upto = Hlc::from_millis(now.wall_ms).min(self.ceiling);
             self.clock.observe(upto);
             debug_assert!(
@@ -78,9 +78,9 @@ impl Shard {
         now: Now,
         out: &mut Vec<Output>,
     ) -> Result<(), StorageError> {
-        let bytes_max = self.working.bytes() + EXPIRED_BYTES_PER_TURN;
+        let bytes_max = self.pending.bytes() + EXPIRED_BYTES_PER_TURN;
         for _ in 0..EXPIRED_PER_TURN {
-            if self.working.bytes() >= bytes_max {
+            if self.pending.bytes() >= bytes_max {
                 break;
             }
             let Some(key) = self.expiring.pop_due(now.wall_ms) else {
@@ -103,7 +103,7 @@ impl Shard {
             position: Position::of(key),
         };
         let actor = self.actor;
-        let head = self.working.head(storage, &target.position, key)?;
+        let head = self.pending.head(storage, &target.position, key)?;
         let is_foreign = !self
             .shipper
             .actors()
@@ -112,7 +112,7 @@ impl Shard {
             return Ok(());
         };
         let is_own = head.expiry.stamp.actor == actor;
-        let asks_others = self.reach(now).asks_others(Level::LocalQuorum);
+        let asks_others = self.level_check(now).asks_others(Level::LocalQuorum);
         let due_ms = self.due_ms(at_ms, is_own, asks_others);
         if due_ms > now.wall_ms {
             self.expiring.insert(due_ms, key.clone());
@@ -195,7 +195,7 @@ impl Shard {
     /// The last batch: where every stream is, and the tallies, so that the next start need not count.
     pub(super) fn stop(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
         debug_assert!(
-            self.working.is_clean(),
+            self.pending.is_clean(),
             "the open batch is closed before a shard stops"
         );
         let mut batch = Batch::default();

@@ -19,7 +19,7 @@
 //! A question also waits for this shard's own writes on the key that acknowledgements may still correct: what others know would stand
 //! over them, although the same connection may have made them after it.
 //!
-//! A key with a question under way has a *gate*: what comes for it meanwhile waits its turn behind it, or the commands of one
+//! A key with a question under way has a *quorum read*: what comes for it meanwhile waits its turn behind it, or the commands of one
 //! connection would change places.
 
 pub mod lost;
@@ -31,26 +31,26 @@ use std::{
 
 use super::{
     RequestId,
-    asks::{Ask, Asks, Question},
+    budget::Budget,
     fixed::Answer,
+    level_check::Asked,
     message::SessionId,
     mutant::{Mutant, is_on},
     op::{Action, Key, Op, Write},
     progress::Walk,
-    reach::Asked,
-    room::Room,
+    replica_requests::{Question, ReplicaRequest, ReplicaRequests},
 };
 use crate::names::NodeName;
 
-/// The gates of one shard.
+/// The quorum reads of one shard.
 #[derive(Debug)]
-pub struct Gates {
-    gates: BTreeMap<Key, Gate>,
+pub struct QuorumReads {
+    quorum_reads: BTreeMap<Key, QuorumRead>,
     /// Keys that nobody is asked about before this shard's own writes on them are sure.
     held: BTreeSet<Key>,
-    asks: Asks,
-    waiting: Room,
-    /// No gate's `hedge_at` is before it.
+    asks: ReplicaRequests,
+    waiting: Budget,
+    /// No read's `hedge_at` is before it.
     hedge_at: Option<Duration>,
 }
 
@@ -67,7 +67,7 @@ pub struct Waiting {
 
 /// A key with a question under way.
 #[derive(Debug, Default)]
-struct Gate {
+struct QuorumRead {
     /// Carried out when the question is answered.
     covered: Vec<Waiting>,
     /// What comes after them.
@@ -105,7 +105,7 @@ struct Gate {
     is_again: bool,
 }
 
-/// What became of a gate.
+/// What became of a quorum read.
 #[derive(Debug, PartialEq)]
 pub enum Turned {
     /// It still waits.
@@ -142,61 +142,52 @@ pub struct AskedAbout {
     pub is_last: bool,
 }
 
-/// Requests whose time is up.
-#[derive(Debug, Default)]
-pub struct Overdue {
-    /// A question was under way for them, which ends.
-    pub covered: Vec<(Key, Vec<Waiting>)>,
-    /// They waited behind others.
-    pub queued: Vec<Waiting>,
-}
-
-impl Gates {
+impl QuorumReads {
     /// None. Questions are numbered from `first_ask` on: another number at each opening, or an answer to a question of the shard
     /// before would be taken for one to a question of this.
     pub fn new(first_ask: u64) -> Self {
         Self {
-            gates: BTreeMap::new(),
+            quorum_reads: BTreeMap::new(),
             held: BTreeSet::new(),
-            asks: Asks::new(first_ask),
-            waiting: Room::default(),
+            asks: ReplicaRequests::new(first_ask),
+            waiting: Budget::default(),
             hedge_at: None,
         }
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.gates.is_empty()
+        self.quorum_reads.is_empty()
     }
 
     /// How much waits.
-    pub fn room(&self) -> Room {
+    pub fn budget(&self) -> Budget {
         self.waiting
     }
 
     /// Whether a key has one.
     pub fn is_closed(&self, key: &Key) -> bool {
-        self.gates.contains_key(key)
+        self.quorum_reads.contains_key(key)
     }
 
-    /// Waits behind a gate that is closed.
+    /// Waits behind a quorum read that is closed.
     pub fn queue(&mut self, waiting: Waiting) {
-        if let Some(gate) = self.gates.get_mut(&waiting.op.key) {
-            self.waiting += Room::of(&waiting.op);
-            gate.queue.push_back(waiting);
+        if let Some(read) = self.quorum_reads.get_mut(&waiting.op.key) {
+            self.waiting += Budget::of(&waiting.op);
+            read.queue.push_back(waiting);
         }
     }
 
     /// Waits, before all others, until this shard's own writes on a key are sure.
     pub fn hold(&mut self, key: &Key, waiting: Vec<Waiting>) {
-        self.waiting += room(&waiting);
-        let gate = self.gates.entry(key.clone()).or_default();
+        self.waiting += budget(&waiting);
+        let read = self.quorum_reads.entry(key.clone()).or_default();
         debug_assert!(
-            gate.covered.is_empty(),
+            read.covered.is_empty(),
             "nothing is held behind a question that is under way"
         );
         for waiting in waiting.into_iter().rev() {
-            gate.queue.push_front(waiting);
+            read.queue.push_front(waiting);
         }
         self.held.insert(key.clone());
     }
@@ -221,7 +212,7 @@ impl Gates {
         self.asks.arrange(others, now);
     }
 
-    /// Closes a gate over what is to be carried out when as many of those that can be asked as are needed have answered. Gives whom to ask now.
+    /// Closes a quorum read over what is to be carried out when as many of those that can be asked as are needed have answered. Gives whom to ask now.
     pub fn close(
         &mut self,
         key: Key,
@@ -235,27 +226,27 @@ impl Gates {
             needed > 0 && needed <= others.len(),
             "there are enough to ask"
         );
-        self.waiting += room(&covered);
+        self.waiting += budget(&covered);
         let mut others: VecDeque<_> = others.into();
         let first: Vec<_> = others.drain(..needed).collect();
-        let gate = self.gates.entry(key).or_default();
-        debug_assert!(gate.covered.is_empty(), "a key has one question at a time");
-        gate.found = found;
-        gate.heard.clear();
-        gate.walks = 0;
-        gate.differed = false;
-        gate.digest = digest;
-        gate.asked_at = now;
+        let read = self.quorum_reads.entry(key).or_default();
+        debug_assert!(read.covered.is_empty(), "a key has one question at a time");
+        read.found = found;
+        read.heard.clear();
+        read.walks = 0;
+        read.differed = false;
+        read.digest = digest;
+        read.asked_at = now;
         // An answer to the question before says nothing about this one.
-        gate.version = gate.version.wrapping_add(1);
-        gate.covered = covered;
-        gate.needed = needed;
-        gate.asked = first.iter().map(|(node, _)| node.clone()).collect();
-        gate.others = others;
-        gate.is_again = false;
-        gate.hedge_at = now + gate.patience(self.asks.patience(gate.asked.iter()));
-        let earliest = self.hedge_at.unwrap_or(gate.hedge_at);
-        self.hedge_at = Some(earliest.min(gate.hedge_at));
+        read.version = read.version.wrapping_add(1);
+        read.covered = covered;
+        read.needed = needed;
+        read.asked = first.iter().map(|(node, _)| node.clone()).collect();
+        read.others = others;
+        read.is_again = false;
+        read.hedge_at = now + read.hedge_delay(self.asks.hedge_delay(read.asked.iter()));
+        let earliest = self.hedge_at.unwrap_or(read.hedge_at);
+        self.hedge_at = Some(earliest.min(read.hedge_at));
         first
     }
 
@@ -270,50 +261,61 @@ impl Gates {
     }
 
     /// A question is under way. Gives its number.
-    pub fn ask(&mut self, ask: Ask, now: Duration) -> u64 {
-        let (key, patience) = (ask.key.clone(), self.asks.patience([&ask.node].into_iter()));
+    pub fn ask(&mut self, ask: ReplicaRequest, now: Duration) -> u64 {
+        let (key, hedge_delay) = (
+            ask.key.clone(),
+            self.asks.hedge_delay([&ask.node].into_iter()),
+        );
         let number = self.asks.insert(ask, now);
-        if let Some(gate) = self.gates.get_mut(&key) {
-            gate.asks.push(number);
+        if let Some(read) = self.quorum_reads.get_mut(&key) {
+            read.asks.push(number);
             // Whoever gives page after page is not silent.
-            gate.hedge_at = gate.hedge_at.max(now + patience);
+            read.hedge_at = read.hedge_at.max(now + hedge_delay);
         }
         number
     }
 
     /// A question will not be answered; how far it had come is worth remembering.
-    pub fn keep(&mut self, ask: Ask) {
+    pub fn keep(&mut self, ask: ReplicaRequest) {
         self.asks.keep(ask);
     }
 
     /// The removal that waits for a key and is asked about by what it finds, if one is.
     pub fn seeker(&self, key: &Key) -> Option<&Op> {
-        let gate = self.gates.get(key).filter(|gate| !gate.found.is_empty())?;
-        gate.covered.first().map(|waiting| &waiting.op)
+        let read = self
+            .quorum_reads
+            .get(key)
+            .filter(|read| !read.found.is_empty())?;
+        read.covered.first().map(|waiting| &waiting.op)
     }
 
     /// What a removal would find now that a copy was joined: that is asked about like what it would have found before.
     pub fn finds(&mut self, key: &Key, found: &[bool]) {
-        if let Some(gate) = self.gates.get_mut(key) {
-            let both = gate.found.iter_mut().zip(found);
+        if let Some(read) = self.quorum_reads.get_mut(key) {
+            let both = read.found.iter_mut().zip(found);
             both.for_each(|(before, now)| *before |= now);
         }
     }
 
     /// A copy of a key differs from the one here.
     pub fn differs(&mut self, key: &Key) {
-        if let Some(gate) = self.gates.get_mut(key) {
-            gate.differed = true;
+        if let Some(read) = self.quorum_reads.get_mut(key) {
+            read.differed = true;
         }
     }
 
     /// A question was answered, on this session. `None` for one that nobody waits for any more.
-    pub fn answered(&mut self, number: u64, session: SessionId, now: Duration) -> Option<Ask> {
+    pub fn answered(
+        &mut self,
+        number: u64,
+        session: SessionId,
+        now: Duration,
+    ) -> Option<ReplicaRequest> {
         let ask = self.asks.answered(number, session, now)?;
-        if let Some(gate) = self.gates.get_mut(&ask.key) {
-            gate.asks.retain(|other| *other != number);
-            if gate.is_again {
-                gate.forget(&ask.node, &mut self.asks);
+        if let Some(read) = self.quorum_reads.get_mut(&ask.key) {
+            read.asks.retain(|other| *other != number);
+            if read.is_again {
+                read.forget(&ask.node, &mut self.asks);
             }
         }
         Some(ask)
@@ -321,127 +323,127 @@ impl Gates {
 
     /// What waits for the question about a key.
     pub fn covered(&self, key: &Key) -> &[Waiting] {
-        self.gates.get(key).map_or(&[], |gate| &gate.covered)
+        self.quorum_reads.get(key).map_or(&[], |read| &read.covered)
     }
 
     /// The number of the answer that is to be given for a key.
     pub fn version(&self, key: &Key) -> u32 {
-        self.gates.get(key).map_or(0, |gate| gate.version)
+        self.quorum_reads.get(key).map_or(0, |read| read.version)
     }
 
     /// The digest of what reads of a key are to be answered with.
     pub fn digest(&self, key: &Key) -> u128 {
-        self.gates.get(key).map_or(0, |gate| gate.digest)
+        self.quorum_reads.get(key).map_or(0, |read| read.digest)
     }
 
     /// Whether a replica is heard for the first time.
     pub fn is_news(&self, key: &Key, node: &NodeName) -> bool {
-        let gate = self.gates.get(key);
-        gate.is_some_and(|gate| !gate.heard.contains(node))
+        let read = self.quorum_reads.get(key);
+        read.is_some_and(|read| !read.heard.contains(node))
     }
 
     /// A copy of several pages was compared to its end. Gives whether what was joined of it may be of two moments: an earlier page may have
     /// changed there meanwhile. Where a key is written all the time there would be no end to it.
     pub fn may_be_torn(&mut self, key: &Key) -> bool {
-        let Some(gate) = self.gates.get_mut(key) else {
+        let Some(read) = self.quorum_reads.get_mut(key) else {
             return false;
         };
-        gate.walks += 1;
-        gate.walks < WALKS_MAX
+        read.walks += 1;
+        read.walks < WALKS_MAX
     }
 
     /// The question about a key is asked once more.
     pub fn ask_once_more(&mut self, key: &Key) {
-        if let Some(gate) = self.gates.get_mut(key) {
-            gate.rounds += 1;
+        if let Some(read) = self.quorum_reads.get_mut(key) {
+            read.rounds += 1;
         }
     }
 
     /// What is asked about a key now is asked for the first time.
     pub fn begin_anew(&mut self, key: &Key) {
-        if let Some(gate) = self.gates.get_mut(key) {
-            gate.rounds = 0;
+        if let Some(read) = self.quorum_reads.get_mut(key) {
+            read.rounds = 0;
         }
     }
 
     /// Reads are answered so from now on. Gives who held the answer before, and is to be asked again.
     pub fn answer(&mut self, key: &Key, digest: u128, answers: Vec<Answer>) -> Vec<NodeName> {
-        let Some(gate) = self.gates.get_mut(key) else {
+        let Some(read) = self.quorum_reads.get_mut(key) else {
             return Vec::new();
         };
-        self.waiting.bytes -= bytes(&gate.answers);
+        self.waiting.bytes -= bytes(&read.answers);
         self.waiting.bytes += bytes(&answers);
-        gate.answers = answers;
-        gate.digest = digest;
-        gate.version = gate.version.wrapping_add(1);
-        gate.needed += gate.holding.len();
-        gate.asked.extend(gate.holding.iter().cloned());
-        std::mem::take(&mut gate.holding)
+        read.answers = answers;
+        read.digest = digest;
+        read.version = read.version.wrapping_add(1);
+        read.needed += read.holding.len();
+        read.asked.extend(read.holding.iter().cloned());
+        std::mem::take(&mut read.holding)
     }
 
     /// A replica has said all that it knows.
     pub fn heard(&mut self, key: &Key, node: &NodeName) {
-        if let Some(gate) = self.gates.get_mut(key)
-            && !gate.heard.contains(node)
+        if let Some(read) = self.quorum_reads.get_mut(key)
+            && !read.heard.contains(node)
         {
-            gate.heard.push(node.clone());
+            read.heard.push(node.clone());
         }
     }
 
     /// A replica holds the answer that it was asked about, unless more questions to it are under way.
-    pub fn agrees(&mut self, ask: &Ask) -> Turned {
-        let Ask {
+    pub fn agrees(&mut self, ask: &ReplicaRequest) -> Turned {
+        let ReplicaRequest {
             key, node, version, ..
         } = ask;
-        let Some(gate) = self.gates.get_mut(key) else {
+        let Some(read) = self.quorum_reads.get_mut(key) else {
             return Turned::Waits;
         };
-        let is_repair = |ask: &Ask| matches!(ask.question, Question::Repair { .. });
-        let is_awaited = |ask: &&Ask| !is_repair(ask) || !is_on(Mutant::MendNotAwaited);
-        let asks = gate.asks.iter().filter_map(|ask| self.asks.get(*ask));
+        let is_repair = |ask: &ReplicaRequest| matches!(ask.question, Question::Repair { .. });
+        let is_awaited = |ask: &&ReplicaRequest| !is_repair(ask) || !is_on(Mutant::MendNotAwaited);
+        let asks = read.asks.iter().filter_map(|ask| self.asks.get(*ask));
         if asks.filter(is_awaited).any(|ask| ask.node == *node) {
             return Turned::Waits;
         }
-        if *version != gate.version {
+        if *version != read.version {
             return Turned::Again;
         }
-        let Some(at) = gate.asked.iter().position(|asked| asked == node) else {
+        let Some(at) = read.asked.iter().position(|asked| asked == node) else {
             return Turned::Waits;
         };
-        debug_assert!(gate.needed > 0, "nobody is asked once enough hold it");
-        gate.holding.push(gate.asked.swap_remove(at));
-        gate.needed -= 1;
+        debug_assert!(read.needed > 0, "nobody is asked once enough hold it");
+        read.holding.push(read.asked.swap_remove(at));
+        read.needed -= 1;
         debug_assert!(
-            gate.needed <= gate.asked.len() + gate.others.len(),
+            read.needed <= read.asked.len() + read.others.len(),
             "{} more are needed, {} are asked and {} could be",
-            gate.needed,
-            gate.asked.len(),
-            gate.others.len()
+            read.needed,
+            read.asked.len(),
+            read.others.len()
         );
-        if gate.needed > 0 {
+        if read.needed > 0 {
             return Turned::Waits;
         }
-        Turned::Opens(gate.end(&mut self.asks, &mut self.waiting))
+        Turned::Opens(read.end(&mut self.asks, &mut self.waiting))
     }
 
-    /// What is to be carried out next for a key whose gate opened; the gate goes when nothing waits behind it. Reads that
+    /// What is to be carried out next for a key whose quorum read opened; the quorum read goes when nothing waits behind it. Reads that
     /// follow each other share a question, and so do additions of one type, of which none decides by another. Any other write has one of
     /// its own: a removal that finds nothing, because the one before it has removed it here alone, would be answered with that.
     pub fn next(&mut self, key: &Key) -> Vec<Waiting> {
-        let Some(gate) = self.gates.get_mut(key) else {
+        let Some(read) = self.quorum_reads.get_mut(key) else {
             return Vec::new();
         };
-        let mut next: Vec<Waiting> = gate.queue.pop_front().into_iter().collect();
+        let mut next: Vec<Waiting> = read.queue.pop_front().into_iter().collect();
         while let Some(last) = next.last()
-            && let Some(more) = gate
+            && let Some(more) = read
                 .queue
                 .pop_front_if(|waiting| share_a_question(&last.op, &waiting.op))
         {
             next.push(more);
         }
-        self.waiting -= room(&next);
+        self.waiting -= budget(&next);
         if next.is_empty() {
-            self.gates.remove(key);
+            self.quorum_reads.remove(key);
         }
         next
     }
@@ -452,22 +454,22 @@ impl Gates {
         if self.hedge_at.is_none_or(|at| at > now) {
             return more;
         }
-        for (key, gate) in &mut self.gates {
-            if gate.hedge_at > now || gate.needed == 0 {
+        for (key, read) in &mut self.quorum_reads {
+            if read.hedge_at > now || read.needed == 0 {
                 continue;
             }
-            if let Some((node, session)) = gate.others.pop_front() {
-                gate.asked
+            if let Some((node, session)) = read.others.pop_front() {
+                read.asked
                     .iter()
                     .for_each(|silent| self.asks.missed(silent, now));
-                gate.asked.push(node.clone());
-                gate.hedge_at = now + gate.patience(self.asks.patience([&node].into_iter()));
+                read.asked.push(node.clone());
+                read.hedge_at = now + read.hedge_delay(self.asks.hedge_delay([&node].into_iter()));
                 more.push((key.clone(), node, session));
             } else {
                 // Nobody else is left. One message to or from those who are silent may have been lost.
-                let silent = gate.silent(&self.asks);
-                gate.is_again |= !silent.is_empty();
-                gate.hedge_at = now + gate.patience(self.asks.patience(gate.asked.iter()));
+                let silent = read.silent(&self.asks);
+                read.is_again |= !silent.is_empty();
+                read.hedge_at = now + read.hedge_delay(self.asks.hedge_delay(read.asked.iter()));
                 more.extend(
                     silent
                         .into_iter()
@@ -475,8 +477,8 @@ impl Gates {
                 );
             }
         }
-        let waiting = self.gates.values().filter(|gate| gate.can_hedge());
-        self.hedge_at = waiting.map(|gate| gate.hedge_at).min();
+        let waiting = self.quorum_reads.values().filter(|read| read.can_hedge());
+        self.hedge_at = waiting.map(|read| read.hedge_at).min();
         more
     }
 
@@ -487,15 +489,15 @@ impl Gates {
 
     /// Everything that waits, in order; nothing does afterwards.
     pub fn drain(&mut self) -> Vec<Waiting> {
-        self.waiting = Room::default();
+        self.waiting = Budget::default();
         self.held.clear();
-        let mut gates = std::mem::take(&mut self.gates);
-        for gate in gates.values_mut() {
-            gate.asks.drain(..).for_each(|ask| self.asks.forget(ask));
+        let mut quorum_reads = std::mem::take(&mut self.quorum_reads);
+        for read in quorum_reads.values_mut() {
+            read.asks.drain(..).for_each(|ask| self.asks.forget(ask));
         }
-        let gates = gates.into_values();
-        gates
-            .flat_map(|gate| gate.covered.into_iter().chain(gate.queue))
+        let quorum_reads = quorum_reads.into_values();
+        quorum_reads
+            .flat_map(|read| read.covered.into_iter().chain(read.queue))
             .collect()
     }
 }
@@ -504,13 +506,13 @@ fn bytes(answers: &[Answer]) -> usize {
     answers.iter().map(Answer::bytes).sum()
 }
 
-fn room(waiting: &[Waiting]) -> Room {
+fn budget(waiting: &[Waiting]) -> Budget {
     waiting.iter().map(|waiting| &waiting.op).collect()
 }
 
-impl Gate {
+impl QuorumRead {
     /// Nothing is asked any more. Gives what waited for it.
-    fn end(&mut self, asks: &mut Asks, waiting: &mut Room) -> Opened {
+    fn end(&mut self, asks: &mut ReplicaRequests, waiting: &mut Budget) -> Opened {
         debug_assert!(
             self.answers.is_empty() || self.answers.len() == self.covered.len(),
             "each read has an answer, or none has"
@@ -530,13 +532,13 @@ impl Gate {
                 is_last: self.rounds >= ROUNDS_MAX,
             }),
         };
-        *waiting -= room(&ended.covered);
+        *waiting -= budget(&ended.covered);
         waiting.bytes -= bytes(&ended.answers);
         ended
     }
 
     /// Nothing is asked of a node any more.
-    fn forget(&mut self, node: &NodeName, asks: &mut Asks) {
+    fn forget(&mut self, node: &NodeName, asks: &mut ReplicaRequests) {
         self.asks.retain(|&number| {
             let is_other = asks.get(number).is_some_and(|ask| ask.node != *node);
             if !is_other {
@@ -551,7 +553,7 @@ impl Gate {
     }
 
     /// How long those who were asked may be silent, who usually take `usual` at most.
-    fn patience(&self, usual: Duration) -> Duration {
+    fn hedge_delay(&self, usual: Duration) -> Duration {
         if self.others.is_empty() {
             usual.max(ASK_AGAIN)
         } else {
@@ -560,7 +562,7 @@ impl Gate {
     }
 
     /// Who was asked and has not answered, and on which session.
-    fn silent(&self, asks: &Asks) -> Vec<(NodeName, SessionId)> {
+    fn silent(&self, asks: &ReplicaRequests) -> Vec<(NodeName, SessionId)> {
         let asks = self.asks.iter().filter_map(|ask| asks.get(*ask));
         let silent: BTreeMap<&NodeName, SessionId> = asks
             .filter(|ask| self.asked.contains(&ask.node))

@@ -3,16 +3,16 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    latency::LatencyEstimate,
     message::SessionId,
     op::Key,
     progress::{Progress, Walk},
-    usual::Usual,
 };
 use crate::names::NodeName;
 
 /// A question that is under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ask {
+pub struct ReplicaRequest {
     /// About which key.
     pub key: Key,
     /// Whom.
@@ -45,8 +45,8 @@ impl Question {
 
 /// The questions of one shard, by number.
 #[derive(Debug, Default)]
-pub struct Asks {
-    under_way: BTreeMap<u64, (Ask, Duration)>,
+pub struct ReplicaRequests {
+    under_way: BTreeMap<u64, (ReplicaRequest, Duration)>,
     next: u64,
     peers: BTreeMap<NodeName, Peer>,
     progress: Progress,
@@ -58,14 +58,14 @@ struct Peer {
     /// How many questions it has not answered.
     in_flight: usize,
     /// How long an answer takes.
-    usual: Usual,
+    usual: LatencyEstimate,
     /// Questions in a row for which others had to be asked in its place.
     missed: u32,
     /// Until then others are asked first.
     avoided_until: Duration,
 }
 
-impl Asks {
+impl ReplicaRequests {
     /// None, to be numbered from `next` on.
     pub fn new(next: u64) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl Asks {
     }
 
     /// A question leaves. Gives its number.
-    pub fn insert(&mut self, ask: Ask, now: Duration) -> u64 {
+    pub fn insert(&mut self, ask: ReplicaRequest, now: Duration) -> u64 {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         self.peer(&ask.node).in_flight += 1;
@@ -85,12 +85,17 @@ impl Asks {
     }
 
     /// A question, while it is under way.
-    pub fn get(&self, number: u64) -> Option<&Ask> {
+    pub fn get(&self, number: u64) -> Option<&ReplicaRequest> {
         Some(&self.under_way.get(&number)?.0)
     }
 
     /// A question was answered, on this session; `None` if it is not under way there.
-    pub fn answered(&mut self, number: u64, session: SessionId, now: Duration) -> Option<Ask> {
+    pub fn answered(
+        &mut self,
+        number: u64,
+        session: SessionId,
+        now: Duration,
+    ) -> Option<ReplicaRequest> {
         self.get(number).filter(|ask| ask.session == session)?;
         let (ask, since) = self.under_way.remove(&number)?;
         let peer = self.peer(&ask.node);
@@ -109,7 +114,7 @@ impl Asks {
     }
 
     /// What an ask, which is over, had found out by then is worth remembering.
-    pub fn keep(&mut self, ask: Ask) {
+    pub fn keep(&mut self, ask: ReplicaRequest) {
         let walk = ask.question.into_walk();
         self.progress.keep(ask.key, ask.node, ask.session, walk);
     }
@@ -120,8 +125,8 @@ impl Asks {
     }
 
     /// Ends those on a session, and gives them.
-    pub fn lose(&mut self, session: SessionId) -> Vec<(u64, Ask)> {
-        let of_session = |(number, (ask, _)): (&u64, &(Ask, Duration))| {
+    pub fn lose(&mut self, session: SessionId) -> Vec<(u64, ReplicaRequest)> {
+        let of_session = |(number, (ask, _)): (&u64, &(ReplicaRequest, Duration))| {
             (ask.session == session).then(|| (*number, ask.clone()))
         };
         let lost: Vec<_> = self.under_way.iter().filter_map(of_session).collect();
@@ -152,15 +157,15 @@ impl Asks {
     }
 
     /// How long the answers of these nodes are waited for before others are asked too: as the slowest of them deserves.
-    pub fn patience<'a>(&self, nodes: impl Iterator<Item = &'a NodeName>) -> Duration {
+    pub fn hedge_delay<'a>(&self, nodes: impl Iterator<Item = &'a NodeName>) -> Duration {
         let usual = |node| {
             self.peers
                 .get(node)
                 .map(|peer| peer.usual)
                 .unwrap_or_default()
         };
-        let slowest = nodes.map(|node| usual(node).patience()).max();
-        slowest.unwrap_or_else(|| Usual::default().patience())
+        let slowest = nodes.map(|node| usual(node).hedge_delay()).max();
+        slowest.unwrap_or_else(|| LatencyEstimate::default().hedge_delay())
     }
 
     /// Whom to ask first: those that answer come before those that did not of late, otherwise the order stays. Those that
@@ -211,8 +216,8 @@ mod tests {
         name.parse().expect("a name of letters and a number")
     }
 
-    fn ask(name: &str) -> Ask {
-        Ask {
+    fn ask(name: &str) -> ReplicaRequest {
+        ReplicaRequest {
             key: Key::from_static(b"k"),
             node: node(name),
             session: SessionId(1),
@@ -227,7 +232,7 @@ mod tests {
 
     #[test]
     fn patience_is_twice_what_the_slowest_usually_takes() {
-        let mut asks = Asks::new(7);
+        let mut asks = ReplicaRequests::new(7);
         for (name, takes) in [("us-2", 8), ("us-3", 40)] {
             for turn in 0..50u64 {
                 let begun = ms(turn * 100);
@@ -239,14 +244,14 @@ mod tests {
             }
         }
         let (quick, slow) = (node("us-2"), node("us-3"));
-        assert_eq!(asks.patience([&quick].into_iter()), ms(16));
-        assert_eq!(asks.patience([&quick, &slow].into_iter()), ms(80));
+        assert_eq!(asks.hedge_delay([&quick].into_iter()), ms(16));
+        assert_eq!(asks.hedge_delay([&quick, &slow].into_iter()), ms(80));
     }
 
     #[test]
     fn who_misses_answers_is_asked_last_for_a_while() {
-        let mut asks = Asks::new(0);
-        let order = |asks: &Asks, now| {
+        let mut asks = ReplicaRequests::new(0);
+        let order = |asks: &ReplicaRequests, now| {
             let mut others = vec![(node("us-2"), SessionId(2)), (node("us-3"), SessionId(3))];
             asks.arrange(&mut others, now);
             others
@@ -267,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_node_is_asked_only_so_much_at_a_time() {
-        let mut asks = Asks::new(0);
+        let mut asks = ReplicaRequests::new(0);
         let numbers: Vec<u64> = (0..IN_FLIGHT_MAX)
             .map(|_| asks.insert(ask("us-2"), ms(0)))
             .collect();
@@ -282,7 +287,7 @@ mod tests {
 
     #[test]
     fn an_answer_on_another_session_is_none() {
-        let mut asks = Asks::new(3);
+        let mut asks = ReplicaRequests::new(3);
         let number = asks.insert(ask("us-2"), ms(0));
         assert_eq!(asks.answered(number, SessionId(2), ms(1)), None);
         assert_eq!(asks.lose(SessionId(1)), [(number, ask("us-2"))]);

@@ -7,10 +7,10 @@ use crate::{
     event::Event,
     gossip::{Gossip, Thresholds},
     identity::Tag,
+    liveness::State,
     member::Member,
     name::Region,
     round::LOOKS_PER_ROUND,
-    trust::State,
     view::Cause,
 };
 

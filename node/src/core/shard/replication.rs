@@ -12,14 +12,14 @@ use super::{
 use crate::{
     core::{
         Now, Output, RequestId,
+        budget::Budget,
         coordinate::{Effect, Target},
         fixed::Answer,
-        message::{Decline, SessionId, Taken, Teaching},
+        level_check::LevelCheck,
+        message::{Ack, NackReason, SessionId, Teaching},
         mutant::{Mutant, is_on},
-        quorum::{Awaiting, Turn},
-        reach::Reach,
+        pending_writes::{PendingWrite, Turn},
         reply::{Refusal, Reply},
-        room::Room,
         ship::{Awaited, Met},
     },
     names::NodeName,
@@ -28,8 +28,8 @@ use crate::{
 };
 
 impl Shard {
-    pub(super) fn reach(&self, now: Now) -> Reach<'_> {
-        Reach {
+    pub(super) fn level_check(&self, now: Now) -> LevelCheck<'_> {
+        LevelCheck {
             shipper: &self.shipper,
             actor: self.actor,
             now: now.mono,
@@ -67,18 +67,19 @@ impl Shard {
 
     /// Why no more requests may wait for other replicas, if so.
     pub(super) fn is_crowded(&self) -> Option<Refusal> {
-        let room = self.quorum.room() + self.gates.room() + self.waiting.room;
-        room.is_full().then(|| {
+        let budget =
+            self.pending_writes.budget() + self.quorum_reads.budget() + self.waiting.budget;
+        budget.is_full().then(|| {
             Refusal::Busy(format!(
                 "{} requests of {} bytes wait for other replicas in shard {} of this node",
-                room.requests, room.bytes, self.config.index
+                budget.requests, budget.bytes, self.config.index
             ))
         })
     }
 
     /// The log in which clients wait for others, and the place before the first such row.
     pub(super) fn awaited(&self) -> Awaited {
-        let after = self.quorum.awaited_after()?;
+        let after = self.pending_writes.awaited_after()?;
         Some((self.actor, after))
     }
 
@@ -126,7 +127,7 @@ impl Shard {
         let met = self.shipper.trust(storage, trusted, awaited, &mut events);
         report(events, met, out);
         let unsure: Vec<SessionId> = self
-            .gates
+            .quorum_reads
             .sessions()
             .into_iter()
             .filter(|(node, _)| !self.shipper.trusts(node))
@@ -159,7 +160,7 @@ impl Shard {
         &mut self,
         storage: &dyn Storage,
         session: SessionId,
-        said: Taken,
+        said: Ack,
         now: Now,
         out: &mut Vec<Output>,
     ) {
@@ -178,7 +179,7 @@ impl Shard {
         &mut self,
         storage: &dyn Storage,
         session: SessionId,
-        said: Taken,
+        said: Ack,
         now: Now,
         out: &mut Vec<Output>,
     ) {
@@ -189,27 +190,27 @@ impl Shard {
             |teaching: &Teaching| teaching.is_lost || self.is_ahead(teaching.newest_of_all(), now);
         let (unfit, taught): (Vec<_>, Vec<_>) = said.taught.into_iter().partition(does_not_count);
         if let Some(node) = self.shipper.node_of(session) {
-            self.quorum.discount(node, after, last, &unfit);
+            self.pending_writes.discount(node, after, last, &unfit);
         }
-        self.quorum.learn(self.actor, after, last, &taught);
+        self.pending_writes.learn(self.actor, after, last, &taught);
         for teaching in &taught {
             self.observe(teaching.newest_of_all());
-            self.quorum.disturb(&teaching.delta.key);
-            let joined = self.working.join(storage, &teaching.delta);
+            self.pending_writes.disturb(&teaching.delta.key);
+            let joined = self.pending.join(storage, &teaching.delta);
             report(Vec::new(), joined, out);
         }
     }
 
     /// Rows that clients wait for were dropped before enough replicas took them: nobody will send them any more.
     pub(super) fn fail_dropped(&mut self, now: Now, out: &mut Vec<Output>) {
-        let reach = self.reach(now);
-        let dropped = self.quorum.upto(self.shipper.trimmed(self.actor));
+        let level_check = self.level_check(now);
+        let dropped = self.pending_writes.upto(self.shipper.trimmed(self.actor));
         let unmet = dropped.filter_map(|(turn, awaiting)| {
-            let count = reach.count(awaiting, turn.place);
+            let count = level_check.count(awaiting, turn.place);
             (!count.is_met).then_some((turn, count.have))
         });
         for (turn, have) in unmet.collect::<Vec<_>>() {
-            let Some(awaiting) = self.quorum.fail(turn) else {
+            let Some(awaiting) = self.pending_writes.fail(turn) else {
                 continue;
             };
             let reply = Refusal::Timeout(format!(
@@ -228,7 +229,7 @@ impl Shard {
         &mut self,
         storage: &dyn Storage,
         session: SessionId,
-        (actor, taken, reason): (ActorId, Hlc, Decline),
+        (actor, taken, reason): (ActorId, Hlc, NackReason),
         now: Now,
         out: &mut Vec<Output>,
     ) {
@@ -246,30 +247,31 @@ impl Shard {
     }
 
     /// A write waits for others once the batch is durable: for the first time, or again with its correction.
-    pub(super) fn await_others(&mut self, awaiting: Awaiting) {
+    pub(super) fn await_others(&mut self, awaiting: PendingWrite) {
         let place = self.clock.last();
-        self.waiting.room += awaiting.room;
+        self.waiting.budget += awaiting.budget;
         self.waiting.awaiting.push((place, awaiting));
     }
 
     /// The batch is durable: its writes wait for the others from now on.
     pub(super) fn begin_waiting(&mut self) {
-        self.waiting.room = Room::default();
+        self.waiting.budget = Budget::default();
         for (place, awaiting) in std::mem::take(&mut self.waiting.awaiting) {
-            self.quorum.wait(place, awaiting);
+            self.pending_writes.wait(place, awaiting);
         }
     }
 
     /// Answers the writes whose level is met, or corrects them first.
     pub(super) fn settle(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
-        if self.quorum.is_empty() || is_on(Mutant::WritesUnanswered) {
+        if self.pending_writes.is_empty() || is_on(Mutant::WritesUnanswered) {
             return;
         }
-        let reach = self.reach(now);
+        let level_check = self.level_check(now);
         let furthest = self.shipper.furthest(self.actor);
-        let is_met = |turn: &Turn, awaiting: &Awaiting| reach.count(awaiting, turn.place).is_met;
+        let is_met =
+            |turn: &Turn, awaiting: &PendingWrite| level_check.count(awaiting, turn.place).is_met;
         let met: Vec<Turn> = self
-            .quorum
+            .pending_writes
             .upto(furthest)
             .filter(|(turn, awaiting)| is_met(turn, awaiting))
             .map(|(turn, _)| turn)
@@ -285,7 +287,7 @@ impl Shard {
         if standing.as_ref().is_ok_and(waits) {
             return; // it is looked at again with every word of a replica
         }
-        let Some((mut awaiting, current)) = self.quorum.take(turn) else {
+        let Some((mut awaiting, current)) = self.pending_writes.take(turn) else {
             return;
         };
         let (id, reply) = (awaiting.id, awaiting.reply.clone());
@@ -317,7 +319,7 @@ impl Shard {
     /// Answers a write that was looked at with all that it was taught, or waits for what that had to be written again.
     fn finish(
         &mut self,
-        mut awaiting: Awaiting,
+        mut awaiting: PendingWrite,
         corrected: Result<(Overtaken, (bool, Reply)), StorageError>,
         now: Now,
         out: &mut Vec<Output>,
@@ -354,24 +356,25 @@ impl Shard {
     }
 
     /// What refused increments added goes with what was added before them.
-    fn note_refused(&mut self, awaiting: &Awaiting) {
+    fn note_refused(&mut self, awaiting: &PendingWrite) {
         for effect in &awaiting.effects {
             if let Effect::Increment(increment) = effect {
-                self.quorum.refuse_upto(&awaiting.key, increment.total);
+                self.pending_writes
+                    .refuse_upto(&awaiting.key, increment.total);
             }
         }
     }
 
     /// A write is answered when what this shard wrote at a place is where it is to be.
-    fn await_place(&mut self, place: Hlc, awaiting: Awaiting, now: Now, out: &mut Vec<Output>) {
+    fn await_place(&mut self, place: Hlc, awaiting: PendingWrite, now: Now, out: &mut Vec<Output>) {
         if place > self.shipper.newest(self.actor) {
-            self.waiting.room += awaiting.room;
+            self.waiting.budget += awaiting.budget;
             self.waiting.awaiting.push((place, awaiting));
-        } else if self.reach(now).count(&awaiting, place).is_met {
+        } else if self.level_check(now).count(&awaiting, place).is_met {
             let (id, reply) = (awaiting.id, awaiting.reply);
             out.push(Output::Reply { id, reply });
         } else {
-            self.quorum.wait(place, awaiting);
+            self.pending_writes.wait(place, awaiting);
         }
     }
 
@@ -383,16 +386,16 @@ impl Shard {
             self.fail_out_of_reach(now, out);
         }
         let overdue: Vec<Turn> = self
-            .quorum
+            .pending_writes
             .iter()
             .filter(|(_, awaiting)| awaiting.deadline <= now.mono)
             .map(|(turn, _)| turn)
             .collect();
         for turn in overdue {
-            let Some(awaiting) = self.quorum.fail(turn) else {
+            let Some(awaiting) = self.pending_writes.fail(turn) else {
                 continue;
             };
-            let count = self.reach(now).count(&awaiting, turn.place);
+            let count = self.level_check(now).count(&awaiting, turn.place);
             let reply = Refusal::Timeout(format!(
                 "level {} was not met within {:?}: {} the write, and it may take effect",
                 awaiting.level,
@@ -404,7 +407,7 @@ impl Shard {
                 reply: reply.into(),
             });
         }
-        let overdue = self.gates.overdue(now.mono);
+        let overdue = self.quorum_reads.overdue(now.mono);
         let refusal = Refusal::Timeout(format!(
             "other replicas of the key did not answer within {:?}; nothing was written",
             self.config.timeout
@@ -420,26 +423,29 @@ impl Shard {
 
     /// Asks others in the place of those that are silent for longer than they usually are.
     pub(super) fn hedge(&mut self, storage: &dyn Storage, now: Now, out: &mut Vec<Output>) {
-        let more = self.gates.hedge(now.mono);
+        let more = self.quorum_reads.hedge(now.mono);
         self.ask_instead(storage, more, now, out);
     }
 
     /// Tells those whose level can no longer be met. Not at once when a session ends: many come back within a moment, and what waited
     /// is shipped again and answered then.
     fn fail_out_of_reach(&mut self, now: Now, out: &mut Vec<Output>) {
-        let reach = self.reach(now);
+        let level_check = self.level_check(now);
         let failed: Vec<(Turn, Refusal)> = self
-            .quorum
+            .pending_writes
             .iter()
             .filter_map(|(turn, awaiting)| {
                 let (level, partition) = (awaiting.level, awaiting.partition);
-                reach.admits_write(level, partition).err()?;
-                let applied = reach.count(awaiting, turn.place).have;
-                Some((turn, reach.unreachable(level, partition, Some(applied))))
+                level_check.admits_write(level, partition).err()?;
+                let applied = level_check.count(awaiting, turn.place).have;
+                Some((
+                    turn,
+                    level_check.unreachable(level, partition, Some(applied)),
+                ))
             })
             .collect();
         for (turn, refusal) in failed {
-            if let Some(awaiting) = self.quorum.fail(turn) {
+            if let Some(awaiting) = self.pending_writes.fail(turn) {
                 out.push(Output::Reply {
                     id: awaiting.id,
                     reply: refusal.into(),
@@ -452,9 +458,14 @@ impl Shard {
     pub(super) fn give_up_waiting(&mut self, why: &str, out: &mut Vec<Output>) {
         let reply =
             || -> Reply { Refusal::Timeout(format!("{why}; the write may take effect")).into() };
-        let ids = self.quorum.drain().map(|awaiting| awaiting.id);
+        let ids = self.pending_writes.drain().map(|awaiting| awaiting.id);
         let ids: Vec<RequestId> = ids
-            .chain(self.gates.drain().into_iter().map(|waiting| waiting.id))
+            .chain(
+                self.quorum_reads
+                    .drain()
+                    .into_iter()
+                    .map(|waiting| waiting.id),
+            )
             .collect();
         for id in ids {
             if self.ask_again_whether_it_ends(id) {
