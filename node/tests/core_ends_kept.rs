@@ -12,7 +12,7 @@ mod core_support;
 
 use core_support::{
     WALL_MS, add, incr,
-    missed::{answers_held, begin_at, carry, expire, give, is_ship, pick, put},
+    missed::{answers_held, begin_at, carry, expire, give, is_ship, pick, put, set_with},
     replicas::Replicas,
     set,
 };
@@ -221,5 +221,70 @@ fn p4_a_delete_beside_an_expire_leaves_no_end_to_what_is_begun_next() {
             vec![Reply::Int(-1); 3],
             "{first:?}, {anew:?} {made:?}"
         );
+    }
+}
+
+/// P1. DEL (GETDEL, EXPIRE in the past) through us-1, known to us-2. Through us-2 the key is begun anew and given an end, which us-3
+/// acknowledges before it hears of the DEL. Gives who reads which end then.
+fn ends_behind_a_deletion(deletion: &Write, first: Write, anew: &[Write]) -> Vec<Reply> {
+    let mut three = Replicas::three();
+    three.write(0, "k", first);
+    three.live(0..3, 5);
+    for node in &mut three.nodes {
+        node.sent.clear();
+        node.returned.clear();
+    }
+    let gone = three.begin(0, "k", Action::Write(deletion.clone()));
+    let mut late = Vec::new();
+    for _ in 0..5 {
+        let asked = pick(&mut three, 0, 1, |message| !is_ship(message));
+        put(&mut three, 1, asked);
+        let said = pick(&mut three, 1, 0, |message| !is_ship(message));
+        put(&mut three, 0, said);
+        late.extend(pick(&mut three, 0, 2, is_ship));
+        if !late.is_empty() {
+            break;
+        }
+        three.nodes[0].pass(50);
+        three.nodes[0].tick();
+    }
+    assert!(!late.is_empty(), "it is carried out");
+    let rows = pick(&mut three, 0, 1, is_ship);
+    put(&mut three, 1, rows);
+    let slow = pick(&mut three, 1, 0, |message| !is_ship(message));
+    assert_eq!(three.reply(0, gone), None);
+    for write in anew {
+        let id = three.begin(1, "k", Action::Write(write.clone()));
+        converse(&mut three, 1, 2);
+        assert!(three.reply(1, id).is_some(), "{write:?} is answered");
+    }
+    let rows = pick(&mut three, 1, 0, is_ship);
+    put(&mut three, 2, late);
+    let word = pick(&mut three, 2, 0, |message| !is_ship(message));
+    for held in [word, slow, rows] {
+        put(&mut three, 0, held);
+    }
+    three.live(0..3, 20);
+    ends(&mut three)
+}
+
+#[test]
+fn p1_a_deletion_does_not_take_the_end_of_what_it_leaves() {
+    let far = WALL_MS + 900_000;
+    let with_end = set_with("w", SetExpiry::At(far));
+    let (gone, taken, past) = (Write::Delete, Write::GetDel, expire(1));
+    for (deletion, first, anew) in [
+        (&gone, add(&["a"]), vec![with_end.clone()]),
+        (&gone, add(&["a"]), vec![incr(1), expire(far)]),
+        (&gone, set("v"), vec![add(&["m"]), expire(far)]),
+        (&taken, set("v"), vec![add(&["m"]), expire(far)]),
+        (&past, set("v"), vec![add(&["m"]), expire(far)]),
+        (&gone, set("v"), vec![with_end]),
+        (&gone, add(&["a"]), vec![add(&["b"]), expire(far)]),
+        (&gone, set("5"), vec![incr(1), expire(far)]),
+    ] {
+        let left = ends_behind_a_deletion(deletion, first.clone(), &anew);
+        let kept = vec![Reply::Int(far as i64); 3];
+        assert_eq!(left, kept, "{first:?}, {deletion:?}, {anew:?}");
     }
 }

@@ -54,40 +54,9 @@ pub fn teach(
         teaching.of_addition(head, delta);
     }
     let (known_expiry, live, has_string) = (head.expiry, head.set.live, !head.string.is_empty());
-    for part in &delta.parts {
-        match part {
-            Part::String(state) if teaching.about != About::Increment => {
-                teaching.of_string(&head.string, state);
-            }
-            Part::String(_) => {}
-            Part::Set(rows) => {
-                teaching.of_clear(head, rows);
-            }
-            Part::Expiry(_) | Part::Unknown(_) => {}
-        }
-    }
-    let mut removed = 0;
-    for part in &delta.parts {
-        let Part::Set(rows) = part else { continue };
-        let Named::Rows(named) = &rows.named else {
-            continue;
-        };
-        let mut is_seen = teaching.is_other_type;
-        if is_seen {
-            let head = pending.head(storage, &position, &delta.key)?;
-            is_seen = has_seen_what_it_replaced(&head.set.context, rows);
-        }
-        for (element, added) in named {
-            let added: BTreeSet<Stamp> = added.stamps().collect();
-            let dots = pending.row(storage, &position, &delta.key, element)?;
-            // What this very addition made is here already where it is sent again.
-            if is_seen && dots.stamps().all(|dot| added.contains(&dot)) {
-                teaching.gone.push(element.clone());
-            }
-            removed += u64::from(!dots.is_empty());
-            teaching.of_row(element, dots, rows);
-        }
-    }
+    let is_left = leaves_something(delta, head);
+    teaching.of_values(head, delta);
+    let removed = teaching.of_rows(storage, pending, &position, delta)?;
     // A removal that left nothing speaks for the expiry of a key that is gone. Here elements may be left that it does not know.
     let stays = teaching.about == About::Removal && (has_string || live > removed);
     let written = delta.parts.iter().find_map(|part| match part {
@@ -98,7 +67,7 @@ pub fn teach(
     teaching.stays = stays && written.is_some();
     let is_addition = teaching.about.is_addition();
     let written = written.or(is_addition.then(Expiry::default));
-    if let Some(written) = written.filter(|_| !stays) {
+    if let Some(written) = written.filter(|_| !stays && !is_left) {
         teaching.of_expiry(&known_expiry, &written);
     }
     Ok(Some(teaching).filter(|teaching| !teaching.is_empty()))
@@ -216,6 +185,51 @@ impl Teaching {
         self.ended = ended.copied().unwrap_or_default();
     }
 
+    fn of_values(&mut self, head: &Head, delta: &Delta) {
+        for part in &delta.parts {
+            match part {
+                Part::String(state) if self.about != About::Increment => {
+                    self.of_string(&head.string, state);
+                }
+                Part::Set(rows) => self.of_clear(head, rows),
+                Part::String(_) | Part::Expiry(_) | Part::Unknown(_) => {}
+            }
+        }
+    }
+
+    /// Returns how many of the elements that are named are here.
+    fn of_rows(
+        &mut self,
+        storage: &dyn Storage,
+        pending: &mut PendingBatch,
+        position: &Position,
+        delta: &Delta,
+    ) -> Result<u64, StorageError> {
+        let mut here = 0;
+        for part in &delta.parts {
+            let Part::Set(rows) = part else { continue };
+            let Named::Rows(named) = &rows.named else {
+                continue;
+            };
+            let mut is_seen = self.is_other_type;
+            if is_seen {
+                let head = pending.head(storage, position, &delta.key)?;
+                is_seen = has_seen_what_it_replaced(&head.set.context, rows);
+            }
+            for (element, added) in named {
+                let added: BTreeSet<Stamp> = added.stamps().collect();
+                let dots = pending.row(storage, position, &delta.key, element)?;
+                // What this very addition made is here already where it is sent again.
+                if is_seen && dots.stamps().all(|dot| added.contains(&dot)) {
+                    self.gone.push(element.clone());
+                }
+                here += u64::from(!dots.is_empty());
+                self.of_row(element, dots, rows);
+            }
+        }
+        Ok(here)
+    }
+
     fn of_string(&mut self, known: &StringState, written: &StringState) {
         let mine = known.register.as_ref().map(|register| register.stamp);
         let theirs = written.register.as_ref().map(|register| register.stamp);
@@ -292,6 +306,32 @@ fn has_seen_what_it_replaced(seen: &Context, added: &RowsDelta<()>) -> bool {
         }
     }
     seen.covers(&added.context)
+}
+
+/// Whether a deletion leaves something here that it had not seen: an end that is known here is said of that.
+fn leaves_something(delta: &Delta, head: &Head) -> bool {
+    let is_tombstone = |state: &StringState| {
+        let register = state.register.as_ref();
+        state.counts.is_empty() && register.is_none_or(|register| register.value.is_none())
+    };
+    let is_deletion = |part: &Part| match part {
+        Part::String(state) => is_tombstone(state),
+        Part::Set(rows) => rows.named == Named::All,
+        Part::Expiry(_) | Part::Unknown(_) => true,
+    };
+    let states_end_alone = |part: &Part| matches!(part, Part::Expiry(_) | Part::Unknown(_));
+    if delta.parts.iter().all(states_end_alone) || !delta.parts.iter().all(is_deletion) {
+        return false;
+    }
+    let (mut string, mut is_cleared) = (head.string.clone(), head.set.live == 0);
+    for part in &delta.parts {
+        match part {
+            Part::String(state) => string.join(state),
+            Part::Set(rows) => is_cleared |= rows.context.covers(&head.set.context),
+            Part::Expiry(_) | Part::Unknown(_) => {}
+        }
+    }
+    !string.is_empty() || !is_cleared
 }
 
 /// Whether the end of the key was stated after an addition that begins it: by somebody who had seen it there, and whose word came first.

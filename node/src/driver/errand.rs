@@ -1,6 +1,6 @@
 //! Errands that other nodes run for this one: questions are put on sessions, timers run, and whoever waits is told.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{oneshot, watch},
@@ -47,12 +47,14 @@ impl Node {
         });
     }
 
-    /// Has one of these nodes run an errand, the first one first. Gives who answered, if anybody did.
+    /// Has one of these nodes run an errand, the first one first. Gives who answered, if anybody did. A walk says by which topology it
+    /// goes on.
     pub(super) async fn run_elsewhere(
         &self,
         nodes: Vec<NodeName>,
         kind: Kind,
         errand: Errand,
+        walks_by: Option<Arc<Topology>>,
     ) -> (Option<NodeName>, Answer) {
         let within = self.inner().timeout;
         let plan = Plan {
@@ -60,6 +62,7 @@ impl Node {
             kind,
             errand,
             within,
+            walks_by,
         };
         let begin = |errands: &mut Errands, topology: &Topology, now, out: &mut Vec<Output>| {
             errands.begin(plan, topology, now, out)
@@ -131,17 +134,19 @@ impl Node {
             let Output::Send {
                 question,
                 session,
-                message,
+                request,
             } = send
             else {
                 continue;
             };
-            if let Err(error) = self.inner().outbound.send(session, message) {
+            let sent = self.inner().outbound.send(session, request.into_message());
+            if let Err(error) = &sent {
                 tracing::debug!(?session, %error, "a request was not forwarded");
-                self.change_errands(|errands, topology, now, out| {
-                    errands.unsent(question, topology, now, out);
-                });
             }
+            self.change_errands(|errands, topology, now, out| match sent {
+                Ok(()) => errands.sent(question, topology, now, out),
+                Err(_) => errands.unsent(question, topology, now, out),
+            });
         }
     }
 }

@@ -91,8 +91,7 @@ impl Incarnation {
     /// Draws new actors, stores them, and has every shard go on as its new one.
     async fn draw(&self, node: &Node, newest: Hlc, replays: bool, why: &str) {
         let _turn = self.turns.lock().await;
-        let shortage = node.inner().outbound.shortage();
-        let mut renewed = Renewed::of(&self.current(), rand::random(), shortage);
+        let mut renewed = Renewed::of(&self.current(), rand::random());
         let batch = mem::take(&mut renewed.batch);
         let storage = Arc::clone(&self.directory.storage);
         // Durable itself, and so is every commit before it.

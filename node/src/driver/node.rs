@@ -113,7 +113,7 @@ impl Node {
             under_way.spawn(async move {
                 let (count, kind) = (share.ops.len(), Kind::of(&share.ops));
                 let errand = Errand::Ops(share.ops);
-                let (_, answer) = node.run_elsewhere(share.nodes, kind, errand).await;
+                let (_, answer) = node.run_elsewhere(share.nodes, kind, errand, None).await;
                 (share.places, forward::replies(answer, count))
             });
         }

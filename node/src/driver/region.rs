@@ -1,5 +1,7 @@
 //! Commands over all keys of a region whose nodes hold different ones, and what this node does of them for others.
 
+use std::sync::Arc;
+
 use super::{context::Node, scatter::Scatter, walk};
 use crate::{
     core::{
@@ -140,7 +142,7 @@ impl Node {
     /// cursor in it, and keys.
     async fn scan_run(
         &self,
-        topology: &Topology,
+        topology: &Arc<Topology>,
         from: Position,
         filter: &ScanFilter,
     ) -> Result<(u16, u64, Vec<Key>), Reply> {
@@ -152,7 +154,11 @@ impl Node {
         };
         let (by, answer) = match topology.walked_at(first) {
             Place::Here => (None, self.run_here(errand).await),
-            Place::There(nodes) => self.run_elsewhere(nodes, Kind::Scan, errand).await,
+            Place::There(nodes) => {
+                let walks_by = Some(Arc::clone(topology));
+                self.run_elsewhere(nodes, Kind::Scan, errand, walks_by)
+                    .await
+            }
         };
         match answer {
             Answer::Page { next, keys } => Ok((topology.run_end(first, by.as_ref()), next, keys)),

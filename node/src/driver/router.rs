@@ -14,7 +14,7 @@ use crate::{
         Input, Recalled,
         identity::shard_of,
         message::{Ack, Compare, Message, Recollection, SessionId, Unanswered},
-        node::{Acquaintances, Lack},
+        node::Acquaintances,
         ship::Met,
     },
     names::NodeName,
@@ -170,19 +170,20 @@ impl Router {
         let recalled = |actor: &ActorId| self.recalled.get(actor).copied();
         let own = self.renewal.directory();
         let verdict = self.acquaintances.judge(peer, recollection, recalled, own);
-        match verdict.lack {
-            Some(Lack::Replaced(directory)) => self.lost(&format!("{peer} knew this node with another data directory, {directory}: what that held is not here")),
-            Some(Lack::Forgotten) => self.lost(&format!("{peer} knows newer writes of this node than the node itself")),
-            None => {}
+        if let Some(directory) = verdict.replaced {
+            self.lost(&format!("{peer} knew this node with another data directory, {directory}: what that held is not here"));
         }
-        if verdict.lack.is_some()
-            && let Err(error) = self.store_shortage().await
-        {
-            // Under a new number nobody would see again what this directory has forgotten.
-            tracing::error!(%error, "that this node needs a repair could not be stored: the peer is greeted again");
-            self.acquaintances.forget(peer);
-            self.close(session, "its storage takes nothing");
-            return false;
+        if verdict.has_forgotten {
+            self.lost(&format!(
+                "{peer} knows newer writes of this node than the node itself"
+            ));
+            if let Err(error) = self.store_shortage().await {
+                // Under a new number nobody would see again what this directory has forgotten.
+                tracing::error!(%error, "that this node needs a repair could not be stored: the peer is greeted again");
+                self.acquaintances.forget(peer);
+                self.close(session, "its storage takes nothing");
+                return false;
+            }
         }
         let Some(newest) = verdict.renews_above else {
             return true;

@@ -11,7 +11,7 @@
 //!
 //! Every question ends: with its answer, with its session, with the errand's deadline, or because nobody waits for it any more.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Counts, Topology};
 use crate::{
@@ -54,16 +54,18 @@ pub struct Plan {
     pub errand: Errand,
     /// How long whoever began it waits.
     pub within: Duration,
+    /// Where keys are looked through: who holds what, as whoever goes on behind a run of partitions knows it.
+    pub walks_by: Option<Arc<Topology>>,
 }
 
 /// What is to be done about errands.
 #[derive(Debug)]
 pub enum Output {
-    /// This is sent on a session. Where that cannot take it, [`Errands::unsent`] is called with the question.
+    /// This is sent on a session. [`Errands::sent`] is called with the question, or [`Errands::unsent`] where the session cannot take it.
     Send {
         question: u64,
         session: SessionId,
-        message: Message,
+        request: Request,
     },
     /// An errand has ended: who answered, if anybody did, and what.
     Done {
@@ -75,6 +77,31 @@ pub enum Output {
     Counted { errand: ErrandId, counts: Counts },
     /// An errand wants [`Errands::wake`] then, since the process started, and not when it said before.
     Due { errand: ErrandId, at: Duration },
+}
+
+/// What a node is asked. It becomes a message where nobody waits for that: the errand may be large.
+#[derive(Debug)]
+pub struct Request {
+    question: u64,
+    within_ms: u32,
+    errand: Arc<Errand>,
+    /// Where keys are looked through, the end of the node's own run of partitions.
+    upto: Option<u16>,
+}
+
+impl Request {
+    /// The message that is sent.
+    pub fn into_message(self) -> Message {
+        let mut errand = Arc::unwrap_or_clone(self.errand);
+        if let (Errand::Scan { upto, .. }, Some(end)) = (&mut errand, self.upto) {
+            *upto = end;
+        }
+        Message::Forward {
+            id: self.question,
+            within_ms: self.within_ms,
+            errand,
+        }
+    }
 }
 
 /// Errands that take about as long as each other.
@@ -129,12 +156,17 @@ struct Question {
     of: NodeName,
     session: SessionId,
     since: Duration,
+    /// Whether its session has taken it. Until then it cannot have been lost with that.
+    is_sent: bool,
+    /// Whether its session has ended before that was said.
+    is_lost: bool,
 }
 
 #[derive(Debug)]
 struct UnderWay {
     kind: Kind,
-    errand: Errand,
+    errand: Arc<Errand>,
+    walks_by: Option<Arc<Topology>>,
     within: Duration,
     /// Since the process started.
     deadline: Duration,
@@ -171,24 +203,46 @@ impl Errands {
         out: &mut Vec<Output>,
     ) {
         self.sessions.retain(|_, other| *other != session);
-        let lost = self
-            .questions
-            .extract_if(.., |_, question| question.session == session);
-        for (number, question) in lost.collect::<Vec<_>>() {
-            let Some(mut errand) = self.take_up(question.errand, number) else {
-                continue;
-            };
-            if let Goal::First(refusal) = &mut errand.goal {
-                let lost = format!("{} was lost before it answered", question.of);
-                if !errand.kind.survives_loss() {
-                    let refusal = Refusal::Timeout(format!("{lost}; the write may take effect"));
-                    self.end(question.errand, errand, None, Answer::Refused(refusal), out);
-                    continue;
-                }
-                *refusal = Refusal::Unavailable(lost);
-            }
-            self.go_on(question.errand, errand, topology, now, out);
+        let on_it = self.questions.iter_mut();
+        let on_it = on_it.filter(|(_, question)| question.session == session);
+        let lost = on_it.filter_map(|(number, question)| {
+            question.is_lost = true;
+            question.is_sent.then_some(*number)
+        });
+        for number in lost.collect::<Vec<_>>() {
+            self.lose(number, topology, now, out);
         }
+    }
+
+    /// The session of a question has taken it.
+    pub fn sent(&mut self, number: u64, topology: &Topology, now: Duration, out: &mut Vec<Output>) {
+        let Some(question) = self.questions.get_mut(&number) else {
+            return; // it is answered already
+        };
+        question.is_sent = true;
+        if question.is_lost {
+            self.lose(number, topology, now, out);
+        }
+    }
+
+    /// There will be no answer to a question, and nobody knows whether it was heard.
+    fn lose(&mut self, number: u64, topology: &Topology, now: Duration, out: &mut Vec<Output>) {
+        let Some(question) = self.questions.remove(&number) else {
+            return;
+        };
+        let Some(mut errand) = self.take_up(question.errand, number) else {
+            return;
+        };
+        if let Goal::First(refusal) = &mut errand.goal {
+            let lost = format!("{} was lost before it answered", question.of);
+            if !errand.kind.survives_loss() {
+                let refusal = Refusal::Timeout(format!("{lost}; the write may take effect"));
+                let answer = Answer::Refused(refusal);
+                return self.end(question.errand, errand, None, answer, out);
+            }
+            *refusal = Refusal::Unavailable(lost);
+        }
+        self.go_on(question.errand, errand, topology, now, out);
     }
 
     /// Has an errand run by the first node that takes it. If it may be run twice it is given to the next one too where that one is lost or
@@ -223,6 +277,7 @@ impl Errands {
             kind: Kind::Count,
             errand: Errand::Count,
             within,
+            walks_by: None,
         };
         let goal = Goal::All(counts, Duration::ZERO);
         self.set_out(plan, goal, topology, now, out)
@@ -241,7 +296,8 @@ impl Errands {
         left.reverse();
         let errand = UnderWay {
             kind: plan.kind,
-            errand: plan.errand,
+            errand: Arc::new(plan.errand),
+            walks_by: plan.walks_by,
             within: plan.within,
             deadline: now + plan.within,
             left,
@@ -450,19 +506,22 @@ impl Errands {
             of: to.clone(),
             session,
             since: now,
+            is_sent: false,
+            is_lost: false,
         };
         self.questions.insert(number, question);
         errand.asked.push(number);
         let within = errand.deadline.saturating_sub(now).as_millis();
-        let message = Message::Forward {
-            id: number,
+        let request = Request {
+            question: number,
             within_ms: u32::try_from(within).unwrap_or(u32::MAX),
-            errand: as_run_by(&errand.errand, to, topology),
+            errand: Arc::clone(&errand.errand),
+            upto: end_of_run(&errand.errand, to, errand.walks_by.as_deref()),
         };
         out.push(Output::Send {
             question: number,
             session,
-            message,
+            request,
         });
         true
     }
@@ -522,24 +581,13 @@ impl Errands {
     }
 }
 
-/// An errand as a node is to run it: it looks through the keys up to the end of its own run of partitions.
-fn as_run_by(errand: &Errand, node: &NodeName, topology: &Topology) -> Errand {
-    match errand {
-        Errand::Scan {
-            cursor,
-            filter,
-            upto,
-        } => {
-            let from = Position::from_cursor(*cursor);
-            let upto = from.map_or(*upto, |from| topology.run_end(from.partition, Some(node)));
-            Errand::Scan {
-                cursor: *cursor,
-                filter: filter.clone(),
-                upto,
-            }
-        }
-        Errand::Ops(_) | Errand::Count => errand.clone(),
-    }
+/// Where keys are looked through: the end of a node's own run of partitions.
+fn end_of_run(errand: &Errand, node: &NodeName, walks_by: Option<&Topology>) -> Option<u16> {
+    let Errand::Scan { cursor, .. } = errand else {
+        return None;
+    };
+    let from = Position::from_cursor(*cursor)?;
+    Some(walks_by?.run_end(from.partition, Some(node)))
 }
 
 /// Questions that wait for other nodes, at most.

@@ -66,6 +66,7 @@ impl World {
             kind,
             errand,
             within: WITHIN,
+            walks_by: Some(Arc::new(self.topology.clone())),
         };
         self.errands.begin(plan, &self.topology, AT, &mut self.out)
     }
@@ -87,8 +88,12 @@ impl World {
             } => Some((*question, session.0)),
             _ => None,
         };
-        let all = self.out.iter().filter_map(sent).collect();
+        let all: Vec<(u64, u64)> = self.out.iter().filter_map(sent).collect();
         self.out.retain(|output| sent(output).is_none());
+        for (question, _) in &all {
+            let (topology, out) = (&self.topology, &mut self.out);
+            self.errands.sent(*question, topology, AT, out);
+        }
         all
     }
 
@@ -238,6 +243,32 @@ fn what_is_lost_with_a_session_is_asked_of_another_node_only_if_it_writes_nothin
     );
 }
 
+/// Its session ends between the two: it was not heard of, and the next node may run it.
+#[test]
+fn a_write_whose_session_ends_before_it_is_sent_goes_to_the_next_node() {
+    for is_sent in [true, false] {
+        let mut world = World::new();
+        world.write();
+        let question = world.out.iter().find_map(|output| match output {
+            Output::Send { question, .. } => Some(*question),
+            _ => None,
+        });
+        let question = question.expect("us-2 is asked");
+        world.out.clear();
+        world.lost(2);
+        assert!(world.done().is_empty(), "nobody knows yet");
+        let (topology, out) = (&world.topology, &mut world.out);
+        match is_sent {
+            true => world.errands.sent(question, topology, AT, out),
+            false => world.errands.unsent(question, topology, AT, out),
+        }
+        match is_sent {
+            true => assert!(refused(&world.done()[0].1).0, "it may have been heard"),
+            false => assert_eq!(world.sent()[0].1, 3),
+        }
+    }
+}
+
 #[test]
 fn a_question_that_was_not_sent_goes_to_the_next_node_also_where_it_writes() {
     let mut world = World::new();
@@ -272,13 +303,9 @@ fn a_walk_that_one_node_refuses_is_asked_of_the_next_up_to_the_end_of_its_own_ru
         out.iter().find_map(|output| match output {
             Output::Send {
                 session: SessionId(to),
-                message:
-                    Message::Forward {
-                        errand: Errand::Scan { upto, .. },
-                        ..
-                    },
+                request,
                 ..
-            } if *to == session => Some(*upto),
+            } if *to == session => request.upto,
             _ => None,
         })
     };

@@ -19,7 +19,7 @@ use crate::{
         mutant::{Mutant, is_on},
     },
     names::NodeName,
-    storage::{Batch, record::shortage::Shortage},
+    storage::Batch,
 };
 
 /// Peers that were met since this process started.
@@ -31,19 +31,12 @@ pub struct Acquaintances {
 /// What a peer's knowledge of this node comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
-    /// What this node lacks from now on, if anything: to be stored before it is renewed, because nobody sees it under another number.
-    pub lack: Option<Lack>,
+    /// The peer knew it with this data directory, which is none of its own: it was wiped, or another machine took its place.
+    pub replaced: Option<DirectoryId>,
+    /// The peer knows newer writes of it than the node itself: to be stored before it is renewed, because nobody sees it under another number.
+    pub has_forgotten: bool,
     /// It goes on under another number, above this stamp.
     pub renews_above: Option<Hlc>,
-}
-
-/// Why a node lacks what it once held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lack {
-    /// The peer knew it with this data directory, which is none of its own: it was wiped, or another machine took its place.
-    Replaced(DirectoryId),
-    /// The peer knows newer writes of it than the node itself.
-    Forgotten,
 }
 
 impl Acquaintances {
@@ -60,16 +53,16 @@ impl Acquaintances {
         let known = held.filter_map(|held| Some((held, recalled(&held.actor)?)));
         let known: Vec<(&KnownPosition, Recalled)> = known.collect();
         let mut lacking = known.iter();
-        let lacks_rows = lacking.any(|(held, recalled)| recalled.lacks_rows(held));
-        let lack = match recollection.replaced {
-            Some(directory) => Some(Lack::Replaced(directory)),
-            None => lacks_rows.then_some(Lack::Forgotten),
-        };
+        let has_forgotten = lacking.any(|(held, recalled)| recalled.lacks_rows(held));
         let repeated = known.iter().filter(|(held, recalled)| {
             held.actor.directory() == own.0 && recalled.may_repeat(held)
         });
         let renews_above = repeated.map(|(held, _)| held.newest.max(held.passed)).max();
-        Verdict { lack, renews_above }
+        Verdict {
+            replaced: recollection.replaced,
+            has_forgotten,
+            renews_above,
+        }
     }
 
     /// What a peer said could not be kept: it is judged again when it is met again.
@@ -90,8 +83,8 @@ pub struct Renewed {
 }
 
 impl Renewed {
-    /// Under a number made of `draw`. What the node lacks is stored with it.
-    pub fn of(identity: &Identity, draw: u64, shortage: Shortage) -> Self {
+    /// Under a number made of `draw`.
+    pub fn of(identity: &Identity, draw: u64) -> Self {
         let (identity, renewal) = identity.renewed(draw);
         debug_assert!(
             identity.former.contains(&renewal.closed) && identity.directory == renewal.opened,
@@ -101,7 +94,6 @@ impl Renewed {
         if !is_on(Mutant::RenewedUnstored) {
             identity.put(&mut batch);
         }
-        shortage.put(&mut batch);
         Self {
             identity,
             renewal,
@@ -157,26 +149,27 @@ mod tests {
             judged(newest, passed, &mut acquaintances, of)
         };
         let nothing = Verdict {
-            lack: None,
+            replaced: None,
+            has_forgotten: false,
             renews_above: None,
         };
         let former = DirectoryId(3);
         assert_eq!(verdict(100, 200, OWN), nothing);
         let rows = verdict(101, 150, OWN);
         assert_eq!(
-            (rows.lack, rows.renews_above),
-            (Some(Lack::Forgotten), Some(hlc(150)))
+            (rows.has_forgotten, rows.renews_above),
+            (true, Some(hlc(150)))
         );
         let promised = verdict(100, 201, OWN);
         assert_eq!(
-            (promised.lack, promised.renews_above),
-            (None, Some(hlc(201)))
+            (promised.has_forgotten, promised.renews_above),
+            (false, Some(hlc(201)))
         );
         // Nothing is stamped under a former number: it needs no other one.
         let of_former = verdict(101, 201, former);
         assert_eq!(
-            (of_former.lack, of_former.renews_above),
-            (Some(Lack::Forgotten), None)
+            (of_former.has_forgotten, of_former.renews_above),
+            (true, None)
         );
     }
 
@@ -185,7 +178,7 @@ mod tests {
         let mut acquaintances = Acquaintances::default();
         judged(100, 200, &mut acquaintances, OWN);
         let later = judged(500, 600, &mut acquaintances, OWN);
-        assert_eq!((later.lack, later.renews_above), (None, None));
+        assert_eq!((later.has_forgotten, later.renews_above), (false, None));
         acquaintances.forget(&"us-2".parse().expect("a name of letters and a number"));
         let again = judged(500, 600, &mut acquaintances, OWN);
         assert_eq!(again.renews_above, Some(hlc(600)));
@@ -199,11 +192,11 @@ mod tests {
         };
         let peer: NodeName = "us-2".parse().expect("a name of letters and a number");
         let verdict = Acquaintances::default().judge(&peer, &recollection, |_| None, OWN);
-        assert_eq!(verdict.lack, Some(Lack::Replaced(DirectoryId(9))));
+        assert_eq!(verdict.replaced, Some(DirectoryId(9)));
     }
 
     #[test]
-    fn a_new_number_and_what_the_node_lacks_are_stored_together() {
+    fn a_new_number_is_stored() {
         let identity = Identity::create(
             "us-1".parse().expect("a name of letters and a number"),
             "shop".parse().expect("a name of letters"),
@@ -212,7 +205,7 @@ mod tests {
             false,
             1,
         );
-        let renewed = Renewed::of(&identity, 2, Shortage::FORGOTTEN);
+        let renewed = Renewed::of(&identity, 2);
         assert_ne!(renewed.identity.directory, identity.directory);
         let storage = crate::storage::memory::MemoryStorage::new();
         let stored = crate::storage::Storage::commit(
@@ -222,6 +215,5 @@ mod tests {
         );
         assert_eq!(stored, Ok(()));
         assert_eq!(Identity::load(&storage), Ok(Some(renewed.identity)));
-        assert_eq!(Shortage::load(&storage), Ok(Shortage::FORGOTTEN));
     }
 }

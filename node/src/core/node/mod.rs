@@ -15,8 +15,8 @@ mod topology;
 
 pub use self::{
     counts::Counts,
-    errands::{ErrandId, Errands, Kind, Output, Plan},
-    incarnation::{Acquaintances, Lack, Renewed, Verdict},
+    errands::{ErrandId, Errands, Kind, Output, Plan, Request},
+    incarnation::{Acquaintances, Renewed, Verdict},
     split::{Elsewhere, Split},
     topology::{CurrentTopology, Place, Topology},
 };

@@ -19,6 +19,9 @@ pub(super) struct AfterEnd {
 impl AfterEnd {
     /// Another node has added to a key that has ended here. Beyond the bound it is not noted, and what it added may go with what has ended.
     pub(super) fn note(&mut self, key: &Key, now: Duration, until: Duration) {
+        if self.has(key, now) {
+            return; // or whoever adds again and again would have others wait for ever
+        }
         if self.until.len() >= KEYS_MAX {
             self.until.retain(|_, until| *until > now);
         }

@@ -1,6 +1,6 @@
 //! What other nodes ship to this one, and what they ask.
 
-use crdt::Delta;
+use crdt::{Delta, Part, Stamp};
 
 use super::Shard;
 use crate::{
@@ -74,6 +74,11 @@ impl Shard {
         let holds = self.shipper.home().holds(partition);
         self.pass_on(&delta, holds, purpose, now, done);
         let is_addition = purpose == Purpose::Teach && About::of(&delta).is_addition();
+        let mut named = delta.parts.iter().map(|part| match part {
+            Part::Expiry(expiry) => expiry.stamp,
+            Part::String(_) | Part::Set(_) | Part::Unknown(_) => Stamp::ZERO,
+        });
+        let named = is_addition.then(|| named.by_ref().max()).flatten();
         // What was passed on to this node is its own to keep, whatever it believes of the placement: nobody will send it again.
         if holds || purpose == Purpose::Join {
             if purpose == Purpose::Teach {
@@ -86,21 +91,23 @@ impl Shard {
             self.pending_writes.disturb(&delta.key);
             self.pending.join(storage, &delta)?;
             if is_addition {
-                self.note_if_ended(storage, &delta.key, now)?;
+                self.note_if_ended(storage, &delta.key, named.unwrap_or_default(), now)?;
             }
         }
         Ok(())
     }
 
-    /// Notes a key to which another node has added and that has ended here nevertheless: that node has not heard of the end.
-    fn note_if_ended(
+    /// Notes a key to which another node has added and that has ended here nevertheless. Not where that node `named` this very end, in a
+    /// stamp: it counts on that, and added before it.
+    pub(super) fn note_if_ended(
         &mut self,
         storage: &dyn Storage,
         key: &Key,
+        named: Stamp,
         now: Now,
     ) -> Result<(), StorageError> {
         let head = self.pending.head(storage, &Position::of(key), key)?;
-        if head.is_expired(now.wall_ms) {
+        if head.is_expired(now.wall_ms) && head.expiry.stamp != named {
             let until = now.mono + self.config.timeout / 2;
             self.after_end.note(key, now.mono, until);
         }

@@ -94,7 +94,9 @@ impl Shard {
             Some(about) => compare::digest(storage, &mut self.pending, &asked.key)? != about.digest,
             None => false,
         };
-        if has_changed || self.refuses_writes().is_some() {
+        // What was added after the end may have it taken away.
+        let may_stay = self.after_end.has(&asked.key, now.mono);
+        if has_changed || may_stay || self.refuses_writes().is_some() {
             self.expiring.insert(asked.again_ms, asked.key);
             return Ok(true);
         }

@@ -1,5 +1,7 @@
 //! What other replicas say about their copies of a key, and how the copies are brought together: a page at a time.
 
+use crdt::{Delta, Part, Stamp};
+
 use super::Shard;
 use crate::{
     core::{
@@ -160,9 +162,7 @@ impl Shard {
         if let Some(delta) = compare::delta(key, page.mine) {
             self.observe(page.newest);
             if !is_on(Mutant::CopyNotJoined) {
-                self.pending_writes.disturb(key);
-                self.pending.join(storage, &delta)?;
-                self.find_again(storage, key, now);
+                self.join_copy(storage, &delta, &page.theirs, now)?;
             }
         }
         // Also where the copy brought nothing: something may have come by its own stream since the question was asked.
@@ -202,6 +202,27 @@ impl Shard {
         Ok(Met::GoesOn)
     }
 
+    /// Joins what another replica's copy brings; `theirs` is what it lacks itself. If that is the end of the key, it has not heard of it, and what
+    /// it added may have been added after that.
+    fn join_copy(
+        &mut self,
+        storage: &dyn Storage,
+        delta: &Delta,
+        theirs: &[Part],
+        now: Now,
+    ) -> Result<(), StorageError> {
+        let key = &delta.key;
+        self.pending_writes.disturb(key);
+        self.pending.join(storage, delta)?;
+        self.find_again(storage, key, now);
+        let mut theirs = theirs.iter();
+        let is_unheard = theirs.any(|part| matches!(part, Part::Expiry(_)));
+        match is_unheard && delta.parts.iter().any(adds) {
+            true => self.note_if_ended(storage, key, Stamp::ZERO, now),
+            false => Ok(()),
+        }
+    }
+
     /// A replica has given its last page. Where that was all it knows, reads are answered with no less from now on. Gives which answer it
     /// holds once it has what it lacks.
     fn heard_all(
@@ -238,5 +259,14 @@ impl Shard {
     fn ask_on(&mut self, ask: &ReplicaRequest, walk: Walk, now: Now, out: &mut Vec<Output>) {
         let whom = (ask.node.clone(), ask.session);
         self.ask(&ask.key, whom, (None, walk), now, out);
+    }
+}
+
+/// Whether a part of a copy may have been added: what only states a value, or its absence, was not.
+fn adds(part: &Part) -> bool {
+    match part {
+        Part::String(state) => !state.counts.is_empty(),
+        Part::Set(_) => true,
+        Part::Expiry(_) | Part::Unknown(_) => false,
     }
 }

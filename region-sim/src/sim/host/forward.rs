@@ -43,6 +43,7 @@ impl Host {
                     kind: Kind::of(std::slice::from_ref(&asked.op)),
                     errand: Errand::Ops(vec![asked.op]),
                     within: TIMEOUT,
+                    walks_by: None,
                 };
                 self.change_errands(desk, |forwards, topology, now, out| {
                     let errand = forwards.errands.begin(plan, topology, now, out);
@@ -173,10 +174,17 @@ impl Host {
                 });
             }
             Output::Send {
-                session, message, ..
-            } => desk
-                .network
-                .send(session, 0, message, desk.now, &mut desk.agenda),
+                question,
+                session,
+                request,
+            } => {
+                let message = request.into_message();
+                desk.network
+                    .send(session, 0, message, desk.now, &mut desk.agenda);
+                self.change_errands(desk, |forwards, topology, now, out| {
+                    forwards.errands.sent(question, topology, now, out);
+                });
+            }
             Output::Due { errand, at } => {
                 let pause = at.saturating_sub(desk.now);
                 self.due_in(desk, pause, Due::Errand(errand));

@@ -124,7 +124,7 @@ impl Host {
         let (name, own) = (super::name(peer), process.identity.directory);
         let acquaintances = &mut process.acquaintances;
         let verdict = acquaintances.judge(&name, &recollection, recalled, own);
-        if verdict.lack.is_some() {
+        if verdict.replaced.is_some() || verdict.has_forgotten {
             let intents = process.inbox.fall_short(Shortage::FORGOTTEN);
             self.intend(intents, desk);
         }
@@ -416,8 +416,9 @@ impl Host {
         };
         desk.coverage.renewal();
         desk.renewals.push(desk.now);
+        let mut renewed = Renewed::of(&process.identity, draw);
         // Under the new number nobody will see again that the directory is an old copy.
-        let renewed = Renewed::of(&process.identity, draw, process.inbox.shortage());
+        process.inbox.shortage().put(&mut renewed.batch);
         let renewal = renewed.renewal;
         process.identity = renewed.identity.clone();
         self.directory = process.identity.directory;
