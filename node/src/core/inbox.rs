@@ -9,7 +9,7 @@
 //! A delta may come twice (a session died, a cursor was behind): joining it again changes nothing. What must never happen is a position
 //! that passes rows that are not durable here; so it moves only over a prefix of what was accepted, when each part was committed.
 //!
-//! What is taken for the whole region is passed on within it, by the shards; their relay logs say how far that is ([`passing`]), and
+//! What is taken for the whole region is passed on within it, by the shards; their relay logs say how far that is ([`relay`]), and
 //! the origin hears how far a majority of the region is, and all of it.
 //!
 //! What another node of this region ships for this node alone is answered row by row, with what this node knew about it, also

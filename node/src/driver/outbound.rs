@@ -168,7 +168,7 @@ impl Outbound {
         }
     }
 
-    /// A shard whose queue is full is told again with the next word of the gossip: see [`topology`](super::topology).
+    /// A shard whose queue is full is told again with the next word of the gossip: see [`telling`](super::telling).
     fn tell_short(&self, shortage: Shortage) {
         for queue in self.shards.get().into_iter().flatten() {
             let input = Input::Short(shortage);

@@ -89,14 +89,6 @@ impl DataDirectory {
         store(&self.storage, &identity).map_err(|source| self.failed(source))
     }
 
-    /// Notes a new identity, durably: its actors were renewed while it was open.
-    ///
-    /// # Errors
-    /// Where it could not be committed: the old identity holds.
-    pub fn store(&self, identity: &Identity) -> Result<(), DirectoryError> {
-        store(&self.storage, identity).map_err(|source| self.failed(source))
-    }
-
     fn stored(&self) -> Result<Identity, DirectoryError> {
         let stored = Identity::load(&*self.storage).map_err(|source| self.failed(source))?;
         stored.ok_or_else(|| DirectoryError::NoIdentity {
